@@ -1,0 +1,1 @@
+"""The simulated world: scenarios, arrivals, the batched simulator and its PettingZoo facade. No learning, no Ray."""

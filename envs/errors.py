@@ -1,0 +1,47 @@
+"""The one error that means "the input is wrong", as opposed to "the program is wrong"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+
+class InputError(ValueError):
+    """Bad input from a person or another program: a scenario, a flag, a trace, a checkpoint.
+
+    The message is one sentence that names the field, the value it had and what is allowed. Command line and HTTP
+    front ends print it as it is, without a traceback.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()) -> InputError:
+    """Turn the first complaint of a pydantic validation into one sentence.
+
+    Args:
+        error: What pydantic raised.
+        what: What was being read, for example ``"scenario 'demo'"``.
+        known: Field names, for a suggestion when the field is unknown.
+    """
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = sorted(known)
+        leaf = str(first["loc"][-1])
+        allowed = f"; known fields are {', '.join(names)}" if names else ""
+        return InputError(f"{what}: unknown field '{field}'{allowed}.{did_you_mean(leaf, names)}")
+    if first["type"] == "missing":
+        return InputError(f"{what}: the field '{field}' is missing.")
+    message = first["msg"].removeprefix("Value error, ")
+    if not field:  # a rule over several fields; its message names them
+        return InputError(f"{what}: {message}.")
+    value = repr(first["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return InputError(f"{what}: the field '{field}' is {shown}, but {message[0].lower()}{message[1:]}.")

@@ -1,0 +1,250 @@
+"""Offloading scenarios: what the edge servers are and what work arrives, as frozen, validated data.
+
+A scenario is a YAML file, either shipped in ``envs/scenarios/`` and named by its stem (``ladts-paper``) or any path.
+A file may hold ``variants``: named sets of changes to its own fields, addressed as ``name:variant``.
+
+Symbols in brackets are those of the LAD-TS system model (arXiv 2412.18212 as reconstructed from the authors' code).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgegen.envs.errors import InputError, did_you_mean, from_validation
+
+SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IntegerRange(_Frozen):
+    """A discrete uniform distribution on ``{low, ..., high}``, both ends included."""
+
+    low: Annotated[int, Field(ge=0)]
+    high: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Expected value."""
+        return (self.low + self.high) / 2
+
+
+class Quantity(_Frozen):
+    """A task property, uniform on ``[low, high)``, or on ``{low, ..., high}`` if ``integer``.
+
+    ``drawn: per_task`` draws it afresh for every task. ``drawn: per_index`` draws it once per task index n from
+    numpy's legacy generator with ``seed``, the same for every server, slot and episode: the authors' code does this.
+    """
+
+    low: NonNegative
+    high: Positive
+    integer: bool = False
+    drawn: Literal["per_task", "per_index"] = "per_task"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
+        if self.integer and (self.low % 1 or self.high % 1):
+            raise ValueError("low and high must be whole numbers when integer is true")
+        if self.drawn == "per_index" and self.seed is None:
+            raise ValueError("drawn: per_index needs a seed")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Expected value of a per-task draw."""
+        return (self.low + self.high) / 2
+
+    def by_index(self, tasks: int) -> np.ndarray:
+        """Return the ``tasks`` values of a ``per_index`` quantity, float64 ``[tasks]``; a prefix-stable sequence."""
+        legacy = np.random.RandomState(self.seed)
+        if self.integer:
+            return legacy.randint(int(self.low), int(self.high) + 1, tasks).astype(np.float64)
+        return legacy.uniform(self.low, self.high, tasks)
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw per-task values, float32 of the given shape."""
+        if self.integer:
+            return rng.integers(int(self.low), int(self.high), shape, endpoint=True).astype(np.float32)
+        return rng.random(shape, dtype=np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
+
+
+class Scenario(_Frozen):
+    """A set of edge servers and the work that reaches them.
+
+    Every server is also an agent: it places the tasks of its own users on one of the servers.
+
+    Attributes:
+        name: How the scenario is called in results; ``stem`` or ``stem:variant`` for shipped files.
+        description: One or two sentences for people.
+        slot_s: Slot length [Δ], s.
+        slots: Scheduled slots per episode [T−1]. One more slot of arrivals is drawn, it only supplies a next state.
+        capacity_gcycles_s: Computing capacity of each server [f_b], Gcycle/s.
+        rate_mbit_s: Transmission rate towards each server [v_b], Mbit/s.
+        tasks_per_slot: Tasks per server and slot [N_{b,t}], discrete uniform, independent.
+        size_mbit: Input size [d_n], Mbit.
+        cycles_per_step_gcycles: Work of one denoising step [ρ_n], Gcycle.
+        steps: Denoising steps the request asks for [z_n].
+        result_mbit: Size of the generated picture [r_n], Mbit.
+    """
+
+    name: str
+    description: str = ""
+    slot_s: Positive = 1.0
+    slots: Annotated[int, Field(ge=1, le=100_000)]
+    capacity_gcycles_s: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    rate_mbit_s: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    tasks_per_slot: IntegerRange
+    size_mbit: Quantity
+    cycles_per_step_gcycles: Quantity
+    steps: Quantity
+    result_mbit: Quantity
+
+    @model_validator(mode="after")
+    def _rate_per_server(self) -> Self:
+        if len(self.rate_mbit_s) != len(self.capacity_gcycles_s):
+            raise ValueError(
+                f"rate_mbit_s has {len(self.rate_mbit_s)} entries and capacity_gcycles_s has "
+                f"{len(self.capacity_gcycles_s)}; both need one per server"
+            )
+        return self
+
+    @property
+    def servers(self) -> int:
+        """Number of servers B, also the number of agents and of actions."""
+        return len(self.capacity_gcycles_s)
+
+    @property
+    def max_tasks(self) -> int:
+        """Most tasks one server can receive in a slot, the padded length of the task axis."""
+        return self.tasks_per_slot.high
+
+    @property
+    def max_workload_gcycles(self) -> float:
+        """Largest workload a task can have."""
+        return self.cycles_per_step_gcycles.high * self.steps.high
+
+    @property
+    def load(self) -> float:
+        """Offered load: expected work arriving per second over the summed capacity; above 1 the queues grow."""
+        count = np.arange(self.tasks_per_slot.low, self.tasks_per_slot.high + 1)
+        index = np.arange(self.max_tasks)
+        exists = (index < count[:, None]).mean(axis=0)  # P(N_{b,t} > n), [N]
+        work = self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
+        per_slot = self.servers * float(exists @ work)
+        return per_slot / (self.slot_s * sum(self.capacity_gcycles_s))
+
+    def _mean_by_index(self, quantity: Quantity) -> np.ndarray:
+        if quantity.drawn == "per_index":
+            return quantity.by_index(self.max_tasks)
+        return np.full(self.max_tasks, quantity.mean)
+
+
+def scenario_names() -> list[str]:
+    """Names of the shipped scenarios, variants included."""
+    names = []
+    for path in sorted(SCENARIO_FOLDER.glob("*.yaml")):
+        names.append(path.stem)
+        names += [f"{path.stem}:{variant}" for variant in _read(path).get("variants", {})]
+    return names
+
+
+def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Scenario:
+    """Load a shipped scenario by name or any scenario file by path.
+
+    Args:
+        name_or_path: ``name``, ``name:variant``, ``path.yaml`` or ``path.yaml:variant``.
+        overrides: Values by dotted field name, for example ``{"tasks_per_slot.high": 30}``.
+
+    Raises:
+        InputError: If the scenario or a field is unknown, or a value is impossible.
+    """
+    wanted = str(name_or_path)
+    stem, _, variant = wanted.partition(":")
+    path = Path(stem) if stem.endswith((".yaml", ".yml")) else SCENARIO_FOLDER / f"{stem}.yaml"
+    if not path.is_file():
+        names = scenario_names()
+        raise InputError(
+            f"Unknown scenario '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml file."
+            f"{did_you_mean(wanted, names)}"
+        )
+    data = _read(path)
+    variants = data.pop("variants", {})
+    base = data.pop("extends", None)
+    if base is not None:
+        data = {**load_scenario(str(base)).model_dump(), **data}
+    data.setdefault("name", path.stem)
+    if variant:
+        if variant not in variants:
+            known = ", ".join(variants) or "none"
+            raise InputError(f"Scenario '{stem}' has no variant '{variant}'; it has: {known}.")
+        data = _with_overrides(data, variants[variant], wanted)
+        data["name"] = f"{data['name']}:{variant}"
+    return build_scenario(_with_overrides(data, overrides or {}, wanted))
+
+
+def build_scenario(data: dict[str, Any]) -> Scenario:
+    """Validate plain data as a scenario.
+
+    Raises:
+        InputError: If a field is unknown or missing, or a value is impossible.
+    """
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        raise from_validation(error, f"Scenario '{data.get('name', '?')}'", Scenario.model_fields) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Scenario file '{path}' can not be read: {reason}.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"Scenario file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    return data
+
+
+def _with_overrides(data: dict[str, Any], overrides: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return a copy of ``data`` with dotted names replaced; unknown names are refused with a suggestion."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for name, value in overrides.items():
+        head, _, rest = name.partition(".")
+        field = Scenario.model_fields.get(head)
+        if field is None:
+            names = sorted(Scenario.model_fields)
+            raise InputError(
+                f"Scenario '{what}' has no field '{name}'; fields are {', '.join(names)}.{did_you_mean(head, names)}"
+            )
+        if not rest:
+            result[head] = value
+            continue
+        if not isinstance(result.get(head), dict):
+            raise InputError(f"Scenario '{what}': the field '{head}' has no parts, so '{name}' can not be set.")
+        parts = set(IntegerRange.model_fields if field.annotation is IntegerRange else Quantity.model_fields)
+        if rest not in parts:
+            raise InputError(
+                f"Scenario '{what}': the field '{head}' has no part '{rest}'; parts are {', '.join(sorted(parts))}."
+                f"{did_you_mean(rest, parts)}"
+            )
+        result[head][rest] = value
+    return result
