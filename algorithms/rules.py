@@ -127,9 +127,7 @@ class PowerOfTwo(Policy):
         shape = tuple(observation.tasks.present.shape)
         capacity = observation.capacity_gcycles_s
         wait = observation.backlog_gcycles / capacity
-        first, second = (
-            sample_shares(capacity, self.random(shape, capacity).flatten(1)) for _ in range(2)
-        )
+        first, second = (sample_shares(capacity, self.random(shape, capacity).flatten(1)) for _ in range(2))
         shorter = torch.where(wait.gather(1, second) < wait.gather(1, first), second, first)
         return shorter.view(shape), memory
 

@@ -24,6 +24,7 @@ SIZE_LIMIT = (SIZES["small"][1] + SIZES["large"][0]) / 2
 PLACE_LIMITS = (24.5, 39.5)  # between the left, middle and right thirds (and the same downwards)
 RELATION_GAP = 10.0  # pixels between centres before "left of" or "above" holds
 
+_GROUND = np.array(BACKGROUND, dtype=np.float32)
 _PLACE_OF_THIRDS = {
     tuple(int(np.digitize(v, PLACE_LIMITS)) for v in (x, y)): place for place, (_, x, y) in PLACES.items()
 }
@@ -73,8 +74,8 @@ def find_things(picture: NDArray[np.uint8]) -> list[Finding]:
         picture: RGB, shape `[64, 64, 3]`.
     """
     if picture.shape != (SIDE, SIDE, 3):
-        raise ValueError(f"the judge reads pictures of {SIDE}×{SIDE} RGB pixels, not {picture.shape}")
-    offset = picture.astype(np.float32) - np.float32(BACKGROUND)
+        raise ValueError(f"the judge reads pictures of {SIDE} by {SIDE} RGB pixels, not {picture.shape}")
+    offset = picture.astype(np.float32) - _GROUND
     labels, count = ndimage.label(np.linalg.norm(offset, axis=-1) > FOREGROUND_DISTANCE)
     patches = [labels == label for label in range(1, count + 1)]
     patches = sorted((patch for patch in patches if patch.sum() >= LEAST_PIXELS), key=lambda p: -int(p.sum()))
@@ -124,11 +125,11 @@ def _read_patch(patch: NDArray[np.bool_], picture: NDArray[np.uint8], offset: ND
     inside = ndimage.binary_erosion(patch, iterations=2)
     inside = inside if inside.any() else patch
     mean = picture[inside].astype(np.float32).mean(axis=0)
-    distances = {name: float(np.linalg.norm(mean - np.float32(rgb))) for name, rgb in COLOURS.items()}
+    distances = {name: float(np.linalg.norm(mean - np.array(rgb))) for name, rgb in COLOURS.items()}
     colour = min(distances, key=lambda name: distances[name])
 
     # The share of the patch's own colour in every pixel: 0.5 is the outline of an anti-aliased shape.
-    paint = mean - np.float32(BACKGROUND)
+    paint = mean - _GROUND
     share = np.where(ndimage.binary_dilation(patch, iterations=2), offset @ paint / float(paint @ paint), 0)
     solid = share > 0.5
     if not solid.any():
@@ -150,7 +151,7 @@ def _read_patch(patch: NDArray[np.bool_], picture: NDArray[np.uint8], offset: ND
 def _overlaps(solid: NDArray[np.bool_], x: float, y: float, reach: float) -> dict[str, float]:
     """Return the best intersection over union of a patch with every ideal outline near its bounding box."""
     shifts = np.array([(dx, dy, dr) for dx in (-0.5, 0, 0.5) for dy in (-0.5, 0, 0.5) for dr in (-0.5, 0, 0.5)])
-    xs, ys, rs = (shifts + (x, y, reach)).astype(np.float32).T
+    xs, ys, rs = (shifts + np.array([x, y, reach])).astype(np.float32).T
     best = {}
     for shape in SHAPES:
         ideal = coverage(shape, xs, ys, rs) > 0.5

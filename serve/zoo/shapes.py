@@ -199,8 +199,7 @@ def lay_out(scene: Scene, rng: np.random.Generator) -> tuple[Spot, ...]:
         centres = [(SIDE / 2 + dx, SIDE / 2 + dy), (SIDE / 2 - dx, SIDE / 2 - dy)]
     else:
         places = tuple(PLACES)
-        _, x, y = PLACES[scene.place or places[rng.integers(len(places))]]
-        centres = [(x, y)]
+        centres = [PLACES[scene.place or places[rng.integers(len(places))]][1:]]
     spots = []
     for thing, (x, y) in zip(scene.things(), centres, strict=True):
         low, high = SIZES[thing.size or tuple(SIZES)[rng.integers(len(SIZES))]]
@@ -224,6 +223,7 @@ def coverage(
     Returns:
         Coverage between 0 and 1, shape `[n, side, side]`.
     """
+    distance: NDArray[np.float32]
     axis = np.arange(side, dtype=np.float32) + 0.5
     dx = np.abs(axis[None, None, :] - x[:, None, None])
     dy = axis[None, :, None] - y[:, None, None]
@@ -241,7 +241,8 @@ def coverage(
         distance = np.minimum(np.maximum(dx - r, ady - arm), np.maximum(dx - arm, ady - r))
     else:
         raise ValueError(f"unknown shape {shape!r}; the shapes are {', '.join(SHAPES)}")
-    return np.clip(0.5 - distance, 0, 1).astype(np.float32)
+    covered: NDArray[np.float32] = np.clip(0.5 - distance, 0, 1).astype(np.float32)
+    return covered
 
 
 def draw(scenes: Sequence[Scene], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -254,7 +255,7 @@ def draw(scenes: Sequence[Scene], rng: np.random.Generator) -> NDArray[np.uint8]
     Returns:
         RGB pictures, shape `[n, 64, 64, 3]`.
     """
-    pictures = np.broadcast_to(np.float32(BACKGROUND), (len(scenes), SIDE, SIDE, 3)).copy()
+    pictures = np.full((len(scenes), SIDE, SIDE, 3), BACKGROUND, dtype=np.float32)
     jobs: dict[tuple[int, str], list[tuple[int, str, Spot]]] = {}
     for index, scene in enumerate(scenes):
         for layer, (thing, spot) in enumerate(zip(scene.things(), lay_out(scene, rng), strict=True)):

@@ -1,0 +1,63 @@
+"""The losses of LAD-TS as pure functions (spec §4.4). Leading axes are ``[G, rows]``: groups of weights, samples.
+
+Losses are averaged over rows and summed over groups, so that every group's gradient is what it would be alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def entropy(probability: Tensor) -> Tensor:
+    """H = −Σ_a p ln(p + 1e-8), nats, over the last axis."""
+    return -(probability * torch.log(probability + 1e-8)).sum(-1)
+
+
+def td_target(reward: Tensor, next_probability: Tensor, next_q: Tensor, temperature: Tensor, gamma: float) -> Tensor:
+    """Y = r + γ [Σ_a p'_a min_j Q̃_j(s', a) + ξ H']; no terminal mask, the process goes on.
+
+    Args:
+        reward: ``[G, rows]``.
+        next_probability: p' ``[G, rows, B]``.
+        next_q: Least target value ``[G, rows, B]``.
+        temperature: ξ ``[G]``.
+        gamma: Discount.
+    """
+    value = (next_probability * next_q).sum(-1) + temperature[:, None] * entropy(next_probability)
+    return reward + gamma * value
+
+
+def critic_loss(twin_q: Tensor, action: Tensor, target: Tensor) -> Tensor:
+    """L_Q = mean (Q_1(s,a) − y)² + mean (Q_2(s,a) − y)².
+
+    Args:
+        twin_q: ``[2, G, rows, B]``.
+        action: ``[G, rows]`` int64.
+        target: y ``[G, rows]``.
+    """
+    index = action[None, ..., None].expand(2, -1, -1, 1)
+    chosen = twin_q.gather(-1, index)[..., 0]
+    return (chosen - target).square().mean(-1).sum()
+
+
+def actor_loss(probability: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
+    """L_π = mean (−ξ H(π) − Σ_a π_a min_j Q_j(s, a)).
+
+    Args:
+        probability: π ``[G, rows, B]``.
+        q: Least value ``[G, rows, B]``, a constant.
+        temperature: ξ ``[G]``, a constant.
+    """
+    return (-temperature[:, None] * entropy(probability) - (probability * q).sum(-1)).mean(-1).sum()
+
+
+def temperature_loss(log_temperature: Tensor, policy_entropy: Tensor, target_entropy: float) -> Tensor:
+    """L_ξ = mean (H − H̄) · exp(ln ξ).
+
+    Args:
+        log_temperature: ln ξ ``[G]``.
+        policy_entropy: H ``[G, rows]``, a constant.
+        target_entropy: H̄.
+    """
+    return ((policy_entropy - target_entropy).mean(-1) * log_temperature.exp()).sum()

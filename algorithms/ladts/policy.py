@@ -1,0 +1,130 @@
+"""A LAD-TS actor as a :class:`Policy`: the same object rolls out in training, is compared, and schedules live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.ladts.actor import LatentDiffusionActor
+from edgegen.algorithms.policy import Memory, Policy, sample_shares
+from edgegen.envs.offloading import Observation
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decisions of one slot with all that a transition needs.
+
+    Attributes:
+        state: ``[E, B, N, D]``.
+        latent: x_I each chain started from ``[E, B, N, B]``.
+        probability: π(·|s, x_I) ``[E, B, N, B]``.
+        action: Chosen server ``[E, B, N]``.
+    """
+
+    state: Tensor
+    latent: Tensor
+    probability: Tensor
+    action: Tensor
+
+
+class LADTSPolicy(Policy):
+    """Latent-action diffusion scheduling.
+
+    The chain's noise is part of the policy, so it is drawn whether or not the policy explores; without exploration
+    the most likely action of the resulting distribution is taken.
+
+    Args:
+        actor: The network.
+        latents: Trained latent memory to begin with, ``[T, B, N, B]`` for slot or ``[B, N, B]`` for task memory;
+            Gaussian if None.
+        seed: Seed of latents, chain noise and sampling.
+    """
+
+    name = "lad-ts"
+
+    def __init__(self, actor: LatentDiffusionActor, latents: Tensor | None = None, seed: int = 0) -> None:
+        self.actor = actor
+        self.spec = actor.spec
+        self.latents = latents
+        own = ", own placements in the slot" if self.spec.in_slot_load == "own" else ""
+        self.information = f"slot-start backlogs{own}"
+        super().__init__(seed)
+
+    def initial_memory(self, observation: Observation) -> Memory:
+        """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
+        copies = observation.backlog_gcycles.shape[0]
+        if self.spec.memory == "gaussian":
+            return {}
+        if self.latents is not None:
+            return {"latent": self.latents.to(observation.backlog_gcycles).repeat(copies, *[1] * self.latents.dim())}
+        shape = (self.spec.servers, self.spec.tasks, self.spec.servers)
+        if self.spec.memory == "slot":
+            shape = (self.spec.slots, *shape)
+        return {"latent": torch.randn((copies, *shape), generator=self.generator).to(observation.backlog_gcycles)}
+
+    def read(self, memory: Memory, slot: int, index: Tensor, copies: int) -> Tensor:
+        """Latents of the tasks with the given indices in a slot, ``[E, B, n, B]`` (a copy).
+
+        Slots and indices beyond those trained on wrap around.
+        """
+        if self.spec.memory == "gaussian":
+            shape = (copies, self.spec.servers, index.numel(), self.spec.servers)
+            return torch.randn(shape, generator=self.generator).to(index.device)
+        table = memory["latent"]
+        if self.spec.memory == "slot":
+            table = table[:, slot % self.spec.slots]
+        return table[:, :, index % self.spec.tasks]
+
+    def write(self, memory: Memory, slot: int, index: Tensor, present: Tensor, probability: Tensor) -> None:
+        """Store the probabilities of the tasks that were present; cells of absent tasks keep their value.
+
+        In place: a slot memory is large, and no caller keeps an old one.
+        """
+        if self.spec.memory == "gaussian":
+            return
+        table = memory["latent"]
+        if self.spec.memory == "slot":
+            table = table[:, slot % self.spec.slots]
+        for start in range(0, index.numel(), self.spec.tasks):  # one pass unless indices wrap around
+            part = slice(start, start + self.spec.tasks)
+            cell = index[part] % self.spec.tasks
+            table[:, :, cell] = torch.where(present[:, :, part, None], probability[:, :, part], table[:, :, cell])
+
+    @torch.no_grad()
+    def decide(self, observation: Observation, memory: Memory, explore: bool = True) -> Decision:
+        """Place the tasks of a slot and update the latents in ``memory`` in place."""
+        tasks = observation.tasks
+        copies, servers, width = tasks.present.shape
+        own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
+        if self.spec.in_slot_load == "none":
+            return self._decide(observation, memory, explore, slice(0, width), own)
+        parts = []
+        for n in range(width):  # each placement is part of the next task's state
+            part = self._decide(observation, memory, explore, slice(n, n + 1), own)
+            work = (tasks.workload_gcycles * tasks.present)[..., n : n + 1]
+            own = own.scatter_add(-1, part.action, work)
+            parts.append(part)
+        return Decision(*(torch.cat([getattr(p, f) for p in parts], 2) for f in Decision.__dataclass_fields__))
+
+    def _decide(self, observation: Observation, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
+        tasks, spec = observation.tasks, self.spec
+        size, work, present = (t[:, :, part] for t in (tasks.size_mbit, tasks.workload_gcycles, tasks.present))
+        copies, _, width = size.shape
+        index = torch.arange(part.start, part.stop, device=size.device)
+        state = spec.state(observation, size, work, own)
+        latent = self.read(memory, observation.slot, index, copies)
+        grouped = spec.grouped(state)
+        noise = self.actor.chain_noise(grouped.shape[1], self.generator)
+        probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise), copies, width)
+        self.write(memory, observation.slot, index, present, probability)
+        if explore:
+            action = sample_shares(probability, self.random((*size.shape, 1), size))[..., 0]
+        else:
+            action = probability.argmax(-1)
+        return Decision(state, latent, probability, action)
+
+    def act(self, observation: Observation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """See :meth:`Policy.act`; ``memory`` is updated in place and returned."""
+        return self.decide(observation, memory, explore).action, memory

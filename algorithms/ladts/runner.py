@@ -1,0 +1,268 @@
+"""The env runner of LAD-TS: plays the batched simulator and returns transitions with explicit latents."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core.columns import Columns
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_RETURN_MEAN,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    WEIGHTS_SEQ_NO,
+)
+from torch import Tensor
+
+from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT, LADTSModule
+from edgegen.algorithms.ladts.policy import Decision, LADTSPolicy
+from edgegen.algorithms.ladts.settings import LADTSSettings
+from edgegen.algorithms.rollout import Fragment, concatenate
+from edgegen.envs.offloading import Observation, OffloadingSimulator, SlotOutcome
+from edgegen.envs.scenario import Scenario, build_scenario
+
+EPISODE_DELAY = "episode_delay_mean_s"
+"""Metric: mean service delay over the tasks of an episode, s."""
+
+
+def spaces_of(spec: ActorSpec) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Spaces of one decision: the state vector and the chosen server."""
+    state = gym.spaces.Box(-np.inf, np.inf, (spec.state_size,), np.float32)
+    return state, gym.spaces.Discrete(spec.servers)
+
+
+class LADTSRunner(EnvRunner, Checkpointable):
+    """Rolls LAD-TS out over E copies of the scenario in ``config.env_config``.
+
+    The latent memory lives here, is kept across episodes (spec §4.3) and is part of the state, like the simulator and
+    the policy's generator. Every worker has arrivals of its own, derived from (seed, worker, evaluation or not).
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.scenario: Scenario = build_scenario(dict(self.config.env_config["scenario"]))
+        self.settings: LADTSSettings = self.config.settings()
+        self.spec = ActorSpec.of(self.scenario, self.settings)
+        identity = (int(self.config.seed or 0), int(self.worker_index or 0), int(self.config.in_evaluation))
+        arrivals, policy = np.random.SeedSequence(identity).generate_state(2)
+        self._weights_seq_no = 0
+        self._episode_delays: list[float] = []
+        self._steps_since_metrics = (0, 0)
+        self.make_module()
+        self.make_env()
+        self.policy = LADTSPolicy(self.module.actor, seed=int(policy))
+        self._begin_episode(self.simulator.reset(int(arrivals)))
+        self.memory = self.policy.initial_memory(self._observation)
+
+    def make_env(self) -> None:
+        """Create the batched simulator."""
+        self.simulator = OffloadingSimulator(self.scenario, self.settings.copies)
+
+    def make_module(self) -> None:
+        """Create the inference part of the module."""
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = cast(LADTSModule, spec.build()[MODULE_ID])
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:
+        """Spaces by module, as RLlib asks for them."""
+        spaces = spaces_of(self.spec)
+        return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, MODULE_ID: spaces}
+
+    def assert_healthy(self) -> None:
+        """Raise if the runner can not sample."""
+        if not torch.isfinite(self.simulator.state.backlog_gcycles).all():
+            raise RuntimeError("the simulator's backlog is not finite")
+
+    def stop(self) -> None:
+        """Nothing to release."""
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **kwargs: Any,
+    ) -> list[Fragment]:
+        """Play some slots.
+
+        Args:
+            num_timesteps: Slots to play, summed over copies; ``rollout_fragment_length`` slots of every copy if None.
+            num_episodes: Episodes to finish instead, summed over copies.
+            explore: Sample actions; the config decides if None.
+            random_actions: Not supported, LAD-TS starts from its own random policy.
+            force_reset: Begin new episodes first.
+            **kwargs: Ignored, for compatibility with later RLlib versions.
+
+        Returns:
+            One fragment with the transitions of all slots.
+        """
+        if random_actions:
+            raise ValueError("random_actions is not supported: an untrained LAD-TS policy is the random start")
+        explore = bool(self.config.explore if explore is None else explore)
+        if force_reset and self._observation.slot > 0:
+            self._begin_episode(self.simulator.reset())
+        copies = self.settings.copies
+        if num_episodes is not None:
+            slots = self.scenario.slots * -(-num_episodes // copies) - self._observation.slot
+        elif num_timesteps is not None:
+            slots = max(1, -(-int(num_timesteps) // copies))
+        else:
+            slots = int(self.config.rollout_fragment_length)
+        return [concatenate([self._play_slot(explore) for _ in range(max(1, slots))])]
+
+    def _play_slot(self, explore: bool) -> Fragment:
+        observation = self._observation
+        decision = self.policy.decide(observation, self.memory, explore)
+        outcome = self.simulator.step(decision.action)
+        delay = outcome.delays.total_s
+        self._delay_sum += outcome.sum_per_copy(delay)
+        self._task_count += outcome.sum_per_copy(torch.ones_like(delay))
+        following = self.simulator.observe()
+        fragment = self._transitions(observation, decision, outcome, following)
+        self._steps_since_metrics = (
+            self._steps_since_metrics[0] + fragment.slots,
+            self._steps_since_metrics[1] + delay.numel(),
+        )
+        if self.simulator.done:
+            self._finish_episode()
+        else:
+            self._observation = following
+        return fragment
+
+    def _transitions(
+        self, observation: Observation, decision: Decision, outcome: SlotOutcome, following: Observation
+    ) -> Fragment:
+        """Pair every task with the agent's next one: n + 1 in the same slot, or the first of the next slot.
+
+        Where the next slot brings a server no task, the size and workload of the one that was drawn but did not
+        arrive stand in for it.
+        """
+        spec, settings = self.spec, self.settings
+        present = observation.tasks.present
+        copies, servers, width = present.shape
+        first_task = following.tasks.at_index(0)
+        backlog = following.backlog_gcycles
+        shown = Observation(
+            following.slot,
+            torch.zeros_like(backlog) if settings.legacy_zero_next_queue else backlog,
+            following.capacity_gcycles_s,
+            following.rate_mbit_s,
+            following.tasks,
+        )
+        nothing_own = backlog.new_zeros(copies, servers, servers)
+        first_state = spec.state(
+            shown, first_task.size_mbit[..., None], first_task.workload_gcycles[..., None], nothing_own
+        )
+        zero = torch.zeros(1, dtype=torch.long)
+        first_latent = self.policy.read(self.memory, following.slot, zero, copies)
+        latent = decision.probability if settings.legacy_alias else decision.latent
+        last = (present & ~torch.nn.functional.pad(present[..., 1:], (0, 1)))[..., None]
+
+        def shifted(values: Tensor, first: Tensor) -> Tensor:
+            return torch.where(last, first, torch.cat([values[:, :, 1:], first], 2))
+
+        reward = -outcome.dense(outcome.delays.total_s) * settings.reward_scale
+        columns = {
+            Columns.OBS: decision.state,
+            LATENT: latent,
+            Columns.ACTIONS: decision.action[..., None],
+            Columns.REWARDS: reward[..., None],
+            Columns.NEXT_OBS: shifted(decision.state, first_state),
+            NEXT_LATENT: shifted(latent, first_latent),
+        }
+        grouped = {name: spec.grouped(value) for name, value in columns.items()}
+        for name in (Columns.ACTIONS, Columns.REWARDS):
+            grouped[name] = grouped[name][..., 0]
+        return Fragment(grouped, spec.grouped(present[..., None])[..., 0], copies)
+
+    def _begin_episode(self, observation: Observation) -> None:
+        self._observation = observation
+        self._delay_sum = torch.zeros(self.settings.copies, dtype=torch.float64)
+        self._task_count = torch.zeros(self.settings.copies, dtype=torch.float64)
+
+    def _finish_episode(self) -> None:
+        delays = self._delay_sum / self._task_count.clamp_min(1)
+        self._episode_delays += delays.tolist()
+        for delay, total in zip(delays.tolist(), self._delay_sum.tolist(), strict=True):
+            self.metrics.log_value(EPISODE_DELAY, delay, window=10)
+            self.metrics.log_value(EPISODE_RETURN_MEAN, -total * self.settings.reward_scale, window=10)
+        self.metrics.log_value(NUM_EPISODES, len(delays), reduce="sum")
+        self._begin_episode(self.simulator.reset())
+
+    def pop_episode_delays(self) -> list[float]:
+        """Return and forget the mean delays (s) of the episodes finished since the last call."""
+        delays, self._episode_delays = self._episode_delays, []
+        return delays
+
+    def get_metrics(self) -> Any:
+        """Return the metrics since the last call."""
+        slots, decisions = self._steps_since_metrics
+        self._steps_since_metrics = (0, 0)
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, slots, reduce="sum")
+        self.metrics.log_value(NUM_AGENT_STEPS_SAMPLED, decisions, reduce="sum")
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, slots, reduce="lifetime_sum")
+        return self.metrics.reduce()
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Weights, and the world: simulator, latents, generator and the episode's sums."""
+        state: dict[str, Any] = {WEIGHTS_SEQ_NO: self._weights_seq_no}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = {MODULE_ID: self.module.get_state(inference_only=True)}
+        if self._check_component("world", components, not_components):
+            state["world"] = self.get_world_state()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights, and the world if the state holds one."""
+        if COMPONENT_RL_MODULE in state:
+            modules = state[COMPONENT_RL_MODULE]
+            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
+            self.module.set_state(modules[MODULE_ID])
+        if "world" in state:
+            self.set_world_state(state["world"])
+
+    def get_world_state(self) -> dict[str, Any]:
+        """Everything but the weights that decides what the runner samples next."""
+        return {
+            "simulator": self.simulator.state_dict(),
+            "memory": {name: value.clone() for name, value in self.memory.items()},
+            "generator": self.policy.generator.get_state(),
+            "delay_sum": self._delay_sum.clone(),
+            "task_count": self._task_count.clone(),
+            "episode_delays": list(self._episode_delays),
+        }
+
+    def set_world_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``get_world_state`` was called."""
+        self.simulator.load_state_dict(state["simulator"])
+        self._observation = self.simulator.observe()
+        self.memory = {name: value.clone() for name, value in state["memory"].items()}
+        self.policy.generator.set_state(state["generator"])
+        self._delay_sum = state["delay_sum"].clone()
+        self._task_count = state["task_count"].clone()
+        self._episode_delays = list(state["episode_delays"])
+
+    def get_latents(self) -> Tensor | None:
+        """The first copy's latent memory, for export; None if the policy has none."""
+        return self.memory["latent"][0].clone() if "latent" in self.memory else None
+
+    def set_latents(self, latents: Tensor | None) -> None:
+        """Begin from given latents in every copy (evaluation workers start from the trained ones)."""
+        self.policy.latents = latents
+        self.memory = self.policy.initial_memory(self._observation)
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments that rebuild this runner."""
+        return (), {"config": self.config, "worker_index": self.worker_index}

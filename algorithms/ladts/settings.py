@@ -1,0 +1,115 @@
+"""Every knob of LAD-TS with its source, and the two presets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgegen.envs.errors import InputError, did_you_mean, from_validation
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class LADTSSettings(BaseModel):
+    """Settings of LAD-TS. The defaults are those of the authors' public code ("paper").
+
+    Attributes:
+        sharing: ``none``: one learner per server, nothing shared, as published. ``full``: one set of weights, replay
+            and temperature for all servers, told apart by a one-hot of the deciding server.
+        hidden: Width of the two hidden layers of actor and critics.
+        denoising_steps: Steps I of the actor's chain.
+        beta_min: Start of the variance schedule.
+        beta_max: End of the variance schedule.
+        epsilon_output: Output of the noise network. The authors' code uses ``softmax``; D2SAC uses ``tanh``.
+        memory: Where the chain starts. ``slot``: the action probabilities of the same slot, server and index in the
+            previous episode, as in the code; needs episodes that repeat. ``task``: those of the same server and
+            index in the previous slot, as in the paper's figure; works online. ``gaussian``: fresh noise (D2SAC).
+        normalise: Scale the state: sizes and workloads to [0, 1], backlogs to log1p of waiting time in slots.
+        in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
+            slot's tasks sequential: one forward pass per task index instead of one per slot.
+        actor_lr: Adam step size of the actor.
+        critic_lr: Adam step size of the critics.
+        temperature_lr: Adam step size of ln ξ.
+        initial_temperature: ξ at the start.
+        learn_temperature: Adapt ξ towards ``target_entropy``.
+        target_entropy: H̄, nats. The published −1 is below any discrete entropy, so ξ only decays.
+        gamma: Discount per task.
+        tau: Rate of the soft target update.
+        reward_scale: Factor on the reward −T_serv.
+        replay_capacity: Transitions kept per agent.
+        replay_warmup: Updates begin when every agent holds more than this.
+        batch_size: Transitions per agent and update.
+        updates_per_slot: Updates per sampled slot of one copy; fractions accumulate.
+        copies: Copies of the scenario an env runner plays side by side.
+        legacy_alias: Store the latent *after* the decision instead of before it, as the authors' replay does by
+            aliasing. The next latent of a slot's last task keeps its pre-decision value.
+        legacy_zero_next_queue: Zero the queues in the next state of a slot's last task, as the authors' code does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sharing: Literal["none", "full"] = "none"
+    hidden: Count = 20
+    denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    beta_min: Positive = 0.1
+    beta_max: Positive = 10.0
+    epsilon_output: Literal["softmax", "tanh", "linear"] = "softmax"
+    memory: Literal["slot", "task", "gaussian"] = "slot"
+    normalise: bool = False
+    in_slot_load: Literal["none", "own"] = "none"
+    actor_lr: Positive = 1e-4
+    critic_lr: Positive = 1e-3
+    temperature_lr: Positive = 3e-4
+    initial_temperature: Positive = 0.05
+    learn_temperature: bool = True
+    target_entropy: float = -1.0
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    reward_scale: Positive = 1.0
+    replay_capacity: Count = 1_000
+    replay_warmup: Count = 300
+    batch_size: Count = 64
+    updates_per_slot: Positive = 1.0
+    copies: Count = 1
+    legacy_alias: bool = False
+    legacy_zero_next_queue: bool = False
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "improved": {
+        "sharing": "full",
+        "hidden": 64,
+        "memory": "task",
+        "normalise": True,
+        "in_slot_load": "own",
+        "actor_lr": 3e-4,
+        "learn_temperature": False,
+        "initial_temperature": 0.05,
+        "replay_capacity": 50_000,
+        "replay_warmup": 1_000,
+        "batch_size": 256,
+        "copies": 4,
+        "updates_per_slot": 0.25,
+    },
+}
+"""What each preset changes from the defaults. ``improved`` is ours; docs/ladts.md says what each change is for."""
+
+
+def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> LADTSSettings:
+    """Return the settings of a preset with some fields replaced.
+
+    Raises:
+        InputError: If the preset or a field is unknown, or a value is impossible.
+    """
+    if preset not in PRESETS:
+        raise InputError(
+            f"Unknown LAD-TS preset '{preset}'; presets are {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}"
+        )
+    try:
+        return LADTSSettings(**{**PRESETS[preset], **(overrides or {})})
+    except ValidationError as error:
+        raise from_validation(error, "LAD-TS settings", LADTSSettings.model_fields) from None

@@ -1,0 +1,320 @@
+"""The offloading world for any multi-agent library: a PettingZoo parallel environment over the batched simulator.
+
+Training in edgegen runs on the batched simulator, which is far faster. This facade is for everything that speaks
+PettingZoo; its arrivals and delays are those of :class:`edgegen.envs.offloading.OffloadingSimulator`.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import parallel_to_aec
+
+from edgegen.envs.errors import InputError
+from edgegen.envs.offloading import OffloadingSimulator, service_delay, work_ahead
+from edgegen.envs.scenario import Scenario, load_scenario
+
+AgentObservation = np.ndarray | dict[str, np.ndarray]
+"""What one agent sees: a vector, or a dictionary of the vector and the action mask."""
+
+_BAR = 40  # width of a drawn queue, characters
+_SLACK = 1 + 1e-5  # upper bounds leave room for rounding in float32
+
+
+class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
+    """Edge servers place the tasks of their users on each other's machines.
+
+    ## Description
+
+    Every one of the B servers is an agent, ``edge_0 … edge_{B-1}``. Tasks reach all servers at the start of a slot. In
+    round n of a slot every agent places the n-th of its waiting tasks; all agents act at the same time and do not see
+    each other's placements. When the server with the most tasks has placed its last one, the slot ends: every server
+    works through its queue for the length of a slot, and the next tasks arrive. A slot without any task takes one
+    round, in which nobody has anything to place. Delays follow from the LAD-TS system model
+    (:func:`edgegen.envs.offloading.service_delay`); no time passes inside a slot.
+
+    ## Action Space
+
+    ``Discrete(B)``: the server that runs the waiting task. An agent with no task left in the slot has an action mask
+    of zeros; whatever it chooses is ignored, and it may be missing from the actions.
+
+    ## Observation Space
+
+    With ``observation="vector"`` a ``Box(4 + 4B,)`` of float32. With ``observation="dict"`` a dictionary of that
+    vector, ``observation``, and ``action_mask``, int8 ``[B]``. W is the most work that can arrive in a slot,
+    B·N·max(w), and T the number of slots.
+
+    | Index       | Quantity                                           | Min | Max              | Unit     |
+    |-------------|----------------------------------------------------|-----|------------------|----------|
+    | 0           | Input size of the waiting task, 0 if none          | 0   | max(d)           | Mbit     |
+    | 1           | Workload of the waiting task, 0 if none            | 0   | max(w)           | Gcycle   |
+    | 2           | Result size of the waiting task, 0 if none         | 0   | max(r)           | Mbit     |
+    | 3           | Tasks left in this slot, the waiting one included  | 0   | N                | tasks    |
+    | 4 … 3+B     | Backlog of each server at the start of the slot    | 0   | T·max(W − fΔ, 0) | Gcycle   |
+    | 4+B … 3+2B  | Own work placed on each server earlier in the slot | 0   | N·max(w)         | Gcycle   |
+    | 4+2B … 3+3B | Capacity of each server                            | f   | f                | Gcycle/s |
+    | 4+3B … 3+4B | Transmission rate towards each server              | v   | v                | Mbit/s   |
+
+    Bounds are finite and a factor of 1.00001 wide, for rounding in float32.
+
+    ## Rewards
+
+    Minus the service delay, in seconds, of the task placed in this step; 0 if the agent had none.
+
+    ## Starting State
+
+    Empty queues. ``reset(seed=s)`` starts the first episode of the stream of s, ``reset()`` the next one of the same
+    stream. Without any seed the stream is drawn from the operating system.
+
+    ## Episode End
+
+    Episodes are truncated, for all agents at once, after the scheduled slots or after ``max_cycles`` steps. They never
+    terminate: the servers go on working, and the last observation shows the tasks of the slot that would follow.
+
+    ## Infos
+
+    ``action_mask`` always. After a step in which the agent placed a task also ``server``, ``transfer_s``, ``wait_s``,
+    ``compute_s``, ``return_s`` and their sum ``delay_s`` of that task.
+
+    ## Arguments
+
+    Args:
+        scenario: Name or path of a scenario, or a scenario.
+        observation: ``"dict"`` or ``"vector"``.
+        max_cycles: Most steps of an episode, no limit if None.
+        render_mode: ``"ansi"`` returns a drawing of the queues from ``render()``; ``"human"`` prints it after every
+            step.
+
+    Raises:
+        InputError: If the scenario is unknown, or an argument has no such value.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 - the attribute and its type are PettingZoo's
+        "name": "edgegen_offloading_v0",
+        "render_modes": ["ansi", "human"],
+        "is_parallelizable": True,
+    }
+
+    def __init__(
+        self,
+        scenario: str | Path | Scenario = "demo",
+        observation: Literal["dict", "vector"] = "dict",
+        max_cycles: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if observation not in ("dict", "vector"):
+            raise InputError(f"observation is {observation!r}, but must be 'dict' or 'vector'.")
+        if max_cycles is not None and max_cycles < 1:
+            raise InputError(f"max_cycles is {max_cycles}, but must be at least 1, or None for no limit.")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise InputError(f"render_mode is {render_mode!r}, but must be 'ansi', 'human' or None.")
+        self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+        self.max_cycles = max_cycles
+        self.render_mode = render_mode
+        self.possible_agents = [f"edge_{b}" for b in range(self.scenario.servers)]
+        self.agents: list[str] = []
+        self._as_dict = observation == "dict"
+        self._seeded = False
+        self._simulator = OffloadingSimulator(self.scenario)
+        self.observation_spaces = {agent: self._make_observation_space() for agent in self.possible_agents}
+        self.action_spaces: dict[str, spaces.Space[Any]] = {
+            agent: spaces.Discrete(self.scenario.servers) for agent in self.possible_agents
+        }
+        self._cycles = 0
+        self._begin_slot()
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the observation space of an agent, the same object on every call."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the action space of an agent, the same object on every call."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, AgentObservation], dict[str, dict[str, Any]]]:
+        """Begin an episode: the first of the seed's stream, or the next one if no seed is given."""
+        del options
+        if seed is None and not self._seeded:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self._seeded = True
+        self._simulator.reset(seed=seed)
+        self._cycles = 0
+        self.agents = list(self.possible_agents)
+        self._begin_slot()
+        if self.render_mode == "human":
+            self.render()
+        return self._observations(), {agent: {"action_mask": mask} for agent, mask in self._masks().items()}
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[
+        dict[str, AgentObservation],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Place the waiting task of every agent.
+
+        Args:
+            actions: Chosen server by agent; agents without a waiting task may be missing.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos, each by agent.
+
+        Raises:
+            ValueError: If no episode is running, or an agent with a waiting task chose no existing server.
+        """
+        if not self.agents:
+            raise ValueError("no episode is running; call reset()")
+        waiting = self._waiting().nonzero()[0]
+        server = torch.tensor([self._chosen_server(b, actions) for b in waiting.tolist()], dtype=torch.long)
+        placed = self._place(torch.from_numpy(waiting), server)
+        self._round += 1
+        self._cycles += 1
+        if self._round >= self._rounds:
+            self._simulator.step(self._server)
+            self._begin_slot()
+        over = self._simulator.done or (self.max_cycles is not None and self._cycles >= self.max_cycles)
+
+        names = self.agents
+        rewards = dict.fromkeys(names, 0.0)
+        infos: dict[str, dict[str, Any]] = {agent: {"action_mask": mask} for agent, mask in self._masks().items()}
+        for at, b in enumerate(waiting.tolist()):
+            infos[names[b]] |= {"server": int(server[at])} | {part: float(value[at]) for part, value in placed.items()}
+            rewards[names[b]] = -float(placed["delay_s"][at])
+        observations = self._observations()
+        self.agents = [] if over else list(names)
+        if self.render_mode == "human":
+            self.render()
+        return observations, rewards, dict.fromkeys(names, False), dict.fromkeys(names, over), infos
+
+    def render(self) -> str | None:
+        """Draw the queues as text: returned in mode ``ansi``, printed in mode ``human``."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs a render_mode; make the environment with render_mode='ansi'.")
+            return None
+        queued = self._slot.backlog_gcycles[0].double() + self._placed.sum(0)
+        wait_s = (queued / self._slot.capacity_gcycles_s[0]).tolist()
+        scale = _BAR / max(*wait_s, self.scenario.slot_s)
+        lines = [f"slot {self._slot.slot} of {self.scenario.slots}, round {self._round}"]
+        for b, agent in enumerate(self.possible_agents):
+            bar = "#" * round(wait_s[b] * scale)
+            lines.append(
+                f"{agent:>8} |{bar:<{_BAR}}| {wait_s[b]:8.2f} s wait at {self.scenario.capacity_gcycles_s[b]:g} "
+                f"Gcycle/s, {max(int(self._count[b]) - self._round, 0)} to place"
+            )
+        picture = "\n".join(lines) + "\n"
+        if self.render_mode == "human":
+            sys.stdout.write(picture)
+            return None
+        return picture
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+    def _make_observation_space(self) -> spaces.Space[Any]:
+        scenario = self.scenario
+        capacity = np.array(scenario.capacity_gcycles_s)
+        rate = np.array(scenario.rate_mbit_s)
+        arriving = scenario.servers * scenario.max_tasks * scenario.max_workload_gcycles
+        high = np.concatenate(
+            [
+                [scenario.size_mbit.high, scenario.max_workload_gcycles, scenario.result_mbit.high, scenario.max_tasks],
+                scenario.slots * np.maximum(arriving - capacity * scenario.slot_s, 0),
+                np.full(scenario.servers, scenario.max_tasks * scenario.max_workload_gcycles),
+                capacity,
+                rate,
+            ]
+        )
+        low = np.concatenate([np.zeros(4 + 2 * scenario.servers), capacity, rate])
+        vector = spaces.Box((low / _SLACK).astype(np.float32), (high * _SLACK).astype(np.float32), dtype=np.float32)
+        if not self._as_dict:
+            return vector
+        mask = spaces.Box(0, 1, (scenario.servers,), np.int8)
+        return spaces.Dict({"observation": vector, "action_mask": mask})
+
+    def _begin_slot(self) -> None:
+        servers = self.scenario.servers
+        self._slot = self._simulator.observe()
+        self._round = 0
+        self._count = self._slot.tasks.present[0].sum(-1).numpy()  # [B]
+        self._rounds = max(int(self._count.max()), 1)
+        self._placed = torch.zeros(servers, servers, dtype=torch.float64)  # [agent, server], Gcycle
+        self._server = torch.zeros_like(self._slot.tasks.present, dtype=torch.long)  # [1, B, N]
+
+    def _waiting(self) -> np.ndarray:
+        waiting: np.ndarray = self._count > self._round
+        return waiting
+
+    def _chosen_server(self, b: int, actions: dict[str, Any]) -> int:
+        agent = self.possible_agents[b]
+        if agent not in actions:
+            raise ValueError(f"{agent} has a waiting task but no action")
+        try:
+            server = operator.index(actions[agent])
+        except TypeError:
+            server = -1
+        if not 0 <= server < self.scenario.servers:
+            raise ValueError(
+                f"the action of {agent} is {actions[agent]!r}, but must be a server 0..{self.scenario.servers - 1}"
+            )
+        return server
+
+    def _place(self, edge: torch.Tensor, server: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Place this round's tasks of the agents ``edge [M]``, in order of service; returns their delays by part."""
+        slot, tasks = self._slot, self._slot.tasks.at_index(self._round)
+        workload = tasks.workload_gcycles[0, edge]
+        ahead, _ = work_ahead(server, workload, self.scenario.servers)  # placed by agents before, in this round
+        ahead += slot.backlog_gcycles[0, server] + self._placed.sum(0)[server]
+        delays = service_delay(
+            tasks.size_mbit[0, edge],
+            workload,
+            tasks.result_mbit[0, edge],
+            server == edge,
+            ahead.to(workload.dtype),
+            slot.capacity_gcycles_s[0, server],
+            slot.rate_mbit_s[0, server],
+        )
+        self._placed[edge, server] += workload
+        self._server[0, edge, self._round] = server
+        return {**vars(delays), "delay_s": delays.total_s}
+
+    def _masks(self) -> dict[str, np.ndarray]:
+        masks = np.repeat(self._waiting()[:, None], self.scenario.servers, axis=1).astype(np.int8)
+        return dict(zip(self.possible_agents, masks, strict=True))
+
+    def _observations(self) -> dict[str, AgentObservation]:
+        waiting = self._waiting()
+        tasks = self._slot.tasks.at_index(min(self._round, self.scenario.max_tasks - 1))
+        task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
+        servers = (self._slot.backlog_gcycles, self._slot.capacity_gcycles_s, self._slot.rate_mbit_s)  # [1, B] each
+        backlog, capacity, rate = (values.numpy().repeat(self.scenario.servers, axis=0) for values in servers)
+        left = np.maximum(self._count - self._round, 0)
+        columns = [task * waiting[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
+        vectors = np.concatenate(columns, axis=1, dtype=np.float32)  # [agent, 4 + 4B]
+        by_agent = dict(zip(self.possible_agents, vectors, strict=True))
+        if not self._as_dict:
+            return dict(by_agent)
+        masks = self._masks()
+        return {agent: {"observation": by_agent[agent], "action_mask": masks[agent]} for agent in by_agent}
+
+
+def parallel_env(**kwargs: Any) -> OffloadingParallelEnv:
+    """Make the parallel environment; arguments are those of :class:`OffloadingParallelEnv`."""
+    return OffloadingParallelEnv(**kwargs)
+
+
+def env(**kwargs: Any) -> AECEnv:
+    """Make the environment in PettingZoo's agent-by-agent form (AEC)."""
+    return parallel_to_aec(parallel_env(**kwargs))

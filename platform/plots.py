@@ -1,0 +1,134 @@
+"""Plots for people: axes with units, readable in grey, drawn without a display."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from edgegen.envs.errors import InputError
+from edgegen.platform.comparison import Comparison
+
+_LOG_RANGE = 5.0  # above this ratio of slowest to fastest a linear axis squeezes the good policies together
+_DARK, _MID, _LIGHT = "0.1", "0.45", "0.75"
+_FORMATS = (".png", ".svg")
+
+
+def check_plot_path(path: Path) -> None:
+    """Refuse a plot file of a kind that is not drawn.
+
+    Raises:
+        InputError: If the name does not end in .png or .svg.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"Plot file '{path}' must end in .png or .svg; the other one is written beside it.")
+
+
+def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
+    """Draw mean delays with intervals, every episode as a dot, and paired differences; write PNG and SVG.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: If the files can not be written, or the name has another ending.
+    """
+    check_plot_path(path)
+    rows = comparison.rows[::-1]  # the first row of the table at the top
+    others = [row for row in rows if row.label != comparison.reference]
+    figure = Figure(figsize=(10, 1.8 + 0.42 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    jitter = np.random.default_rng(0)
+    for y, row in enumerate(rows):
+        delays = row.results.mean_delay_s
+        left.plot(delays, y + jitter.uniform(-0.18, 0.18, len(delays)), ".", color=_LIGHT, markersize=4, zorder=1)
+        _interval(left, y, row.mean.estimate, row.mean.low, row.mean.high, row.label == comparison.reference)
+    left.set_yticks(range(len(rows)), [row.label for row in rows])
+    left.set_xlabel("mean service delay of an episode (s)")
+    means = [row.mean.estimate for row in rows]
+    if max(means) > _LOG_RANGE * min(means):
+        left.set_xscale("log")
+        left.set_xlabel("mean service delay of an episode (s, logarithmic)")
+    for y, row in enumerate(others):
+        _interval(right, y, 100 * (row.ratio.estimate - 1), 100 * (row.ratio.low - 1), 100 * (row.ratio.high - 1), False)
+    right.axvline(0, color=_MID, linewidth=1, linestyle="--")
+    right.set_yticks(range(len(others)), [row.label for row in others])
+    right.set_xlabel(f"delay against {comparison.reference} (%)")
+    if others and max(100 * abs(row.ratio.estimate - 1) for row in others) > 100:
+        right.set_xscale("symlog", linthresh=20)
+        right.set_xticks([-50, -10, 0, 10, 100, 1000], ["−50", "−10", "0", "10", "100", "1000"])  # noqa: RUF001
+        high = max(100 * (row.ratio.estimate - 1) for row in others)
+        low = min(100 * (row.ratio.estimate - 1) for row in others)
+        right.set_xlim(min(1.6 * low, -15), max(1.6 * high, 15))
+    for axes in (left, right):
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(-0.6, max(len(rows if axes is left else others), 1) - 0.4)
+    figure.suptitle(
+        f"{comparison.scenario.name}, {comparison.episodes} episodes with identical arrivals, seed {comparison.seed}\n"
+        "dots: episodes; markers with bars: mean and 95 % interval; open marker: reference",
+        fontsize=10,
+    )
+    return save(figure, path)
+
+
+def plot_training(delays_s: Sequence[float], path: Path, title: str, window: int = 10) -> list[Path]:
+    """Draw the learning curve: mean delay per training episode and its running mean; write PNG and SVG.
+
+    Args:
+        delays_s: Mean service delay per episode, s.
+        path: Where to; .png or .svg, the other one is written beside it.
+        title: Heading.
+        window: Episodes in the running mean.
+    """
+    check_plot_path(path)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    episodes = np.arange(1, len(delays_s) + 1)
+    axes.plot(episodes, delays_s, ".", color=_LIGHT, markersize=4, label="episode")
+    if len(delays_s) >= window:
+        running = np.convolve(np.asarray(delays_s, dtype=np.float64), np.full(window, 1 / window), mode="valid")
+        axes.plot(episodes[window - 1 :], running, color=_DARK, label=f"mean of the last {window}")
+    axes.set_xlabel("training episode")
+    axes.set_ylabel("mean service delay (s)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and as SVG beside each other.
+
+    Raises:
+        InputError: If a file can not be written.
+    """
+    written = []
+    for suffix in _FORMATS:
+        target = path.with_suffix(suffix)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # glyphs a font lacks are drawn as boxes
+                figure.savefig(target, dpi=150)
+        except OSError as error:
+            raise InputError(f"Plot '{target}' can not be written: {(error.strerror or str(error)).lower()}.") from None
+        written.append(target)
+    return written
+
+
+def _interval(axes: Axes, y: float, estimate: float, low: float, high: float, is_open: bool) -> None:
+    if np.isfinite(low):
+        axes.plot([low, high], [y, y], color=_DARK, linewidth=2, solid_capstyle="butt", zorder=2)
+    face: ArrayLike | str = "white" if is_open else _DARK
+    axes.plot([estimate], [y], "o", color=_DARK, markerfacecolor=face, markersize=6, zorder=3)

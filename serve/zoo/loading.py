@@ -1,0 +1,102 @@
+"""From a model name to a ready diffusers pipeline.
+
+An embedded name such as `shapes-64` stands for a folder that ships with the package. Every other string goes to
+`DiffusionPipeline.from_pretrained` as it is, so a folder or a hub id of any diffusers model works the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+MODELS = Path(__file__).resolve().parent / "models"
+INDEX_FILE = "model_index.json"
+INFO_FILE = "edgegen.json"
+
+
+class UnknownModelError(ValueError):
+    """A model name that stands for no embedded model, folder or reachable hub id."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a server needs to know before it runs a model.
+
+    Attributes:
+        name: The name that was asked for.
+        native_size: Width and height of its pictures in pixels; None leaves the choice to the pipeline.
+        default_steps: Denoising steps of a normal request.
+        default_guidance: Classifier-free guidance scale of a normal request.
+        example_prompt: A prompt that the model can paint.
+    """
+
+    name: str
+    native_size: int | None = None
+    default_steps: int = 20
+    default_guidance: float = 7.5
+    example_prompt: str = "a red circle"
+
+
+def embedded_models() -> dict[str, Path]:
+    """Return the folders of the models that ship with the package, by name."""
+    return {index.parent.name: index.parent for index in sorted(MODELS.glob(f"*/{INDEX_FILE}"))}
+
+
+def model_info(model: str) -> ModelInfo:
+    """Return what is known of a model without loading it.
+
+    Args:
+        model: An embedded name, a diffusers folder or a hub id. Folders without an `edgegen.json` and hub ids get the
+            general defaults of `ModelInfo`.
+    """
+    path = embedded_models().get(model, Path(model)) / INFO_FILE
+    if not path.is_file():
+        return ModelInfo(name=model)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return ModelInfo(
+        name=model,
+        native_size=int(stored["native_size"]),
+        default_steps=int(stored["default_steps"]),
+        default_guidance=float(stored["default_guidance"]),
+        example_prompt=str(stored["example_prompt"]),
+    )
+
+
+def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
+    """Load a pipeline, silent and on its device.
+
+    Args:
+        model: An embedded name, a diffusers folder or a hub id.
+        device: A torch device such as `cpu` or `cuda:0`.
+        dtype: Number format of the weights, float32 if not given.
+
+    Raises:
+        UnknownModelError: There is no such model, or the hub cannot be reached and the model is not in its cache.
+    """
+    import diffusers
+    import torch
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    folder = embedded_models().get(model)
+    source = str(folder) if folder is not None else model
+    release = tuple(int(part) for part in diffusers.__version__.split(".")[:2])
+    keyword = "dtype" if release >= (0, 42) else "torch_dtype"  # the older spelling warns since 0.42
+    try:
+        if Path(source).is_dir() and not (Path(source) / INDEX_FILE).is_file():
+            raise FileNotFoundError(f"the folder has no {INDEX_FILE}")
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(source, **{keyword: dtype or torch.float32})
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        if folder is not None:  # a damaged installation, not a wrong name
+            raise
+        raise UnknownModelError(
+            f'unknown model "{model}": use an embedded model ({", ".join(embedded_models())}), a diffusers folder that '
+            f"holds {INDEX_FILE}, or the id of a diffusers model on a hub that can be reached from here"
+        ) from error
+    pipeline = pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
