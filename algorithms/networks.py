@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class StackedMLP(nn.Module):
 
     def __init__(self, groups: int, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(StackedLinear(groups, i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(StackedLinear(groups, i, o) for i, o in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[G, rows, sizes[0]] -> [G, rows, sizes[-1]]``."""

@@ -42,7 +42,11 @@ class Tasks:
 
 
 def draw_episodes(
-    scenario: Scenario, seed: int, episodes: range, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    scenario: Scenario,
+    seed: int,
+    episodes: range,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Tasks:
     """Draw the arrivals of whole episodes, ``[E, slots + 1, B, N]`` with E = ``len(episodes)``.
 

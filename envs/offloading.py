@@ -155,9 +155,7 @@ class SlotOutcome:
         )
 
 
-def place(
-    observation: Observation, server: Tensor, *, check: bool = True
-) -> tuple[SlotOutcome, Tensor]:
+def place(observation: Observation, server: Tensor, *, check: bool = True) -> tuple[SlotOutcome, Tensor]:
     """Serve the tasks of one slot on the chosen servers: the heart of the simulator, a pure function.
 
     Args:
@@ -302,8 +300,7 @@ class OffloadingSimulator:
         backlog = state["backlog_gcycles"].to(self.device, self.dtype).clone()
         if backlog.shape != (self.copies, self.scenario.servers):
             raise ValueError(
-                f"the state is of {tuple(backlog.shape)} copies and servers, not "
-                f"{(self.copies, self.scenario.servers)}"
+                f"the state is of {tuple(backlog.shape)} copies and servers, not {(self.copies, self.scenario.servers)}"
             )
         self._load(OffloadingState(state["seed"], state["first_episode"], state["slot"], backlog))
 

@@ -163,7 +163,7 @@ def scenario_names() -> list[str]:
     names = []
     for path in sorted(SCENARIO_FOLDER.glob("*.yaml")):
         names.append(path.stem)
-        names += [f"{path.stem}:{variant}" for variant in _read(path).get("variants", {})]
+        names += [f"{path.stem}:{variant}" for variant in _read(path)["variants"]]
     return names
 
 
@@ -177,7 +177,11 @@ def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = N
     Raises:
         InputError: If the scenario or a field is unknown, or a value is impossible.
     """
-    wanted = str(name_or_path)
+    return build_scenario(_merged(str(name_or_path), overrides or {}))
+
+
+def _merged(wanted: str, overrides: dict[str, Any], extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the data of a scenario on top of what it extends, not yet validated."""
     stem, _, variant = wanted.partition(":")
     path = Path(stem) if stem.endswith((".yaml", ".yml")) else SCENARIO_FOLDER / f"{stem}.yaml"
     if not path.is_file():
@@ -186,19 +190,23 @@ def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = N
             f"Unknown scenario '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml file."
             f"{did_you_mean(wanted, names)}"
         )
+    if path.resolve() in extending:
+        raise InputError(f"Scenario file '{path}' extends itself, directly or through others; it must not.")
     data = _read(path)
-    variants = data.pop("variants", {})
+    variants = data.pop("variants")
+    data.setdefault("name", path.stem)
     base = data.pop("extends", None)
     if base is not None:
-        data = {**load_scenario(str(base)).model_dump(), **data}
-    data.setdefault("name", path.stem)
+        # A file is looked for beside the one that extends it, a name among the shipped ones.
+        base = str(path.parent / base) if str(base).partition(":")[0].endswith((".yaml", ".yml")) else str(base)
+        data = {**_merged(base, {}, (*extending, path.resolve())), **data}
     if variant:
         if variant not in variants:
             known = ", ".join(variants) or "none"
             raise InputError(f"Scenario '{stem}' has no variant '{variant}'; it has: {known}.")
         data = _with_overrides(data, variants[variant], wanted)
         data["name"] = f"{data['name']}:{variant}"
-    return build_scenario(_with_overrides(data, overrides or {}, wanted))
+    return _with_overrides(data, overrides, wanted)
 
 
 def build_scenario(data: dict[str, Any]) -> Scenario:
@@ -221,6 +229,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"Scenario file '{path}' can not be read: {reason}.") from None
     if not isinstance(data, dict):
         raise InputError(f"Scenario file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    variants = data.setdefault("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
+        raise InputError(f"Scenario file '{path}': the field 'variants' must map names to changes, and does not.")
     return data
 
 

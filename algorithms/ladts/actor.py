@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.ladts.settings import LADTSSettings
-from edgegen.algorithms.networks import StackedMLP
+from edgegen.algorithms.networks import StackedLinear, StackedMLP
 from edgegen.envs.offloading import Observation
 from edgegen.envs.scenario import Scenario
 
@@ -140,9 +140,9 @@ class LatentDiffusionActor(nn.Module):
         Returns:
             Action probabilities ``[G, rows, B]``.
         """
-        first, second, last = self.net.layers
+        first, second, last = (cast(StackedLinear, layer) for layer in self.net.layers)
         split = [self.spec.servers, EMBEDDING, self.spec.state_size]
-        from_latent, from_step, from_state = first.weight.split(split, dim=1)
+        from_latent, from_step, from_state = torch.split(first.weight, split, dim=1)
         # Of the first layer's input [x_i, embedding, s] only x_i changes along the chain: the rest is computed once.
         condition = torch.baddbmm(first.bias, state, from_state)
         step_bias = torch.matmul(self.embedding, from_step)  # [G, I, hidden]

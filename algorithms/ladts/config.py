@@ -52,7 +52,8 @@ class LADTSConfig(AlgorithmConfig):
     def scenario(self, scenario: str | Scenario) -> Self:
         """Choose the world: the name of a scenario, or one."""
         world = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        return self.environment(ENV_NAME, env_config={"scenario": world.model_dump()})
+        self.environment(ENV_NAME, env_config={"scenario": world.model_dump()})
+        return self
 
     def preset(self, name: str, **overrides: Any) -> Self:
         """Take all settings from a preset, some replaced.

@@ -110,7 +110,7 @@ class LADTSLearner(TorchLearner):
         return actor_loss(probability, q, temperature), entropy(probability.detach()), q
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
-        """Critic plus actor loss of a batch at the present weights, for diagnosis; training goes through ``_update``."""
+        """Critic plus actor loss at the present weights, for diagnosis; training goes through ``_update``."""
         del config, fwd_out
         module = self._networks()[module_id]
         grouped = {name: value.transpose(0, 1) for name, value in batch.items()}

@@ -61,7 +61,8 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     def twin(self, critics: StackedMLP, state: Tensor) -> Tensor:
         """Both critics' values ``[2, G, rows, B]`` of states ``[G, rows, D]``."""
         groups, rows, _ = state.shape
-        return critics(torch.cat([state, state])).view(2, groups, rows, -1)
+        values: Tensor = critics(torch.cat([state, state]))
+        return values.view(2, groups, rows, -1)
 
     def least(self, critics: StackedMLP, state: Tensor) -> Tensor:
         """The smaller of the two critics' values ``[G, rows, B]``."""

@@ -59,7 +59,7 @@ class LADTSPolicy(Policy):
             return {}
         if self.latents is not None:
             return {"latent": self.latents.to(observation.backlog_gcycles).repeat(copies, *[1] * self.latents.dim())}
-        shape = (self.spec.servers, self.spec.tasks, self.spec.servers)
+        shape: tuple[int, ...] = (self.spec.servers, self.spec.tasks, self.spec.servers)
         if self.spec.memory == "slot":
             shape = (self.spec.slots, *shape)
         return {"latent": torch.randn((copies, *shape), generator=self.generator).to(observation.backlog_gcycles)}

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
@@ -56,6 +57,9 @@ class LADTSRunner(EnvRunner, Checkpointable):
         arrivals, policy = np.random.SeedSequence(identity).generate_state(2)
         self._weights_seq_no = 0
         self._episode_delays: list[float] = []
+        self._observation: Observation
+        self._delay_sum: Tensor
+        self._task_count: Tensor
         self._steps_since_metrics = (0, 0)
         self.make_module()
         self.make_env()
@@ -151,7 +155,7 @@ class LADTSRunner(EnvRunner, Checkpointable):
         """
         spec, settings = self.spec, self.settings
         present = observation.tasks.present
-        copies, servers, width = present.shape
+        copies, servers, _ = present.shape
         first_task = following.tasks.at_index(0)
         backlog = following.backlog_gcycles
         shown = Observation(
@@ -228,6 +232,8 @@ class LADTSRunner(EnvRunner, Checkpointable):
         """Take over weights, and the world if the state holds one."""
         if COMPONENT_RL_MODULE in state:
             modules = state[COMPONENT_RL_MODULE]
+            if isinstance(modules, ray.ObjectRef):  # The runner group puts shared weights into the object store once.
+                modules = ray.get(modules)
             self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
             self.module.set_state(modules[MODULE_ID])
         if "world" in state:

@@ -1,0 +1,51 @@
+"""A Ray session that ends what it began and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from edgegen.envs.errors import InputError
+
+
+@contextmanager
+def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
+    """Use Ray for the length of a block.
+
+    Joins the session that is already open in this process, else connects to ``address``, else starts a private local
+    cluster, which is shut down at the end.
+
+    Args:
+        address: Address of a cluster, ``"auto"`` for the one on this machine, or None for a private one.
+        **options: Passed to ``ray.init``.
+
+    Raises:
+        InputError: If the cluster can not be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Usage reports need a network, and ray's own notices would bury the progress display.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    defaults: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        defaults |= {"address": "local", "include_dashboard": False}
+    else:
+        defaults["address"] = address
+    try:
+        ray.init(**{**defaults, **options})
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address is None:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"The Ray cluster at '{address}' can not be reached: {reason}.") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,199 @@
+"""Traces: recorded tasks, and the decisions made about them, as CSV files.
+
+A trace has one row per task with the columns ``slot``, ``edge`` (the server the task arrived at), ``index`` (its place
+among the slot's tasks of that server), ``size_mbit``, ``workload_gcycles`` and ``result_mbit``; if the decisions were
+recorded too, also ``server``. Rows may come in any order, and further columns are carried along untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from edgegen.envs.arrivals import Tasks
+from edgegen.envs.errors import InputError, did_you_mean
+
+TRACE_COLUMNS = ("slot", "edge", "index", "size_mbit", "workload_gcycles", "result_mbit")
+OUTCOME_COLUMNS = ("server", "transfer_s", "wait_s", "compute_s", "return_s", "delay_s")
+
+_MAX_INTEGER = 2**53  # whole numbers up to here are exact in float64
+
+
+@dataclass(frozen=True)
+class Trace:
+    """M recorded tasks in order of service: by slot, then index, then edge.
+
+    Attributes:
+        rows: The rows as they were read, every value as text ``[M, columns]``.
+        slot: Slot of each task ``[M]``, int64.
+        edge: Server it arrived at ``[M]``, int64.
+        index: Its index n ``[M]``, int64; may have gaps.
+        size_mbit: Input size ``[M]``, float64, Mbit.
+        workload_gcycles: Workload ``[M]``, float64, Gcycle.
+        result_mbit: Result size ``[M]``, float64, Mbit.
+        server: Recorded decision ``[M]``, int64; None if the trace has none.
+    """
+
+    rows: pd.DataFrame
+    slot: np.ndarray
+    edge: np.ndarray
+    index: np.ndarray
+    size_mbit: np.ndarray
+    workload_gcycles: np.ndarray
+    result_mbit: np.ndarray
+    server: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+
+def read_trace(path: str | Path, servers: int, decisions: bool = True) -> Trace:
+    """Read and check a trace.
+
+    Args:
+        path: A CSV file.
+        servers: Number of servers of the scenario.
+        decisions: Read the column ``server``, if there is one.
+
+    Raises:
+        InputError: If the file can not be read, lacks a column, or holds a value that is not allowed.
+    """
+    rows = _read_rows(Path(path))
+    for column in TRACE_COLUMNS:
+        if column not in rows.columns:
+            raise InputError(
+                f"Trace '{path}' has no column '{column}'; it needs {', '.join(TRACE_COLUMNS)}, and has "
+                f"{', '.join(rows.columns)}.{did_you_mean(column, set(rows.columns) - set(TRACE_COLUMNS))}"
+            )
+    recorded = decisions and "server" in rows.columns
+    values: dict[str, np.ndarray] = {}
+    for column in (*TRACE_COLUMNS, *(["server"] if recorded else [])):
+        if column in ("edge", "server"):
+            values[column] = _numbers(path, rows, column, servers - 1)
+        elif column in ("slot", "index"):
+            values[column] = _numbers(path, rows, column, _MAX_INTEGER)
+        else:
+            values[column] = _numbers(path, rows, column, None)
+    order = np.lexsort((values["edge"], values["index"], values["slot"]))
+    _refuse_duplicates(path, order, values)
+    task = {column: values[column][order] for column in TRACE_COLUMNS}
+    return Trace(rows=rows.iloc[order], server=values["server"][order] if recorded else None, **task)
+
+
+def write_trace(path: str | Path, tasks: Tasks, server: Tensor | None = None) -> None:
+    """Write simulated tasks as a trace, slots numbered from 0.
+
+    Args:
+        path: The CSV file to write.
+        tasks: Tasks ``[T, B, N]`` of one copy.
+        server: Decisions ``[T, B, N]``, recorded if given.
+
+    Raises:
+        InputError: If the file can not be written.
+    """
+    slot, index, edge = tasks.present.transpose(1, 2).nonzero(as_tuple=True)  # [M] each, in order of service
+    columns: dict[str, Any] = {"slot": slot.cpu().numpy(), "edge": edge.cpu().numpy(), "index": index.cpu().numpy()}
+    for name in ("size_mbit", "workload_gcycles", "result_mbit"):
+        columns[name] = getattr(tasks, name)[slot, edge, index].to("cpu", torch.float64).numpy()
+    if server is not None:
+        columns["server"] = server[slot, edge, index].cpu().numpy()
+    with replacing(path) as file:
+        pd.DataFrame(columns).to_csv(file, index=False)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[IO[str]]:
+    """Open a text file that takes the place of ``path`` when the block ends, and leaves nothing behind if it fails.
+
+    The file is opened at once, so a place that can not be written to is noticed before the work is done.
+
+    Raises:
+        InputError: If the file can not be written.
+    """
+    # A link is followed, so that it stays a link. Devices and pipes (/dev/stdout) must not be replaced by a file.
+    target = Path(path).resolve()
+    in_place = target.exists() and not target.is_file()
+    written = target if in_place else target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with written.open("w" if in_place else "x", encoding="utf-8", newline="") as file:
+            yield file
+        if not in_place:
+            os.replace(written, target)  # noqa: PTH105 - Path.replace is the same call under a less telling name
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"Output file '{path}' can not be written: {reason}.") from None
+    finally:
+        if not in_place:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """Read all cells as text; cells missing at the end of a row are empty."""
+    try:
+        # The header is read as a row, so that repeated names are seen instead of being renamed.
+        cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, encoding="utf-8-sig", compression=None)
+    except pd.errors.EmptyDataError:
+        raise InputError(f"Trace '{path}' is empty; it needs the header {','.join(TRACE_COLUMNS)}.") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InputError(f"Trace '{path}' can not be read: {' '.join(reason.split()).rstrip('.')}.") from None
+    names = cells.iloc[0].tolist()
+    repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if repeated is not None:
+        raise InputError(f"Trace '{path}' has the column '{repeated}' twice, but names may occur only once.")
+    rows = cells.iloc[1:].reset_index(drop=True)
+    rows.columns = names
+    return rows
+
+
+def _numbers(path: str | Path, rows: pd.DataFrame, column: str, highest: int | None) -> np.ndarray:
+    """Parse a column: whole numbers from 0 to ``highest`` as int64, or finite ones of at least 0 as float64 if None."""
+    text = rows[column].to_numpy(dtype=object)
+    values: np.ndarray
+    try:
+        values = text.astype(np.float64)
+    except ValueError:
+        values = np.array([_number(cell) for cell in text])
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.isfinite(values) & (values >= 0))
+        if highest is not None:
+            wrong |= (values > highest) | (values % 1 != 0)
+    wrong |= rows[column].str.contains("_", regex=False).to_numpy(dtype=bool)  # Python reads 1_000 as a number
+    if wrong.any():
+        at = int(wrong.argmax())
+        allowed = "a finite number of at least 0" if highest is None else f"a whole number from 0 to {highest}"
+        if column in ("edge", "server"):
+            allowed += ", the servers of the scenario"
+        shown = text[at] if len(text[at]) <= 40 else text[at][:37] + "..."
+        raise InputError(f"Trace '{path}', row {at + 1}: the column '{column}' is '{shown}', but must be {allowed}.")
+    return values if highest is None else values.astype(np.int64)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _refuse_duplicates(path: str | Path, order: np.ndarray, values: dict[str, np.ndarray]) -> None:
+    key = np.stack([values[column][order] for column in ("slot", "edge", "index")])  # [3, M]
+    same = (key[:, 1:] == key[:, :-1]).all(axis=0)
+    if same.any():
+        at = int(same.argmax())
+        slot, edge, index = key[:, at].tolist()
+        raise InputError(
+            f"Trace '{path}', row {order[at + 1] + 1}: slot {slot}, edge {edge}, index {index} is already in row "
+            f"{order[at] + 1}, but every task may occur only once."
+        )

@@ -1,0 +1,251 @@
+"""LAD-TS in RLlib: what a fragment holds, that it learns, and that interruptions leave no trace."""
+
+import copy
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.columns import Columns
+
+from edgegen.algorithms.ladts.algorithm import LADTS
+from edgegen.algorithms.ladts.config import LADTSConfig
+from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT
+from edgegen.algorithms.ladts.runner import LADTSRunner
+from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.registry import make_policy
+from edgegen.envs.scenario import load_scenario
+
+pytestmark = pytest.mark.e2e
+
+# Slow enough for queues to build up.
+SMALL = load_scenario("demo", {"tasks_per_slot.high": 3, "slots": 6, "capacity_gcycles_s": [1.2, 0.6, 2, 0.8, 3]})
+QUICK = {"hidden": 8, "replay_capacity": 60, "replay_warmup": 8, "batch_size": 16, "copies": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    torch.set_num_threads(1)
+    with ray_session(num_cpus=4):
+        yield
+    assert not ray.is_initialized()
+
+
+def configure(preset="paper", seed=0, scenario=SMALL, **settings):
+    return LADTSConfig().scenario(scenario).preset(preset, **{**QUICK, **settings}).debugging(seed=seed)
+
+
+def weights(algorithm):
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"][MODULE_ID]
+    return {name: np.asarray(value) for name, value in state.items()}
+
+
+def assert_same_weights(one, other):
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert np.array_equal(value, second[name]), name
+
+
+def test_fragment_pairs_every_task_with_the_agents_next_one():
+    runner = LADTSRunner(config=configure(copies=2))
+    before = copy.deepcopy(runner.get_world_state())
+    (fragment,) = runner.sample(num_timesteps=2 * 2)  # two slots of two copies
+    twin = LADTSRunner(config=configure(copies=2))
+    twin.set_state(runner.get_state(components="rl_module"))
+    twin.set_world_state(before)
+    simulator, spec = twin.simulator, twin.spec
+    rows = {name: value.view(spec.groups, 2, 2, 3, *value.shape[2:]) for name, value in fragment.columns.items()}
+    valid = fragment.valid.view(spec.groups, 2, 2, 3)  # [server, slot, copy, index]
+    for slot in range(2):
+        observation = simulator.observe()
+        present = observation.tasks.present
+        assert torch.equal(valid[:, slot].transpose(0, 1), present)
+        decision = twin.policy.decide(observation, twin.memory)
+        delay = simulator.step(decision.action)
+        reward = -delay.dense(delay.delays.total_s)
+        following = simulator.observe()
+        for copy_, server, index in present.nonzero().tolist():
+            row = {name: value[server, slot, copy_, index] for name, value in rows.items()}
+            assert torch.equal(row[Columns.OBS], decision.state[copy_, server, index])
+            assert torch.equal(row[LATENT], decision.latent[copy_, server, index])
+            assert row[Columns.ACTIONS] == decision.action[copy_, server, index]
+            assert row[Columns.REWARDS] == reward[copy_, server, index]
+            if index + 1 < 3 and present[copy_, server, index + 1]:
+                assert torch.equal(row[Columns.NEXT_OBS], decision.state[copy_, server, index + 1])
+                assert torch.equal(row[NEXT_LATENT], decision.latent[copy_, server, index + 1])
+            else:
+                tasks = following.tasks
+                expected = torch.cat(
+                    [
+                        tasks.size_mbit[copy_, server, :1],
+                        tasks.workload_gcycles[copy_, server, :1],
+                        following.backlog_gcycles[copy_],
+                    ]
+                )
+                assert torch.equal(row[Columns.NEXT_OBS], expected)
+                assert torch.equal(row[NEXT_LATENT], twin.memory["latent"][copy_, slot + 1, server, 0])
+
+
+def test_legacy_switches_change_what_they_say():
+    plain, legacy = (
+        LADTSRunner(config=configure(legacy_alias=on, legacy_zero_next_queue=on)).sample(num_timesteps=2)[0]
+        for on in (False, True)
+    )
+    assert torch.equal(plain.columns[Columns.OBS], legacy.columns[Columns.OBS])
+    assert not torch.equal(plain.columns[LATENT], legacy.columns[LATENT])
+    assert torch.allclose(legacy.columns[LATENT].sum(-1), torch.ones(5, 6))  # probabilities, not Gaussian numbers
+    changed = (plain.columns[Columns.NEXT_OBS] != legacy.columns[Columns.NEXT_OBS]).any(-1) & plain.valid
+    last = plain.valid.view(5, 2, 3) & ~torch.nn.functional.pad(plain.valid.view(5, 2, 3)[..., 1:], (0, 1))
+    assert changed.any()
+    assert not (changed.view(5, 2, 3) & ~last).any()
+
+
+def test_workers_and_seeds_have_arrivals_of_their_own():
+    def sizes(seed, worker):
+        runner = LADTSRunner(config=configure(seed=seed), worker_index=worker)
+        return runner.simulator.observe().tasks.size_mbit
+
+    assert torch.equal(sizes(0, 1), sizes(0, 1))
+    assert not torch.equal(sizes(0, 1), sizes(1, 0))
+    assert not torch.equal(sizes(0, 0), sizes(0, 1))
+
+
+@pytest.mark.parametrize("preset", ["paper", "improved"])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset):
+    settings = {"memory": "slot"} if preset == "paper" else {"copies": 3, "updates_per_slot": 0.7}
+    whole = configure(preset, **settings).build_algo()
+    for _ in range(4):
+        whole.train()
+    half = configure(preset, **settings).build_algo()
+    for _ in range(2):
+        half.train()
+    path = half.save_to_path(str(tmp_path / "checkpoint"))
+    half.stop()
+    resumed = configure(preset, **settings).build_algo()
+    resumed.restore_from_path(path)
+    for _ in range(2):
+        resumed.train()
+    assert resumed.updates == whole.updates > 10
+    assert resumed.episode_delays_s == whole.episode_delays_s
+    assert_same_weights(resumed, whole)
+    assert torch.equal(resumed.latents(), whole.latents())
+    assert torch.equal(resumed.replay.sample(32)[Columns.OBS], whole.replay.sample(32)[Columns.OBS])
+    for algorithm in (whole, resumed):
+        algorithm.stop()
+
+
+def test_from_checkpoint_rebuilds_the_algorithm(tmp_path):
+    algorithm = configure(initial_temperature=0.2).build_algo()
+    algorithm.train()
+    algorithm.save_to_path(str(tmp_path / "checkpoint"))
+    again = Algorithm.from_checkpoint(str(tmp_path / "checkpoint"))
+    assert isinstance(again, LADTS)
+    assert again.training_iteration == 1
+    assert_same_weights(algorithm, again)
+    algorithm.train()
+    again.train()
+    assert_same_weights(algorithm, again)
+    for each in (algorithm, again):
+        each.stop()
+
+
+def test_two_remote_runners_sample_learn_and_resume(tmp_path):
+    def build():
+        return configure().env_runners(num_env_runners=2, rollout_fragment_length=3).build_algo()
+
+    whole = build()
+    for _ in range(3):
+        result = whole.train()
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * 2 * 6
+    assert len(whole.episode_delays_s) == 6
+    assert whole.updates > 0
+    half = build()
+    half.train()
+    path = half.save_to_path(str(tmp_path / "checkpoint"))
+    half.stop()
+    resumed = build()
+    resumed.restore_from_path(path)
+    for _ in range(2):
+        resumed.train()
+    assert resumed.episode_delays_s == whole.episode_delays_s
+    assert_same_weights(resumed, whole)
+    for each in (whole, resumed):
+        each.stop()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_evaluation_workers_play_their_own_episodes_from_the_trained_latents(workers):
+    config = configure().evaluation(
+        evaluation_interval=1,
+        evaluation_duration=4,
+        evaluation_num_env_runners=workers,
+        evaluation_config=LADTSConfig.overrides(explore=False),
+    )
+    algorithm = config.build_algo()
+    result = algorithm.train()
+    evaluation = result["evaluation"]["env_runners"]
+    assert evaluation["num_episodes"] >= 4
+    assert evaluation["episode_delay_mean_s"] > 0
+    algorithm.stop()
+
+
+def test_learners_on_two_processes_share_one_update():
+    algorithm = configure().learners(num_learners=2, num_cpus_per_learner=0.5).build_algo()
+    for _ in range(2):
+        algorithm.train()
+    states = algorithm.learner_group.foreach_learner(lambda learner: learner.module[MODULE_ID].unwrapped().state_dict())
+    first, second = (state.get() for state in states)
+    assert algorithm.updates > 0
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    algorithm.stop()
+
+
+def test_policy_of_a_checkpoint_decides_as_the_algorithm_does(tmp_path):
+    from edgegen.algorithms.export import save_policy
+
+    algorithm = configure().build_algo()
+    algorithm.train()
+    policy = algorithm.policy(seed=3)
+    save_policy(policy, tmp_path / "policy", SMALL, {"seed": 0})
+    loaded = make_policy(str(tmp_path), SMALL, seed=3)
+    observation = algorithm.env_runner.simulator.observe()
+    mine, theirs = (p.act(observation, p.initial_memory(observation))[0] for p in (policy, loaded))
+    assert torch.equal(mine, theirs)
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_finds_the_server_that_is_always_best(seed):
+    # Ample capacity and instant links: a task takes w/f on an idle server, so the server with 50 times the capacity is
+    # best for every task; the first task a server keeps to itself costs up to 4.2 s, one sent there at most 0.084 s.
+    world = load_scenario(
+        "demo",
+        {"capacity_gcycles_s": [1, 50], "rate_mbit_s": [1e4, 1e4], "tasks_per_slot.high": 2, "slots": 20},
+    )
+    algorithm = configure(
+        "improved",
+        seed=seed,
+        scenario=world,
+        hidden=16,
+        copies=8,
+        replay_warmup=100,
+        replay_capacity=5_000,
+        batch_size=64,
+    ).build_algo()
+    for _ in range(12):
+        algorithm.train()
+    policy = algorithm.policy()
+    observation = algorithm.env_runner.simulator.reset(10_000)
+    memory, chosen, tasks = policy.initial_memory(observation), 0, 0
+    while not algorithm.env_runner.simulator.done:
+        action, memory = policy.act(observation, memory)
+        present = observation.tasks.present
+        chosen += int((action[present] == 1).sum())
+        tasks += int(present.sum())
+        algorithm.env_runner.simulator.step(action)
+        observation = algorithm.env_runner.simulator.observe()
+    assert chosen / tasks > 0.97
+    algorithm.stop()

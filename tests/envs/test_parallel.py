@@ -1,0 +1,268 @@
+"""The PettingZoo facade: the contract, and that it plays the very world of the batched simulator."""
+
+import pickle
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import data_equivalence
+from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
+
+from edgegen.envs import parallel
+from edgegen.envs.errors import InputError
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.parallel import OffloadingParallelEnv
+from edgegen.envs.scenario import Scenario, load_scenario
+
+KINDS = pytest.mark.parametrize("observation", ["dict", "vector"])
+
+
+@pytest.fixture
+def short() -> Scenario:
+    return load_scenario("demo", {"slots": 6})
+
+
+def sparse() -> Scenario:
+    """A world in which many slots bring nothing to anybody."""
+    return load_scenario(
+        "demo",
+        {"slots": 30, "tasks_per_slot.low": 0, "tasks_per_slot.high": 1}
+        | {"capacity_gcycles_s": [3, 1], "rate_mbit_s": [400, 500]},
+    )
+
+
+def random_actions(env: OffloadingParallelEnv, rng: np.random.Generator) -> dict[str, int]:
+    return {agent: int(rng.integers(env.scenario.servers)) for agent in env.agents}
+
+
+def play(env: OffloadingParallelEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
+    """Play to the end, or some steps, and return everything that came back."""
+    log: list[Any] = []
+    while env.agents and (steps is None or len(log) < steps):
+        log.append(env.step(random_actions(env, rng)))
+    return log
+
+
+@KINDS
+def test_contract_of_parallel_environments(observation: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parallel_api_test(parallel.parallel_env(observation=observation), num_cycles=700)
+        parallel_seed_test(lambda: parallel.parallel_env(observation=observation), num_cycles=60)
+
+
+@KINDS
+@pytest.mark.filterwarnings("ignore::UserWarning")  # hints at observations that are not one of a few usual kinds
+def test_contract_of_the_agent_by_agent_form(observation: str) -> None:
+    api_test(parallel.env(observation=observation), num_cycles=150)
+    seed_test(lambda: parallel.env(observation=observation), num_cycles=30)
+
+
+def test_max_cycles_truncates() -> None:
+    max_cycles_test(parallel)
+    env = parallel.parallel_env(max_cycles=3)
+    env.reset(seed=0)
+    log = play(env, np.random.default_rng(0))
+    assert len(log) == 3
+    *_, terminations, truncations, _ = log[-1]
+    assert not any(terminations.values())
+    assert all(truncations.values())
+    assert not any(log[-2][3].values())
+
+
+def test_names_and_spaces() -> None:
+    env = OffloadingParallelEnv()
+    assert env.metadata["name"] == "edgegen_offloading_v0"
+    assert env.possible_agents == ["edge_0", "edge_1", "edge_2", "edge_3", "edge_4"]
+    for agent in env.possible_agents:
+        assert env.observation_space(agent) is env.observation_space(agent)
+        assert env.action_space(agent) == gymnasium.spaces.Discrete(5)
+        assert env.observation_space(agent)["observation"].shape == (4 + 4 * 5,)
+    space = OffloadingParallelEnv("ladts-paper", observation="vector").observation_space("edge_19")
+    assert space.shape == (84,)
+    assert space.dtype == np.float32
+    assert np.isfinite(space.low).all()
+    assert np.isfinite(space.high).all()
+
+
+@pytest.mark.parametrize("name", ["demo", "ladts-paper:n10"])
+@pytest.mark.parametrize("target", ["random", "slowest"])
+def test_observations_stay_inside_the_space(name: str, target: str) -> None:
+    env = OffloadingParallelEnv(name)
+    rng = np.random.default_rng(2)
+    slowest = int(np.argmin(env.scenario.capacity_gcycles_s))
+    observations, _ = env.reset(seed=2)
+    while True:
+        for agent, seen in observations.items():
+            assert env.observation_space(agent).contains(seen)
+        if not env.agents:
+            break
+        actions = random_actions(env, rng) if target == "random" else dict.fromkeys(env.agents, slowest)
+        observations = env.step(actions)[0]
+
+
+def test_observation_is_laid_out_as_documented(short: Scenario) -> None:
+    env = OffloadingParallelEnv(short)
+    tasks = OffloadingSimulator(short).reset(seed=8).tasks
+    observations, infos = env.reset(seed=8)
+    placed = np.zeros((5, 5))
+    for n in range(3):  # the first three rounds: what was placed earlier in the slot grows, the backlog does not
+        for b in range(5):
+            seen = observations[f"edge_{b}"]["observation"]
+            left = max(int(tasks.present[0, b].sum()) - n, 0)
+            task = [getattr(tasks, q)[0, b, n] * (left > 0) for q in ("size_mbit", "workload_gcycles", "result_mbit")]
+            np.testing.assert_allclose(seen[:3], task)
+            assert seen[3] == left
+            assert (seen[4:9] == 0).all()
+            np.testing.assert_allclose(seen[9:14], placed[b], rtol=1e-6)
+            np.testing.assert_allclose(seen[14:19], [12, 6, 20, 8, 30])
+            np.testing.assert_allclose(seen[19:24], [450, 420, 480, 410, 500])
+            mask = observations[f"edge_{b}"]["action_mask"]
+            assert mask.dtype == np.int8
+            assert mask.tolist() == [int(left > 0)] * 5
+            assert infos[f"edge_{b}"]["action_mask"].tolist() == mask.tolist()
+            placed[b, (b + n) % 5] += task[1]
+        observations, _, _, _, infos = env.step({f"edge_{b}": (b + n) % 5 for b in range(5)})
+
+
+@pytest.mark.parametrize("scenario", [load_scenario("demo"), load_scenario("ladts-paper:n10"), sparse()])
+def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Scenario) -> None:
+    env = OffloadingParallelEnv(scenario, observation="vector")
+    oracle = OffloadingSimulator(scenario)
+    rng = np.random.default_rng(5)
+    expected = oracle.reset(seed=21)
+    servers = scenario.servers
+    observations, _ = env.reset(seed=21)
+    while not oracle.done:
+        backlog = observations["edge_0"][4 : 4 + servers]
+        np.testing.assert_allclose(backlog, expected.backlog_gcycles[0].numpy(), rtol=1e-6)
+        server = torch.zeros_like(expected.tasks.present, dtype=torch.long)
+        rounds = max(int(expected.tasks.present.sum(-1).max()), 1)
+        delays = np.zeros(expected.tasks.present.shape)
+        for n in range(rounds):
+            actions = random_actions(env, rng)
+            waiting = [b for b in range(servers) if expected.tasks.present[0, b, n]]
+            observations, rewards, _, truncations, infos = env.step(actions)
+            for b, agent in enumerate(env.possible_agents):
+                server[0, b, n] = actions[agent]
+                delays[0, b, n] = -rewards[agent]
+                assert ("delay_s" in infos[agent]) == (b in waiting)
+                if b in waiting:
+                    info = infos[agent]
+                    parts = info["transfer_s"] + info["wait_s"] + info["compute_s"] + info["return_s"]
+                    assert info["delay_s"] == pytest.approx(parts, rel=1e-5)
+                    assert info["delay_s"] == -rewards[agent]
+                    assert info["server"] == actions[agent]
+                else:
+                    assert rewards[agent] == 0
+        outcome = oracle.step(server)
+        np.testing.assert_allclose(delays, outcome.dense(outcome.delays.total_s).numpy(), rtol=1e-5, atol=1e-6)
+        expected = oracle.observe()
+        assert all(truncations.values()) == oracle.done
+    assert env.agents == []
+
+
+def test_last_observation_shows_the_slot_that_would_follow(short: Scenario) -> None:
+    env = OffloadingParallelEnv(short, observation="vector")
+    env.reset(seed=1)
+    observations, _, terminations, truncations, _ = play(env, np.random.default_rng(0))[-1]
+    oracle = OffloadingSimulator(short)
+    oracle.reset(seed=1)
+    beyond = oracle._arrivals.slot(short.slots)
+    assert observations["edge_3"][3] == int(beyond.present[0, 3].sum())
+    assert observations["edge_3"][1] == float(beyond.workload_gcycles[0, 3, 0])
+    assert all(truncations.values())
+    assert not any(terminations.values())
+    with pytest.raises(ValueError, match="reset"):
+        env.step({})
+
+
+def test_episodes_follow_the_seed(short: Scenario) -> None:
+    one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    np.random.seed(0)  # noqa: NPY002 - no global generator may play a part
+    first = one.reset(seed=3)
+    np.random.seed(1)  # noqa: NPY002
+    assert data_equivalence(first, two.reset(seed=3))
+    play(one, np.random.default_rng(0), steps=5)
+    second = one.reset()  # the next episode of the same stream, however far the last one was played
+    assert not data_equivalence(first, second)
+    assert data_equivalence(second, two.reset())
+    assert data_equivalence(one.reset(seed=3), first)
+    assert not data_equivalence(OffloadingParallelEnv(short).reset(), OffloadingParallelEnv(short).reset())
+
+
+@KINDS
+def test_a_pickle_mid_episode_plays_on_identically(short: Scenario, observation: Any) -> None:
+    env = OffloadingParallelEnv(short, observation=observation)
+    env.reset(seed=13)
+    play(env, np.random.default_rng(0), steps=20)
+    copy = pickle.loads(pickle.dumps(env))
+    assert data_equivalence(play(env, np.random.default_rng(1)), play(copy, np.random.default_rng(1)))
+    assert data_equivalence(env.reset(), copy.reset())
+
+
+def test_actions_of_agents_without_a_task_are_ignored(short: Scenario) -> None:
+    env, strict = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    observations, _ = env.reset(seed=0)
+    strict.reset(seed=0)
+    rng = np.random.default_rng(0)
+    idle_seen = False
+    while env.agents:
+        actions: dict[str, Any] = random_actions(env, rng)
+        waiting = {agent: actions[agent] for agent in env.agents if observations[agent]["action_mask"].any()}
+        idle_seen |= len(waiting) < len(actions)
+        noise = {agent: action if agent in waiting else 999 for agent, action in actions.items()}
+        result = env.step(noise)
+        assert data_equivalence(result, strict.step(waiting))
+        observations = result[0]
+    assert idle_seen
+
+
+@pytest.mark.parametrize("action", [-1, 5, 1.5, "2", None])
+def test_impossible_actions_are_refused_and_change_nothing(short: Scenario, action: Any) -> None:
+    env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    env.reset(seed=0)
+    untouched.reset(seed=0)
+    actions = dict.fromkeys(env.agents, 0)
+    with pytest.raises(ValueError, match=r"edge_2 .* must be a server 0\.\.4"):
+        env.step(actions | {"edge_2": action})
+    with pytest.raises(ValueError, match="edge_4 has a waiting task but no action"):
+        env.step({agent: 0 for agent in env.agents if agent != "edge_4"})
+    assert data_equivalence(env.step(actions), untouched.step(actions))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"scenario": "dmeo"}, r"Did you mean 'demo'\?"),
+        ({"observation": "image"}, "'dict' or 'vector'"),
+        ({"max_cycles": 0}, "at least 1"),
+        ({"render_mode": "rgb_array"}, "'ansi', 'human' or None"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        parallel.parallel_env(**arguments)
+
+
+def test_the_queues_are_drawn(short: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+    env = OffloadingParallelEnv(short, render_mode="ansi")
+    env.reset(seed=0)
+    env.step(dict.fromkeys(env.agents, 1))
+    picture = env.render()
+    assert isinstance(picture, str)
+    lines = picture.splitlines()
+    assert len(lines) == 6
+    assert lines[0] == "slot 0 of 6, round 1"
+    assert "#" not in lines[1]
+    assert "#" * 40 in lines[2]  # everything went to the second server
+    assert capsys.readouterr().out == ""
+    human = OffloadingParallelEnv(short, render_mode="human")
+    human.reset(seed=0)
+    human.step(dict.fromkeys(human.agents, 1))
+    assert capsys.readouterr().out.endswith(picture)
+    with pytest.warns(UserWarning, match="needs a render_mode"):
+        assert OffloadingParallelEnv(short).render() is None
