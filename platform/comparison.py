@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgegen.algorithms.policy import Policy
@@ -76,16 +77,19 @@ class Comparison:
         """Lay the comparison out for a terminal."""
         table = Table(
             title=f"{self.scenario.name}: {self.episodes} episodes with identical arrivals, seed {self.seed}",
-            caption=f"Brackets are 95 % intervals over episodes; differences and ratios are paired with {self.reference}.",
+            caption=f"± is a 95 % interval over episodes. Differences, ratios, and the share of episodes with a lower "
+            f"delay (better): paired with {self.reference}.",
             title_justify="left",
             caption_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
         )
         table.add_column("policy", no_wrap=True)
-        table.add_column("mean delay, s", no_wrap=True)
-        table.add_column("p95, s", justify="right")
+        table.add_column("delay, s", no_wrap=True)
         table.add_column("difference, s", no_wrap=True)
-        table.add_column("ratio", justify="right")
-        table.add_column("P(better)", justify="right")
+        table.add_column("ratio", justify="right", no_wrap=True)
+        table.add_column("better", justify="right", no_wrap=True)
         table.add_column("information used")
         decimals = decimals_for(min(row.mean.estimate for row in self.rows))
         for row in self.rows:
@@ -93,10 +97,9 @@ class Comparison:
             table.add_row(
                 row.label,
                 row.mean.text(decimals),
-                f"{row.results.p95_delay_s.mean():.{decimals}f}",
                 "reference" if base else row.difference.text(decimals, sign=True),
                 "1" if base else f"{row.ratio.estimate:.3f}",
-                "" if base else f"{row.improvement:.2f}",
+                "" if base else f"{100 * row.improvement:.0f} %",
                 row.information or "not stated",
                 style="bold" if base else None,
             )
@@ -113,7 +116,9 @@ class Comparison:
             metrics: dict[str, Any] = {metric: getattr(row.results, metric).tolist() for metric in _METRICS}
             # Tools of that layout expect at least one metric where more is better.
             metrics["mean_reward"] = [-delay for delay in metrics["mean_delay_s"]]
-            runs[row.label] = {f"seed_{self.seed}": {"step_0": {"step_count": 0, **metrics}, "absolute_metrics": metrics}}
+            runs[row.label] = {
+                f"seed_{self.seed}": {"step_0": {"step_count": 0, **metrics}, "absolute_metrics": metrics}
+            }
         return {
             "format": "edgegen-comparison-1",
             "scenario": self.scenario.model_dump(mode="json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -192,10 +193,11 @@ def _per_episode(outcomes: list[SlotOutcome], copies: int) -> dict[str, Any]:
 
     def mean(values: Array) -> Array:
         total = np.bincount(np.repeat(np.arange(copies), tasks), weights=values, minlength=copies)
-        return total / np.maximum(tasks, 1)
+        averaged: Array = total / np.maximum(tasks, 1)
+        return averaged
 
     percentiles = np.array(
-        [np.percentile(delay[a:b], (95, 99)) if b > a else (np.nan, np.nan) for a, b in zip(bounds, bounds[1:])]
+        [np.percentile(delay[a:b], (95, 99)) if b > a else (np.nan, np.nan) for a, b in itertools.pairwise(bounds)]
     )
     parts = {part: mean(gather([getattr(outcome.delays, part) for outcome in outcomes])[order]) for part in _PARTS}
     return {

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from edgegen.envs.errors import InputError
@@ -55,15 +56,21 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     means = [row.mean.estimate for row in rows]
     if max(means) > _LOG_RANGE * min(means):
         left.set_xscale("log")
+        left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        left.xaxis.set_minor_locator(NullLocator())
         left.set_xlabel("mean service delay of an episode (s, logarithmic)")
     for y, row in enumerate(others):
-        _interval(right, y, 100 * (row.ratio.estimate - 1), 100 * (row.ratio.low - 1), 100 * (row.ratio.high - 1), False)
+        _interval(
+            right, y, 100 * (row.ratio.estimate - 1), 100 * (row.ratio.low - 1), 100 * (row.ratio.high - 1), False
+        )
     right.axvline(0, color=_MID, linewidth=1, linestyle="--")
     right.set_yticks(range(len(others)), [row.label for row in others])
     right.set_xlabel(f"delay against {comparison.reference} (%)")
     if others and max(100 * abs(row.ratio.estimate - 1) for row in others) > 100:
         right.set_xscale("symlog", linthresh=20)
-        right.set_xticks([-50, -10, 0, 10, 100, 1000], ["−50", "−10", "0", "10", "100", "1000"])  # noqa: RUF001
+        right.set_xticks([-50, -20, 0, 20, 100, 1000])
+        right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         high = max(100 * (row.ratio.estimate - 1) for row in others)
         low = min(100 * (row.ratio.estimate - 1) for row in others)
         right.set_xlim(min(1.6 * low, -15), max(1.6 * high, 15))
@@ -102,6 +109,38 @@ def plot_training(delays_s: Sequence[float], path: Path, title: str, window: int
     axes.set_ylabel("mean service delay (s)")
     axes.set_title(title, fontsize=10)
     axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return save(figure, path)
+
+
+def plot_requests(requests: Sequence[tuple[str, float, float]], path: Path, title: str) -> list[Path]:
+    """Draw what live requests waited and took, grouped by the edge server that made them; write PNG and SVG.
+
+    Args:
+        requests: Server, waiting time (s) and generation time (s) of each request.
+        path: Where to; .png or .svg, the other one is written beside it.
+        title: Heading.
+    """
+    check_plot_path(path)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    position = 0
+    ticks = {}
+    for server in sorted({server for server, _, _ in requests}):
+        own = sorted((wait, work) for name, wait, work in requests if name == server)
+        places = np.arange(position, position + len(own))
+        waits, works = np.array(own).T
+        first = position == 0
+        axes.bar(places, waits, color=_LIGHT, edgecolor=_DARK, hatch="//", label="waiting" if first else None)
+        axes.bar(places, works, bottom=waits, color=_MID, edgecolor=_DARK, label="generation" if first else None)
+        ticks[f"{server} ({len(own)})"] = places.mean()
+        position += len(own) + 1
+    axes.set_xticks(list(ticks.values()), list(ticks))
+    axes.set_xlabel("edge server (requests)")
+    axes.set_ylabel("time (s)")
+    axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return save(figure, path)

@@ -43,10 +43,13 @@ class Interval:
         return asdict(self)
 
     def text(self, decimals: int = 3, sign: bool = False) -> str:
-        """Return ``estimate [low, high]``, or the estimate alone where there is no interval."""
+        """Return ``estimate ± half width``, the ends where they are not symmetric, the estimate alone without any."""
         form = f"{'+' if sign else ''}.{decimals}f"
         if not np.isfinite(self.low):
             return f"{self.estimate:{form}}"
+        half = (self.high - self.low) / 2
+        if np.isclose(self.estimate, (self.high + self.low) / 2, rtol=0, atol=1e-6 + 1e-6 * half):
+            return f"{self.estimate:{form}} ± {half:.{decimals}f}"
         return f"{self.estimate:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 

@@ -1,0 +1,103 @@
+"""The command line: ``edgegen COMMAND``.
+
+Commands live in :mod:`edgegen.platform.commands` and import what is heavy when they run, so that help is instant and
+a core installation works without the libraries of the live service.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from edgegen.envs.errors import InputError
+from edgegen.platform.commands import bench, compare, demo, live, replay, train, world
+
+# The class of all usage errors; not importable by name, because typer has moved it between packages.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class _OneSentenceGroup(TyperGroup):
+    """Turns whatever a person got wrong into one sentence on stderr; faults of the program keep their traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> NoReturn:
+        """Run a command line and exit: 0 done, 2 wrong input, 130 interrupted."""
+        options["standalone_mode"] = False  # errors arrive here instead of being printed with usage and boxes
+        try:
+            code = super().main(args, *rest, **options)
+        except InputError as error:
+            _fail(str(error), EXIT_INPUT)
+        except _UsageError as error:
+            _fail(_sentence(error.format_message()), EXIT_INPUT)
+        except (KeyboardInterrupt, typer.Abort):
+            _fail("Interrupted.", EXIT_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    sys.exit(code)
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+app = typer.Typer(
+    cls=_OneSentenceGroup,
+    help="Multi-agent reinforcement learning that schedules generative image models on unequal edge servers.",
+    epilog="Start with: edgegen scenarios, edgegen compare, edgegen train, edgegen demo.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edgegen import __version__
+
+        typer.echo(f"edgegen {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for _command in (
+    world.scenarios,
+    train.train,
+    compare.evaluate,
+    compare.compare,
+    replay.replay,
+    bench.bench,
+    live.serve,
+    live.generate,
+    demo.demo,
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point of the ``edgegen`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

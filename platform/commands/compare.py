@@ -1,0 +1,183 @@
+"""``edgegen evaluate`` and ``edgegen compare``: what policies achieve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgegen.envs.errors import InputError
+from edgegen.platform.commands.options import (
+    EpisodesOption,
+    JsonOption,
+    ScenarioOption,
+    SeedOption,
+    SetOption,
+    console,
+    policy_from,
+    progress_console,
+    scenario_from,
+)
+from edgegen.platform.process import prefer_one_thread
+
+if TYPE_CHECKING:
+    from edgegen.algorithms.policy import Policy
+    from edgegen.envs.scenario import Scenario
+
+_INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
+_CHECKPOINT = "checkpoint-"
+
+
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="Rule, or the folder of a trained policy.")],
+    scenario: ScenarioOption = "demo",
+    episodes: EpisodesOption = 30,
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Measure one policy over whole episodes; a trained one both sampled and greedy."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from edgegen.algorithms.rules import RULES
+    from edgegen.platform.comparison import decimals_for
+    from edgegen.platform.evaluation import run_episodes
+    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.statistics import mean_interval
+
+    if json is not None:
+        check_writable_file(json)
+    prefer_one_thread()
+    world = scenario_from(scenario, settings)
+    decider = policy_from(policy, world, seed)
+    modes = {"rule": True} if policy in RULES else {"sampled": True, "greedy": False}
+    with progress_console().status(f"Playing {episodes} episodes of {world.name}"):
+        results = {mode: run_episodes(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
+    intervals = {mode: mean_interval(result.mean_delay_s) for mode, result in results.items()}
+    decimals = decimals_for(min(interval.estimate for interval in intervals.values()))
+    table = Table(
+        title=f"{decider.name} on {world.name}: {episodes} episodes, seed {seed}",
+        caption="± is a 95 % interval over episodes (Student t). Delays are averaged over tasks.",
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("actions")
+    for mode in results:
+        table.add_column(mode, justify="right")
+    table.add_row("mean delay, s", *(interval.text(decimals) for interval in intervals.values()))
+    for name in ("transfer_s", "wait_s", "compute_s", "return_s", "p95_delay_s", "p99_delay_s"):
+        means = (getattr(result, name).mean() for result in results.values())
+        indent = "" if "delay" in name else "  "
+        table.add_row(indent + name.removesuffix("_s").replace("_", " ") + ", s", *(f"{m:.{decimals}f}" for m in means))
+    table.add_row("tasks", *(str(int(result.tasks.sum())) for result in results.values()))
+    table.add_row("decisions/s", *(f"{result.decisions_per_s:,.0f}" for result in results.values()))
+    console().print(table)
+    if json is not None:
+        modes_json = {
+            mode: {**result.to_json(), "mean_delay_interval_s": intervals[mode].to_json()}
+            for mode, result in results.items()
+        }
+        head = {"format": "edgegen-evaluation-1", "policy": policy, "information": decider.information}
+        write_json(json, {**head, "scenario": world.model_dump(mode="json"), "actions": modes_json})
+
+
+def compare(
+    policies: Annotated[
+        list[str] | None, typer.Argument(metavar="[POLICY]...", help="Rules and folders of trained policies.")
+    ] = None,
+    scenario: ScenarioOption = "demo",
+    episodes: EpisodesOption = 30,
+    seed: SeedOption = 0,
+    reference: Annotated[
+        str, typer.Option(metavar="POLICY", help="Policy to compare with; joins in if it is a rule that is not named.")
+    ] = "capacity-weighted",
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME", help="Name of a trained policy in the table, in order; repeatable."),
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy/--sampled", help="Most likely or sampled actions of trained policies.")
+    ] = False,
+    settings: SetOption = None,
+    json: JsonOption = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the delays, as .png and .svg.")] = None,
+) -> None:
+    """Compare policies on identical arrivals; without names, all rules."""
+    from edgegen.platform import comparison
+    from edgegen.platform.files import check_writable_file, write_json
+
+    for path in (json, plot):
+        if path is not None:
+            check_writable_file(path)
+    if plot is not None:
+        from edgegen.platform.plots import check_plot_path
+
+        check_plot_path(plot)
+    prefer_one_thread()
+    world = scenario_from(scenario, settings)
+    entrants = make_entrants(policies or [], labels or [], reference, world, seed)
+    with progress_console().status("") as status:
+        result = comparison.compare(
+            world,
+            entrants,
+            episodes,
+            seed,
+            reference,
+            explore=not greedy,
+            on_policy=lambda label: status.update(f"Playing {episodes} episodes of {world.name} with {label}"),
+        )
+    out = console()
+    out.print(result.table())
+    if any(row.label not in _rules() for row in result.rows):
+        out.print("Intervals say how far arrivals alone move a result; they do not cover a second training run.")
+    if json is not None:
+        write_json(json, result.to_json())
+    if plot is not None:
+        from edgegen.platform.plots import plot_comparison
+
+        written = plot_comparison(result, plot)
+        progress_console().print(f"Plot: {' and '.join(str(path) for path in written)}", soft_wrap=True)
+
+
+def make_entrants(
+    names: list[str], labels: list[str], reference: str, scenario: Scenario, seed: int
+) -> dict[str, Policy]:
+    """Make the policies of a comparison by label; all rules if none is named.
+
+    Raises:
+        InputError: If a policy is unknown or named twice, or the labels do not fit.
+    """
+    rules = _rules()
+    wanted = names or list(rules)
+    trained = [name for name in wanted if name not in rules]
+    if len(labels) > len(trained):
+        raise InputError(f"There are {len(labels)} --label names for {len(trained)} trained policies.")
+    given = iter(labels)
+    entrants: dict[str, Policy] = {}
+    for name in wanted:
+        label = name if name in rules else next(given, folder_label(name))
+        if label in entrants or (name not in rules and label in rules):
+            raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
+        entrants[label] = policy_from(name, scenario, seed)
+    if reference not in entrants and reference in rules:
+        entrants[reference] = policy_from(reference, scenario, seed)
+    return entrants
+
+
+def folder_label(path: str) -> str:
+    """Return what to call a trained policy: the run's name, with the checkpoint's where one was chosen."""
+    folder = Path(path).expanduser().resolve()
+    if folder.name in _INNER_FOLDERS and folder.parent.name:
+        folder = folder.parent
+    if folder.name.startswith(_CHECKPOINT) and folder.parent.name:
+        return f"{folder.parent.name}/{folder.name}"
+    return folder.name or str(folder)
+
+
+def _rules() -> list[str]:
+    from edgegen.algorithms.rules import RULES
+
+    return list(RULES)

@@ -1,0 +1,50 @@
+"""``edgegen demo``: everything once, from training to pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgegen.platform.commands.options import SeedOption, console, progress_console
+from edgegen.platform.process import prefer_one_thread
+
+EPISODES = 480
+SERVICE_EPISODES = 320
+EVALUATION_EPISODES = 30
+PICTURES = 24
+
+
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for all output.  [default: runs/demo-TIME]")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the service up at the end, until Ctrl-C.")] = False,
+    with_service: Annotated[bool, typer.Option("--serve/--no-serve", help="Include the live service.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth of the training: shows the parts, not the result.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the service.  [default: any free one]")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train, compare, serve real pictures; under ten minutes."""
+    prefer_one_thread()
+    from edgegen.platform.demo import DemoRequest, run_demo
+
+    share = 10 if quick else 1
+    request = DemoRequest(
+        out=out if out is not None else Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S"),
+        episodes=EPISODES // share,
+        service_episodes=SERVICE_EPISODES // share,
+        evaluation_episodes=EVALUATION_EPISODES if not quick else 5,
+        pictures=PICTURES if not quick else 6,
+        seed=seed,
+        serve=with_service,
+        keep=keep,
+        port=port,
+    )
+    run_demo(request, console(), progress_console())

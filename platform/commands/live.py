@@ -1,0 +1,154 @@
+"""``edgegen serve`` and ``edgegen generate``: the live service and a client for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgegen.envs.errors import InputError
+from edgegen.platform.commands.options import JsonOption, SeedOption, SetOption, console, progress_console
+from edgegen.platform.overrides import parse_overrides
+
+if TYPE_CHECKING:
+    from edgegen.serve.client import Result
+
+SERVE_MODULES = ("diffusers", "transformers", "fastapi", "uvicorn", "httpx", "PIL")
+DEFAULT_PORT = 8000
+DEFAULT_PICTURES = 12
+
+
+def require_serve_extra() -> None:
+    """Refuse to go on without the libraries of the live service.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    for name in SERVE_MODULES:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"The live service needs the library '{name}'; install edgegen[serve].")
+
+
+def serve(
+    config: Annotated[str, typer.Option(metavar="NAME", help="Shipped config, or the path of a .yaml file.")] = "demo",
+    policy: Annotated[
+        str | None, typer.Option(metavar="POLICY", help="Rule, or folder of a trained policy, instead of the config's.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = DEFAULT_PORT,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+    ] = None,
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+) -> None:
+    """Run the live service until Ctrl-C."""
+    require_serve_extra()
+    from edgegen.serve.config import load_config
+
+    overrides = {"seed": seed, **parse_overrides(settings or [])}
+    if policy is not None:
+        overrides["policy"] = policy
+    service = load_config(config, overrides)
+    from edgegen.serve.app import running_service
+
+    notes = progress_console()
+    notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)
+    with running_service(service, port, address=address) as url:
+        notes.print(f"Ready:  {url}", soft_wrap=True)
+        notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
+        notes.print("Stop:   Ctrl-C")
+        threading.Event().wait()
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to paint; drawn at random if left out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the contact sheet.")] = Path(
+        "out"
+    ),
+    url: Annotated[str, typer.Option(metavar="URL", help="The service.")] = f"http://127.0.0.1:{DEFAULT_PORT}",
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help=f"Pictures, prompts repeating in turn.  [default: one per prompt, or {DEFAULT_PICTURES}]",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model; the service's first unless given.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's default unless given.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Most requests under way.")] = 8,
+    seed: SeedOption = 0,
+    json: JsonOption = None,
+) -> None:
+    """Send prompts to a running service; saves pictures and a contact sheet."""
+    require_serve_extra()
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
+    from edgegen.serve.client import contact_sheet, demo_prompts
+
+    check_writable_folder(out)
+    if json is not None:
+        check_writable_file(json)
+    wanted = count or len(prompts or []) or DEFAULT_PICTURES
+    asked = [prompts[n % len(prompts)] for n in range(wanted)] if prompts else demo_prompts(wanted, seed)
+    notes = progress_console()
+    with notes.status(f"Generating {wanted} pictures"):
+        results = burst(url, asked, model=model, steps=steps, concurrency=concurrency, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    table = Table(title=f"{wanted} pictures", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("file", "prompt", "edge", "queue, s", "generation, s", "round trip, s"):
+        table.add_column(column, justify="right" if column.endswith(", s") else "left")
+    rows = []
+    for number, result in enumerate(results):
+        file = out / f"picture-{number:03d}.png"
+        file.write_bytes(result.png)
+        times = (result.queue_s, result.generation_s, result.round_trip_s)
+        table.add_row(file.name, result.prompt, result.server, *(f"{value:.2f}" for value in times))
+        rows.append({**{key: value for key, value in asdict(result).items() if key != "png"}, "file": file})
+    console().print(table)
+    sheet = contact_sheet(results, out / "contact-sheet.png")
+    if json is not None:
+        write_json(json, {"format": "edgegen-generation-1", "url": url, "seed": seed, "pictures": rows})
+    notes.print(f"Pictures are in {out}, all together on {sheet}", soft_wrap=True)
+
+
+def burst(
+    url: str,
+    prompts: Sequence[str],
+    *,
+    model: str | None = None,
+    steps: int | None = None,
+    concurrency: int,
+    seed: int,
+) -> list[Result]:
+    """Send prompts to a service and wait for the pictures, in the order of the prompts.
+
+    Raises:
+        InputError: If the service can not be reached or refuses a request.
+    """
+    from edgegen.serve.client import generate_burst
+
+    try:
+        return generate_burst(url, prompts, model=model, steps=steps, concurrency=concurrency, seed=seed)
+    except BaseExceptionGroup as group:  # requests fail side by side; the first failure speaks for all
+        first = next((error for error in group.exceptions if isinstance(error, InputError)), None)
+        if first is None:
+            raise
+        raise first from None
+
+
+def curl_line(url: str) -> str:
+    """Return a command that asks a running service for one picture."""
+    return (
+        f"curl -s {url}/v1/images/generations -H 'Content-Type: application/json' "
+        """-d '{"prompt": "a red circle"}'"""
+    )

@@ -1,0 +1,236 @@
+"""``edgegen train``: from a scenario to a trained policy."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from edgegen.envs.errors import InputError
+from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.platform.commands.options import JsonOption, ScenarioOption, SeedOption, SetOption, progress_console
+from edgegen.platform.overrides import parse_overrides, split_overrides
+from edgegen.platform.process import prefer_one_thread, quiet_libraries
+
+if TYPE_CHECKING:
+    from edgegen.platform.training import EpisodeReport, TrainResult
+
+RUNS = Path("runs")
+"""Where runs go unless told otherwise."""
+
+DEFAULT_EPISODES = 500
+
+
+def train(
+    context: typer.Context,
+    algorithm: Annotated[str, typer.Argument(help="Algorithm.")] = "ladts",
+    scenario: ScenarioOption = "demo",
+    preset: Annotated[str, typer.Option(help="improved (ours) or paper (as published).")] = "improved",
+    episodes: Annotated[
+        int | None,
+        typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {DEFAULT_EPISODES}]"),
+    ] = None,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/ALGORITHM-PRESET-SCENARIO-seedSEED]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUNDIR", help="Continue this run; its own settings hold.")
+    ] = None,
+    num_env_runners: Annotated[
+        int, typer.Option(min=0, max=1024, help="Remote env runners; 0 plays in this process.")
+    ] = 0,
+    checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between checkpoints.")] = 50,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+    ] = None,
+    settings: SetOption = None,
+    json: JsonOption = None,
+    tracking: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
+) -> None:
+    """Train a scheduler; Ctrl-C finishes the episode, saves and stops."""
+    from edgegen.platform.files import check_writable_file, write_json
+
+    if json is not None:
+        check_writable_file(json)
+    if resume is not None:
+        _refuse_with_resume(context)
+    start = (
+        _resumed(resume, episodes, address, tracking)
+        if resume is not None
+        else _fresh(
+            algorithm, scenario, preset, episodes or DEFAULT_EPISODES, seed, out, num_env_runners, checkpoint_every,
+            address, settings, tracking,
+        )
+    )  # fmt: skip
+    notes = progress_console()
+    prefer_one_thread()
+    with training_progress(notes) as on_episode:
+        result = start(on_episode)
+    report_training(notes, result)
+    if json is not None:
+        write_json(json, training_json(result))
+    typer.echo(str(result.out))
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _fresh(
+    algorithm: str,
+    scenario_name: str,
+    preset: str,
+    episodes: int,
+    seed: int,
+    out: Path | None,
+    num_env_runners: int,
+    checkpoint_every: int,
+    address: str | None,
+    settings: list[str] | None,
+    tracking: bool,
+) -> Callable[[Callable[[EpisodeReport], None]], TrainResult]:
+    """Check a new run before anything heavy is loaded; returns what starts it."""
+    from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
+    from edgegen.platform.files import check_writable_folder
+
+    for_scenario, for_algorithm = split_overrides(
+        parse_overrides(settings or []), Scenario.model_fields, LADTSSettings.model_fields
+    )
+    scenario = load_scenario(scenario_name, for_scenario)
+    make_settings(preset, for_algorithm)
+    folder = out if out is not None else free_folder(RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}")
+    check_writable_folder(folder)
+
+    def start(on_episode: Callable[[EpisodeReport], None]) -> TrainResult:
+        from edgegen.platform.training import TrainRequest
+        from edgegen.platform.training import train as run
+
+        request = TrainRequest(
+            scenario=scenario,
+            out=folder,
+            algorithm=algorithm,
+            preset=preset,
+            overrides=for_algorithm,
+            episodes=episodes,
+            seed=seed,
+            num_env_runners=num_env_runners,
+            checkpoint_every=checkpoint_every,
+            address=address,
+            tracking=tracking,
+        )
+        return run(request, on_episode)
+
+    return start
+
+
+def _resumed(
+    folder: Path, episodes: int | None, address: str | None, tracking: bool
+) -> Callable[[Callable[[EpisodeReport], None]], TrainResult]:
+    def start(on_episode: Callable[[EpisodeReport], None]) -> TrainResult:
+        from edgegen.platform.training import resume
+
+        return resume(folder, episodes, on_episode, address, tracking)
+
+    return start
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    """Refuse options that a resumed run would silently ignore."""
+    flags = {"algorithm": "ALGORITHM", "scenario": "--scenario", "preset": "--preset", "seed": "--seed", "out": "--out"}
+    flags |= {"num_env_runners": "--num-env-runners", "checkpoint_every": "--checkpoint-every", "settings": "--set"}
+    for name, flag in flags.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"{flag} can not be combined with --resume, because a resumed run keeps its own settings; "
+                "only --episodes may change."
+            )
+
+
+@contextmanager
+def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None]]:
+    """Show episode, recent delay and time left while training; yields what to call after every episode.
+
+    A terminal gets a live bar, a log file ten lines in all.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[delay]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    quiet_libraries()
+    tenths = 0
+    with Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
+        bar = progress.add_task("starting", total=None, delay="")
+
+        def on_episode(report: EpisodeReport) -> None:
+            nonlocal tenths
+            delay = (
+                "" if math.isnan(report.recent_delay_s) else f"mean delay of the last 10: {report.recent_delay_s:.3f} s"
+            )
+            progress.update(bar, description="episode", completed=report.episode, total=report.episodes, delay=delay)
+            if not notes.is_terminal and report.episode * 10 // report.episodes > tenths:
+                tenths = report.episode * 10 // report.episodes
+                notes.print(f"episode {report.episode} of {report.episodes}, {delay}")
+
+        yield on_episode
+
+
+def report_training(notes: Console, result: TrainResult) -> None:
+    """Say where the run is and what to do with it."""
+    done = len(result.episode_delays_s)
+    what = "Stopped after" if result.interrupted else "Trained for"
+    notes.print(f"{what} {done} episodes ({result.seconds:.0f} s); the run is in {result.out}", soft_wrap=True)
+    if result.mlflow_uri is not None:
+        notes.print(f"MLflow:   mlflow ui --backend-store-uri {result.mlflow_uri}", soft_wrap=True)
+    if result.interrupted:
+        notes.print(f"Continue: edgegen train --resume {result.out}", soft_wrap=True)
+    notes.print(
+        f"Compare:  edgegen compare {result.out} capacity-weighted least-delay "
+        f"--scenario {result.out / 'scenario.yaml'}",
+        soft_wrap=True,
+    )
+
+
+def training_json(result: TrainResult) -> dict[str, object]:
+    """Return a training result as plain values."""
+    return {
+        "format": "edgegen-training-1",
+        "out": result.out,
+        "policy": result.policy,
+        "episode_delays_s": result.episode_delays_s,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "interrupted": result.interrupted,
+        "mlflow_run_id": result.mlflow_run_id,
+        "mlflow_uri": result.mlflow_uri,
+    }
+
+
+def free_folder(folder: Path) -> Path:
+    """Return the folder, or with the first free number behind it if it exists: a default never meets old results."""
+    if not folder.exists():
+        return folder
+    return next(path for n in itertools.count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)

@@ -1,0 +1,214 @@
+"""The demonstration: train, compare, serve with real pictures, and say where everything is."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rules import RULES
+from edgegen.envs.errors import InputError
+from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
+from edgegen.platform.commands.compare import make_entrants
+from edgegen.platform.commands.live import burst, curl_line, require_serve_extra
+from edgegen.platform.commands.train import training_progress
+from edgegen.platform.comparison import Comparison, compare
+from edgegen.platform.files import check_writable_folder, write_json
+from edgegen.platform.plots import plot_comparison, plot_requests
+from edgegen.platform.tracking import URI_VARIABLE
+from edgegen.platform.training import TrainRequest, train
+
+if TYPE_CHECKING:
+    from edgegen.serve.config import ServiceConfig
+
+SCENARIO = "demo"
+SERVICE = "demo"
+LABEL = "lad-ts"
+_MAX_LOAD = 0.85  # busy, but stable: queues form and drain
+
+
+@dataclass(frozen=True)
+class DemoRequest:
+    """What the demonstration does.
+
+    Attributes:
+        out: Folder for everything it makes.
+        episodes: Training episodes on the demo scenario.
+        service_episodes: Training episodes on the servers of the live service.
+        evaluation_episodes: Episodes per policy in comparisons.
+        pictures: Prompts sent to the service.
+        seed: Root of all random numbers.
+        serve: Whether to start the service.
+        keep: Leave the service up at the end until Ctrl-C.
+        port: Port of the service; any free one if None.
+        service: Config of the service.
+    """
+
+    out: Path
+    episodes: int
+    service_episodes: int
+    evaluation_episodes: int
+    pictures: int
+    seed: int
+    serve: bool
+    keep: bool
+    port: int | None
+    service: str = SERVICE
+
+
+def run_demo(request: DemoRequest, out: Console, notes: Console) -> None:
+    """Run the demonstration; results go to one console, progress to the other.
+
+    Raises:
+        InputError: If the folder holds something already or can not be written, or the service can not start.
+        KeyboardInterrupt: If it was asked to stop.
+    """
+    folder = request.out
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"Output folder '{folder}' holds something already; choose another --out.")
+    check_writable_folder(folder)
+    if request.serve:
+        require_serve_extra()  # now, not after minutes of training
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _tracked_in(folder) as uri:
+        with ray_session():
+            _heading(notes, f"1. Train LAD-TS on '{SCENARIO}'")
+            policy = _train(load_scenario(SCENARIO), folder / "train", request.episodes, request.seed, notes)
+            _heading(notes, "2. Compare it with every rule, on identical arrivals")
+            _compare(load_scenario(SCENARIO), policy, folder / "comparison", request, out, notes)
+            if request.serve:
+                from edgegen.serve.config import load_config
+
+                config = load_config(request.service)
+                scenario = service_scenario(config)
+                _heading(notes, f"3. Train LAD-TS for the {scenario.servers} edge servers of the live service")
+                live = _train(scenario, folder / "service-train", request.service_episodes, request.seed, notes)
+                _compare(scenario, live, folder / "service-comparison", request, out, notes)
+        if request.serve:
+            _heading(notes, "4. Serve: real pictures, scheduled by the trained policy")
+            service = config.model_copy(update={"policy": str(live), "seed": request.seed})
+            with _pictures_served(service, request, out, notes) as url:
+                if request.keep:
+                    _summary(request, uri, time.perf_counter() - started, out)
+                    out.print(f"\nThe service stays up until Ctrl-C. Try:\n  {curl_line(url)}", soft_wrap=True)
+                    threading.Event().wait()
+        _summary(request, uri, time.perf_counter() - started, out)
+
+
+def service_scenario(config: ServiceConfig) -> Scenario:
+    """Describe a service as a world to train in: its servers, requests around the default number of steps.
+
+    The number of requests per slot is the largest that keeps the load at or below 0.85.
+    """
+    base = config.scenario().model_dump()
+    steps = next(iter(config.cards().values())).default_steps
+    base["steps"] = {"low": max(1, steps // 2), "high": max(2, 2 * steps - steps // 2), "integer": True}
+    base["name"] = f"service-{config.name}"
+    base["description"] = f"The edge servers of the service '{config.name}' under stable load."
+    chosen = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": 1}})
+    for high in range(2, config.max_queue + 2):
+        candidate = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": high}})
+        if candidate.load > _MAX_LOAD:
+            break
+        chosen = candidate
+    return chosen
+
+
+def _train(scenario: Scenario, folder: Path, episodes: int, seed: int, notes: Console) -> Path:
+    with training_progress(notes) as on_episode:
+        result = train(TrainRequest(scenario=scenario, out=folder, episodes=episodes, seed=seed), on_episode)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    notes.print(f"Trained for {episodes} episodes in {result.seconds:.0f} s", soft_wrap=True)
+    return result.out
+
+
+def _compare(
+    scenario: Scenario, policy: Path, target: Path, request: DemoRequest, out: Console, notes: Console
+) -> Comparison:
+    entrants = make_entrants([str(policy), *RULES], [LABEL], "capacity-weighted", scenario, request.seed)
+    with notes.status("") as status:
+        result = compare(
+            scenario,
+            entrants,
+            request.evaluation_episodes,
+            request.seed,
+            on_policy=lambda label: status.update(f"Playing {request.evaluation_episodes} episodes with {label}"),
+        )
+    out.print(result.table())
+    write_json(target.with_suffix(".json"), result.to_json())
+    plot_comparison(result, target.with_suffix(".png"))
+    return result
+
+
+@contextmanager
+def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, notes: Console) -> Iterator[str]:
+    """Start the service, send the burst, draw what came back; the service is up for the length of the block."""
+    from edgegen.serve.app import running_service
+    from edgegen.serve.client import contact_sheet, demo_prompts
+
+    with running_service(config, request.port if request.port is not None else free_port()) as url:
+        notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)
+        results = burst(url, demo_prompts(request.pictures, request.seed), concurrency=request.pictures, seed=0)
+        contact_sheet(results, request.out / "contact-sheet.png")
+        plot_requests(
+            [(result.server, result.queue_s, result.generation_s) for result in results],
+            request.out / "requests.png",
+            f"{len(results)} prompts at once, placed by the trained policy",
+        )
+        for edge in config.edges:
+            count = sum(result.server == edge.name for result in results)
+            out.print(f"{edge.name} (slowdown {edge.slowdown:g}): {count} pictures")
+        yield url
+
+
+def _summary(request: DemoRequest, uri: str, seconds: float, out: Console) -> None:
+    known = {
+        "learning curve": "train/learning_curve.png",
+        "delay plot": "comparison.png",
+        "comparison": "comparison.json",
+        "trained run": "train",
+        "service policy": "service-train",
+        "pictures": "contact-sheet.png",
+        "live delays": "requests.png",
+    }
+    out.print(f"\nDone in {seconds:.0f} s. Everything is in {request.out}:", soft_wrap=True)
+    for what, name in known.items():
+        if (request.out / name).exists():
+            out.print(f"  {what + ':':<16} {request.out / name}", soft_wrap=True)
+    out.print(f"  {'tracked runs:':<16} mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+
+
+@contextmanager
+def _tracked_in(folder: Path) -> Iterator[str]:
+    """Track in the demonstration's own folder, unless the environment names another place."""
+    before = os.environ.get(URI_VARIABLE)
+    uri = before or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    os.environ[URI_VARIABLE] = uri
+    try:
+        yield uri
+    finally:
+        if before is None:
+            del os.environ[URI_VARIABLE]
+
+
+def _heading(notes: Console, text: str) -> None:
+    notes.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that is free right now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
