@@ -25,6 +25,7 @@ PLACE_LIMITS = (24.5, 39.5)  # between the left, middle and right thirds (and th
 RELATION_GAP = 10.0  # pixels between centres before "left of" or "above" holds
 
 _GROUND = np.array(BACKGROUND, dtype=np.float32)
+_NUDGES = np.array([(dx, dy, dr) for dx in (-0.5, 0, 0.5) for dy in (-0.5, 0, 0.5) for dr in (-0.5, 0, 0.5)])
 _PLACE_OF_THIRDS = {
     tuple(int(np.digitize(v, PLACE_LIMITS)) for v in (x, y)): place for place, (_, x, y) in PLACES.items()
 }
@@ -150,12 +151,14 @@ def _read_patch(patch: NDArray[np.bool_], picture: NDArray[np.uint8], offset: ND
 
 def _overlaps(solid: NDArray[np.bool_], x: float, y: float, reach: float) -> dict[str, float]:
     """Return the best intersection over union of a patch with every ideal outline near its bounding box."""
-    shifts = np.array([(dx, dy, dr) for dx in (-0.5, 0, 0.5) for dy in (-0.5, 0, 0.5) for dr in (-0.5, 0, 0.5)])
-    xs, ys, rs = (shifts + np.array([x, y, reach])).astype(np.float32).T
+    half = int(np.ceil(reach)) + 2  # compare within a window around the bounding box
+    left, top = int(x) - half, int(y) - half
+    window = np.pad(solid, half)[top + half : top + 3 * half + 1, left + half : left + 3 * half + 1]
+    xs, ys, rs = (_NUDGES + np.array([x - left, y - top, reach])).astype(np.float32).T
     best = {}
     for shape in SHAPES:
-        ideal = coverage(shape, xs, ys, rs) > 0.5
-        both = (ideal & solid).sum(axis=(1, 2))
-        either = (ideal | solid).sum(axis=(1, 2))
+        ideal = coverage(shape, xs, ys, rs, side=len(window)) > 0.5
+        both = (ideal & window).sum(axis=(1, 2))
+        either = (ideal | window).sum(axis=(1, 2))
         best[shape] = float((both / either).max())
     return best

@@ -118,16 +118,18 @@ def build_denoiser() -> Any:
     )
 
 
-def build_scheduler() -> Any:
-    """Build the deterministic DDIM scheduler that both training and sampling use."""
+_NOISE = {"num_train_timesteps": TIMESTEPS, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+
+
+def build_noise_schedule() -> Any:
+    """Build the schedule by which training adds noise."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(
-        num_train_timesteps=TIMESTEPS,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=1,
-    )
+    return DDIMScheduler(**_NOISE, clip_sample=False, steps_offset=1)
+
+
+def build_scheduler() -> Any:
+    """Build the sampler of the finished pipeline: Euler steps on the noise levels of training, without new noise."""
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler(**_NOISE, timestep_spacing="linspace", steps_offset=1)

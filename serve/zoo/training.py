@@ -17,20 +17,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from edgegen.serve.zoo import networks
-from edgegen.serve.zoo.shapes import BACKGROUND, SIDE, caption, draw, sample_scenes
+from edgegen.serve.zoo.autoencoder import cache_latents, polish_painter, tokenize, train_autoencoder
+from edgegen.serve.zoo.recipe import SAVE_EVERY, Recipe, cosine_rate, keep, set_rate
+from edgegen.serve.zoo.shapes import SIDE
 
-CROP = SIDE // 2
-SAVE_EVERY = 500
 INFO_FILE = "edgegen.json"
 
 
@@ -38,155 +37,16 @@ class TrainingError(RuntimeError):
     """A training run that cannot start."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Every number that shapes a training run."""
+def sample_times(recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
+    """Draw the noise levels of a batch: evenly over all, with a share of the batch among the highest.
 
-    seed: int = 0
-    threads: int = 1
-    crop_steps: int = 2500
-    crop_batch: int = 32
-    full_steps: int = 1000
-    full_batch: int = 16
-    latent_noise: float = 0.2
-    autoencoder_rate: float = 2e-3
-    divergence_weight: float = 2e-4
-    pictures: int = 48_000
-    pairs: float = 0.45
-    open_facts: float = 0.1
-    steps: int = 10_000
-    batch: int = 32
-    rate: float = 1.2e-3
-    caption_dropout: float = 0.1
-    average_decay: float = 0.999
-    default_steps: int = 20
-    default_guidance: float = 3.0
-
-
-def to_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    """Turn RGB pictures `[n, h, w, 3]` into the range and layout of the autoencoder."""
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 127.5 - 1
-
-
-def crop_to_things(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Cut a window of half the side near a random painted pixel out of every picture."""
-    painted = (pictures != np.array(BACKGROUND, dtype=np.uint8)).any(axis=-1).reshape(len(pictures), -1)
-    pixel = (painted * rng.random(painted.shape, dtype=np.float32)).argmax(axis=1)
-    jitter = rng.integers(-CROP // 4, CROP // 4 + 1, (2, len(pictures))) - CROP // 2
-    top, left = np.clip(np.stack([pixel // SIDE, pixel % SIDE]) + jitter, 0, SIDE - CROP)
-    span = np.arange(CROP)
-    rows, columns = top[:, None, None] + span[None, :, None], left[:, None, None] + span[None, None, :]
-    windows: NDArray[np.uint8] = pictures[np.arange(len(pictures))[:, None, None], rows, columns]
-    return windows
-
-
-def cosine_rate(step: int, steps: int, warm_up: int = 100) -> float:
-    """Return the share of the full learning rate at a step: linear warm-up, then cosine decay towards zero."""
-    return float(min(1.0, (step + 1) / warm_up) * 0.5 * (1 + np.cos(np.pi * step / max(steps, 1))))
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def keep(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a stop in the middle leaves the old one whole."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
-
-
-def train_autoencoder(recipe: Recipe, work: Path, say: Callable[[str], None]) -> Any:
-    """Train (or finish, or load) the autoencoder: first on crops around things, then on whole pictures with noisy latents."""
-    torch.manual_seed(recipe.seed)
-    model = networks.build_autoencoder()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.autoencoder_rate, weight_decay=0.0)
-    total, start, spent, path = recipe.crop_steps + recipe.full_steps, 0, 0.0, work / "autoencoder.pt"
-    if path.exists():
-        state = torch.load(path)
-        model.load_state_dict(state["model"])
-        start, spent = state["step"], state["seconds"]
-        if "optimizer" in state:
-            optimizer.load_state_dict(state["optimizer"])
-    clock = time.process_time()
-    for step in range(start, total):
-        rng = np.random.default_rng([recipe.seed, 1, step])
-        torch.manual_seed(int(rng.integers(2**62)))
-        whole = step >= recipe.crop_steps
-        count = recipe.full_batch if whole else recipe.crop_batch
-        pictures = draw(sample_scenes(rng, count), rng)
-        target = to_tensor(pictures if whole else crop_to_things(pictures, rng))
-        if whole:
-            pace = 0.5 * cosine_rate(step - recipe.crop_steps, recipe.full_steps)
-        else:
-            pace = cosine_rate(step, recipe.crop_steps * 6 // 5)
-        set_rate(optimizer, recipe.autoencoder_rate * pace)
-        posterior = model.encode(target).latent_dist
-        latents = posterior.sample()
-        if whole:  # the painter must forgive the small errors that a denoiser leaves
-            spread = latents.detach().std((0, 2, 3), keepdim=True)
-            latents = latents + recipe.latent_noise * torch.rand(count, 1, 1, 1) * spread * torch.randn_like(latents)
-        painted = model.decode(latents).sample
-        fidelity = F.l1_loss(painted, target) + F.mse_loss(painted, target)
-        divergence = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = fidelity + recipe.divergence_weight * divergence
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == total:
-            seconds = spent + time.process_time() - clock
-            keep({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
-                  "seconds": seconds}, path)  # fmt: skip
-        if step % 100 == 0:
-            say(f"autoencoder {step}/{total}: fidelity {fidelity.item():.4f}, divergence {divergence.item():.2f}")
-    return model.eval()
-
-
-def cache_latents(
-    recipe: Recipe, autoencoder: Any, tokenizer: Any, work: Path, say: Callable[[str], None]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw and encode the captioned pictures once, and scale the latents to mean 0 and spread 1 per channel.
-
-    The scaling is folded into `autoencoder` itself, so the finished pipeline needs no other constant.
-
-    Returns:
-        Latents `[n, channels, 8, 8]` and caption tokens `[n, MAX_TOKENS]`.
+    A thing covers so many latents that its place shows through all but the strongest noise. Only there does the
+    denoiser have to read the place from the caption, so these levels need more than their even share.
     """
-    path = work / "latents.pt"
-    if not path.exists():
-        latents, tokens, chunk = [], [], min(500, recipe.pictures)
-        for part in range(-(-recipe.pictures // chunk)):
-            rng = np.random.default_rng([recipe.seed, 2, part])
-            scenes = sample_scenes(rng, chunk, pairs=recipe.pairs, open_facts=recipe.open_facts)
-            texts = [caption(scene) for scene in scenes]
-            texts = [text.replace("centre", "center") if rng.random() < 0.5 else text for text in texts]
-            tokens.append(tokenize(tokenizer, texts))
-            with torch.no_grad():
-                latents.append(autoencoder.encode(to_tensor(draw(scenes, rng))).latent_dist.mean)
-            if part % 20 == 0:
-                say(f"pictures {part * chunk}/{recipe.pictures}")
-        keep({"latents": torch.cat(latents), "tokens": torch.cat(tokens)}, path)
-    state = torch.load(path)
-    latents, tokens = state["latents"], state["tokens"]
-    mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    with torch.no_grad():
-        inward, outward, channels = autoencoder.quant_conv, autoencoder.post_quant_conv, len(mean)
-        outward.bias += outward.weight[:, :, 0, 0] @ mean
-        outward.weight *= spread[None, :, None, None]
-        inward.bias[:channels] -= mean
-        inward.bias[:channels] /= spread
-        inward.weight[:channels] /= spread[:, None, None, None]
-        inward.bias[channels:] -= 2 * spread.log()
-    return (latents - mean[:, None, None]) / spread[:, None, None], tokens
-
-
-def tokenize(tokenizer: Any, texts: list[str]) -> torch.Tensor:
-    """Return the padded token numbers of captions, as the pipeline will feed them."""
-    tokens = tokenizer(texts, padding="max_length", max_length=networks.MAX_TOKENS, truncation=True)
-    return torch.tensor(tokens.input_ids)
+    strata = (np.arange(recipe.batch) + rng.random(recipe.batch)) / recipe.batch
+    lifted = recipe.noisy_from + (1 - recipe.noisy_from) * rng.random(recipe.batch)
+    levels = np.where(rng.random(recipe.batch) < recipe.noisy_share, lifted, strata)
+    return torch.from_numpy((levels * networks.TIMESTEPS).astype(np.int64))
 
 
 def train_denoiser(
@@ -199,7 +59,7 @@ def train_denoiser(
     parameters = list(both.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    scheduler, empty = networks.build_scheduler(), tokenize(tokenizer, [""])
+    schedule, empty = networks.build_noise_schedule(), tokenize(tokenizer, [""])
     start, spent, path, recent = 0, 0.0, work / "denoiser.pt", 1.0
     if path.exists():
         state = torch.load(path)
@@ -215,10 +75,9 @@ def train_denoiser(
         unsaid = torch.from_numpy(rng.random(recipe.batch) < recipe.caption_dropout)
         words = torch.where(unsaid[:, None], empty, words)
         noise = torch.randn(clean.shape, generator=noise_source)
-        strata = (np.arange(recipe.batch) + rng.random(recipe.batch)) / recipe.batch
-        times = torch.from_numpy((strata * networks.TIMESTEPS).astype(np.int64))
-        noisy = scheduler.add_noise(clean, noise, times)
-        velocity = scheduler.get_velocity(clean, noise, times)
+        times = sample_times(recipe, rng)
+        noisy = schedule.add_noise(clean, noise, times)
+        velocity = schedule.get_velocity(clean, noise, times)
         set_rate(optimizer, recipe.rate * cosine_rate(step, recipe.steps))
         loss = F.mse_loss(denoiser(noisy, times, text_encoder(words).last_hidden_state).sample, velocity)
         optimizer.zero_grad()
@@ -263,7 +122,8 @@ def write_pipeline(pipeline: Any, info: dict[str, Any], out: Path) -> None:
     try:
         pipeline.save_pretrained(part, safe_serialization=True)
         (part / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-        part.chmod(0o755)
+        for path in (part, *part.rglob("*")):  # weights are written for their owner alone
+            path.chmod(0o755 if path.is_dir() else 0o644)
         if out.exists():
             old = part.with_suffix(".old")
             out.replace(old)
@@ -296,6 +156,7 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
     torch.set_num_threads(recipe.threads)
     tokenizer = networks.build_tokenizer()
     autoencoder = train_autoencoder(recipe, work, say)
+    polish_painter(recipe, autoencoder, work, say)
     latents, tokens = cache_latents(recipe, autoencoder, tokenizer, work, say)
     denoiser, text_encoder = train_denoiser(recipe, latents, tokens, tokenizer, work, say)
     pipeline = StableDiffusionPipeline(
@@ -314,6 +175,7 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
         "default_steps": recipe.default_steps,
         "default_guidance": recipe.default_guidance,
         "example_prompt": "a large red circle in the top left",
+        "training_cpu_seconds": round(sum(torch.load(path)["seconds"] for path in sorted(work.glob("*.pt")))),
         "recipe": asdict(recipe),
     }
     write_pipeline(pipeline, info, out)

@@ -1,0 +1,220 @@
+"""A client for demonstrations: bursts of requests, and a contact sheet of what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from edgegen.envs.errors import InputError
+from edgegen.serve.zoo.shapes import caption, sample_scenes
+
+TILE = 160
+"""Side of a picture on the contact sheet, pixels."""
+MARGIN = 10
+LINE = 17
+CAPTION_LINES = 3
+MOST_TRIES = 20
+"""How often a request is sent again when all queues are full."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One picture that came back.
+
+    Attributes:
+        prompt: What was asked for.
+        server: The edge that made it.
+        home: The edge the request arrived at.
+        queue_s: Time it waited on the edge, s.
+        generation_s: Time of generation, s.
+        decision_s: Time of the scheduling decision, s.
+        total_s: Time in the gateway, s.
+        round_trip_s: Time seen by the client, s, of the try that succeeded.
+        steps: Denoising steps.
+        seed: Seed of the picture.
+        fallback: Why the policy's own choice was not taken, or None.
+        png: The picture.
+    """
+
+    prompt: str
+    server: str
+    home: str
+    queue_s: float
+    generation_s: float
+    decision_s: float
+    total_s: float
+    round_trip_s: float
+    steps: int
+    seed: int
+    fallback: str | None
+    png: bytes
+
+
+def demo_prompts(n: int, seed: int = 0) -> list[str]:
+    """Draw prompts from the caption grammar of the embedded model."""
+    return [caption(scene) for scene in sample_scenes(np.random.default_rng(seed), n)]
+
+
+def generate_burst(
+    base_url: str,
+    prompts: Sequence[str],
+    *,
+    model: str | None = None,
+    steps: int | None = None,
+    concurrency: int = 8,
+    seed: int | None = None,
+    timeout_s: float = 600.0,
+) -> list[Result]:
+    """Send all prompts, at most ``concurrency`` at a time, and return the results in the order of the prompts.
+
+    Args:
+        base_url: The service.
+        prompts: What to paint, one picture each.
+        model: Model; the service's first if None.
+        steps: Denoising steps; the model's default if None.
+        concurrency: Most requests under way.
+        seed: Seed of the first picture, counting up; the service's choice if None.
+        timeout_s: Longest time to an answer, s.
+
+    Raises:
+        InputError: If the service can not be reached or refuses a request.
+    """
+    fields = {"model": model, "num_inference_steps": steps}
+    bodies = [
+        {"prompt": prompt, **{key: value for key, value in fields.items() if value is not None}}
+        | ({} if seed is None else {"seed": seed + index})
+        for index, prompt in enumerate(prompts)
+    ]
+    return asyncio.run(_burst(base_url, bodies, concurrency, timeout_s))
+
+
+async def _burst(base_url: str, bodies: list[dict[str, Any]], concurrency: int, timeout_s: float) -> list[Result]:
+    places = asyncio.Semaphore(concurrency)
+    limits = httpx.Limits(max_connections=concurrency)
+    async with httpx.AsyncClient(base_url=base_url, timeout=timeout_s, limits=limits) as client:
+
+        async def one(body: dict[str, Any]) -> Result:
+            async with places:
+                return await _generate(client, body)
+
+        return list(await asyncio.gather(*(one(body) for body in bodies)))
+
+
+async def _generate(client: httpx.AsyncClient, body: dict[str, Any]) -> Result:
+    for _ in range(MOST_TRIES):
+        sent = time.perf_counter()
+        try:
+            response = await client.post("/v1/images/generations", json=body)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(f"The service at {client.base_url} can not be reached: {reason}.") from None
+        if response.status_code != 429:
+            break
+        await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
+    round_trip_s = time.perf_counter() - sent
+    if response.status_code != 200:
+        raise InputError(f"The service answered {response.status_code}: {_message(response)}")
+    answer = response.json()
+    served = answer["edgegen"]
+    times = {key: float(served[key]) for key in ("queue_s", "generation_s", "decision_s", "total_s")}
+    return Result(
+        prompt=body["prompt"],
+        server=served["server"],
+        home=served["home"],
+        round_trip_s=round_trip_s,
+        steps=served["steps"],
+        seed=served["seed"],
+        fallback=served["fallback"],
+        png=base64.b64decode(answer["data"][0]["b64_json"]),
+        **times,
+    )
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
+
+
+def contact_sheet(results: Sequence[Result], path: str | Path, columns: int | None = None) -> Path:
+    """Write all pictures of a burst on one PNG, each with its prompt, server and times.
+
+    Args:
+        results: The pictures.
+        path: Where to.
+        columns: Pictures per row; nearly square if None.
+
+    Raises:
+        ValueError: If there is nothing to show.
+    """
+    if not results:
+        raise ValueError("there are no results to show")
+    columns = min(columns or max(1, round((1.6 * len(results)) ** 0.5)), len(results))
+    rows = -(-len(results) // columns)
+    cell_width, cell_height = TILE + 2 * MARGIN, TILE + 2 * MARGIN + (CAPTION_LINES + 2) * LINE
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    text_font, small_font = ImageFont.load_default(13), ImageFont.load_default(12)
+    for index, result in enumerate(results):
+        left = index % columns * cell_width + MARGIN
+        top = index // columns * cell_height + MARGIN
+        sheet.paste(_tile(result.png), (left, top))
+        draw.rectangle((left - 1, top - 1, left + TILE, top + TILE), outline="#cccccc")
+        lines = _wrap(result.prompt, text_font, TILE)
+        for number, line in enumerate(lines):
+            draw.text((left, top + TILE + 5 + number * LINE), line, fill="#111111", font=text_font)
+        below = top + TILE + 5 + len(lines) * LINE
+        draw.text((left, below), f"{result.server}, {result.steps} steps", fill="#1f4e99", font=small_font)
+        times = f"queue {result.queue_s:.2f} s, gen. {result.generation_s:.2f} s"
+        draw.text((left, below + LINE), times, fill="#555555", font=small_font)
+    path = Path(path)
+    sheet.save(path, format="PNG")
+    return path
+
+
+def _tile(png: bytes) -> Image.Image:
+    """Fit a picture to the tile."""
+    with Image.open(io.BytesIO(png)) as picture:
+        scale = TILE / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        # Whole factors keep pixels crisp; others would make them visibly uneven.
+        whole = size[0] % picture.width == 0 and size[1] % picture.height == 0
+        kernel = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+        fitted = picture.convert("RGB").resize(size, kernel)
+    tile = Image.new("RGB", (TILE, TILE), "white")
+    tile.paste(fitted, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
+    return tile
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Break a text into at most ``CAPTION_LINES`` lines that fit the width; what is too long ends in dots."""
+    lines = [""]
+    for word in text.split():
+        candidate = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(candidate) <= width:
+            lines[-1] = candidate
+        else:
+            lines.append(word)
+    fitted = [_cut(line, font, width) for line in lines[:CAPTION_LINES]]
+    if len(lines) > CAPTION_LINES:
+        fitted[-1] = _cut(fitted[-1] + " …", font, width)
+    return fitted
+
+
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

@@ -1,0 +1,310 @@
+"""What a service is made of: models, edge servers, limits and the policy, as frozen data from a YAML file.
+
+A config is a file shipped in ``serve/configs/`` and named by its stem (``demo``), or any path. Nothing here imports
+Ray or diffusers, so a command line can check a config in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+
+from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.scenario import IntegerRange, Quantity, Scenario
+from edgegen.serve.zoo.loading import model_info
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+DEFAULT_SIDE = 512
+"""Width and height in pixels where neither the config nor the model says what they are."""
+NOMINAL_CAPACITY_GCYCLES_S = 1.0
+"""Stands for the capacity of an edge without slowdown until it has been measured."""
+MAX_BYTES_PER_CHARACTER = 4
+_SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """Return width and height in pixels of a size such as ``"64x64"``.
+
+    Raises:
+        ValueError: If the text is not a size.
+    """
+    match = _SIZE.fullmatch(size)
+    if match is None:
+        raise ValueError(f"a size is written WIDTHxHEIGHT in pixels, for example 64x64, not '{size}'")
+    return int(match[1]), int(match[2])
+
+
+def _capacity(value: object) -> float | Literal["measured"]:
+    # A plain union would put pydantic's branch names into the message.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "measured":
+        return "measured"
+    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
+        raise ValueError("it must be 'measured' or a positive number of Gcycle/s")
+    return float(value)  # type: ignore[arg-type]
+
+
+class ModelConfig(_Frozen):
+    """What a model costs and what may be asked of it. Values left out come from the model's own card.
+
+    Attributes:
+        cycles_per_step_gcycles: Work of one denoising step of one picture of the first size, Gcycle.
+        default_steps: Denoising steps where a request names none.
+        max_steps: Most denoising steps of a request.
+        default_guidance: Classifier-free guidance scale where a request names none.
+        sizes: Allowed picture sizes; the first is the default.
+    """
+
+    cycles_per_step_gcycles: Positive
+    default_steps: Count | None = None
+    max_steps: Count = 50
+    default_guidance: Annotated[float, Field(ge=0, le=50)] | None = None
+    sizes: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for size in self.sizes or ():
+            parse_size(size)
+        if self.sizes == ():
+            raise ValueError("sizes must name at least one size")
+        if self.default_steps is not None and self.default_steps > self.max_steps:
+            raise ValueError(f"default_steps ({self.default_steps}) must not exceed max_steps ({self.max_steps})")
+        return self
+
+
+class ModelCard(_Frozen):
+    """A model with every open value filled in.
+
+    Attributes:
+        name: Name in requests; an embedded model, a diffusers folder or a hub id.
+        cycles_per_step_gcycles: Work of one step of one picture of the first size, Gcycle.
+        default_steps: Denoising steps where a request names none.
+        max_steps: Most denoising steps of a request.
+        default_guidance: Guidance scale where a request names none.
+        sizes: Allowed sizes, the first is the default.
+    """
+
+    name: str
+    cycles_per_step_gcycles: float
+    default_steps: int
+    max_steps: int
+    default_guidance: float
+    sizes: tuple[str, ...]
+
+    def relative_area(self, size: str) -> float:
+        """Pixels of a size relative to the default size."""
+        (width, height), (default_width, default_height) = parse_size(size), parse_size(self.sizes[0])
+        return width * height / (default_width * default_height)
+
+    def workload_gcycles(self, pictures: int, steps: int, size: str) -> float:
+        """Work of a request, Gcycle: pictures × steps × work per step, in proportion to the pixels."""
+        return pictures * steps * self.cycles_per_step_gcycles * self.relative_area(size)
+
+
+class EdgeConfig(_Frozen):
+    """One edge server.
+
+    Attributes:
+        name: Name in requests, answers and logs.
+        model: The model it holds.
+        capacity_gcycles_s: Computing capacity, Gcycle/s, or ``measured``: timed at the start and tracked from then on.
+        rate_mbit_s: Transmission rate towards it that the policy reckons with, Mbit/s; no traffic is shaped.
+        slowdown: Emulates slower hardware: after every denoising step the edge waits until this many times the
+            step's own duration have passed.
+        device: Torch device of the pipeline.
+        threads: CPU threads of the pipeline.
+        num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop.
+        num_gpus: Share of GPUs that Ray reserves.
+        resources: Custom Ray resources, to place the edge on a certain node.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    model: Annotated[str, Field(min_length=1)]
+    capacity_gcycles_s: Annotated[float | Literal["measured"], PlainValidator(_capacity)] = "measured"
+    rate_mbit_s: Positive = 450.0
+    slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    device: str = "cpu"
+    threads: Annotated[int, Field(ge=1, le=512)] = 1
+    num_cpus: NonNegative = 0.2
+    num_gpus: NonNegative = 0.0
+    resources: dict[str, Positive] = {}
+
+
+class ServiceConfig(_Frozen):
+    """The whole service.
+
+    Attributes:
+        name: How the service is called in reports.
+        models: The models by name; the first is the default of requests.
+        edges: The edge servers, in the order in which a policy numbers them.
+        policy: A rule by name, or the folder of a trained policy.
+        explore: Sample from the policy's distribution instead of taking its most likely action.
+        seed: Seed of the policy and of pictures whose request names no seed.
+        fallback: What happens when the policy fails: the least expected completion time among the healthy servers,
+            or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
+        slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
+        max_queue: Requests that may wait on an edge, besides the one being generated.
+        max_prompt_chars: Longest prompt.
+        max_pictures: Most pictures of one request.
+        warmup_steps: Denoising steps of each of the three pictures that an edge is timed with at the start.
+        request_timeout_s: Longest time from arrival to answer, s.
+        report_period_s: Time between two state reports of an edge, s.
+        report_timeout_s: After this long without a report an edge counts as unhealthy, s.
+        stall_timeout_s: An edge whose picture makes no progress for this long is restarted, s.
+        max_retries: How often a request whose edge was lost moves on to another one.
+    """
+
+    name: str = "service"
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    edges: Annotated[tuple[EdgeConfig, ...], Field(min_length=1, max_length=256)]
+    policy: Annotated[str, Field(min_length=1)] = "least-delay"
+    explore: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    fallback: Literal["least-work", "none"] = "least-work"
+    slot_s: Positive = 1.0
+    max_queue: Annotated[int, Field(ge=0, le=10_000)] = 16
+    max_prompt_chars: Count = 300
+    max_pictures: Annotated[int, Field(ge=1, le=100)] = 4
+    warmup_steps: Annotated[int, Field(ge=1, le=100)] = 8
+    request_timeout_s: Positive = 300.0
+    report_period_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    report_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 5.0
+    stall_timeout_s: Positive = 300.0
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [edge.name for edge in self.edges]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"edges names '{name}' {names.count(name)} times; names must differ")
+        for edge in self.edges:
+            if edge.model not in self.models:
+                known = ", ".join(self.models)
+                raise ValueError(f"edge '{edge.name}' holds model '{edge.model}', but models only describes {known}")
+        for model in self.models:
+            if all(edge.model != model for edge in self.edges):
+                raise ValueError(f"models describes '{model}', but no edge holds it")
+        return self
+
+    def cards(self) -> dict[str, ModelCard]:
+        """Return the models with open values filled in from their own cards."""
+        cards = {}
+        for name, model in self.models.items():
+            info = model_info(name)
+            side = info.native_size or DEFAULT_SIDE
+            guidance = info.default_guidance if model.default_guidance is None else model.default_guidance
+            cards[name] = ModelCard(
+                name=name,
+                cycles_per_step_gcycles=model.cycles_per_step_gcycles,
+                default_steps=model.default_steps or min(info.default_steps, model.max_steps),
+                max_steps=model.max_steps,
+                default_guidance=guidance,
+                sizes=model.sizes or (f"{side}x{side}",),
+            )
+        return cards
+
+    def scenario(self, measured_gcycles_s: Mapping[str, float] | None = None) -> Scenario:
+        """Describe the edges as a scenario, to check that a trained policy fits or to train one for them.
+
+        Args:
+            measured_gcycles_s: Capacities by edge name, Gcycle/s. An edge whose capacity is ``measured`` and is not
+                named here gets a nominal one, in proportion to its slowdown.
+        """
+        measured = measured_gcycles_s or {}
+        cards = self.cards().values()
+        capacity = tuple(
+            measured.get(edge.name, NOMINAL_CAPACITY_GCYCLES_S / edge.slowdown)
+            if edge.capacity_gcycles_s == "measured"
+            else edge.capacity_gcycles_s
+            for edge in self.edges
+        )
+        cycles = [card.cycles_per_step_gcycles for card in cards]
+        pixels = [math.prod(parse_size(size)) for card in cards for size in card.sizes]
+        most_steps = max(card.max_steps for card in cards) * self.max_pictures
+        return Scenario(
+            name=self.name,
+            description=f"The edge servers of the service '{self.name}'.",
+            slot_s=self.slot_s,
+            slots=60,
+            capacity_gcycles_s=capacity,
+            rate_mbit_s=tuple(edge.rate_mbit_s for edge in self.edges),
+            tasks_per_slot=IntegerRange(low=1, high=self.max_queue + 1),
+            size_mbit=Quantity(low=0, high=text_mbit("x" * self.max_prompt_chars) * MAX_BYTES_PER_CHARACTER),
+            cycles_per_step_gcycles=Quantity(low=min(cycles), high=max(cycles)),
+            steps=Quantity(low=1, high=most_steps, integer=True),
+            result_mbit=Quantity(low=picture_mbit(min(pixels)), high=picture_mbit(max(pixels)) * self.max_pictures),
+        )
+
+
+def text_mbit(text: str) -> float:
+    """Size of a text as UTF-8, Mbit."""
+    return len(text.encode("utf-8", errors="replace")) * 8e-6
+
+
+def picture_mbit(pixels: int) -> float:
+    """Size of an uncompressed picture with 3 bytes per pixel, Mbit."""
+    return pixels * 24e-6
+
+
+def config_names() -> list[str]:
+    """Names of the shipped configs."""
+    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+
+
+def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> ServiceConfig:
+    """Load a shipped config by name, or a config file by path.
+
+    Args:
+        name_or_path: ``demo``, or the path of a ``.yaml`` file.
+        overrides: Values that replace top-level fields, for example ``{"policy": "local"}``.
+
+    Raises:
+        InputError: If there is no such config, or a field or value is impossible.
+    """
+    wanted = str(name_or_path)
+    path = Path(wanted).expanduser() if wanted.endswith((".yaml", ".yml")) else CONFIG_FOLDER / f"{wanted}.yaml"
+    if not path.is_file():
+        names = config_names()
+        raise InputError(
+            f"Unknown service config '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml "
+            f"file.{did_you_mean(wanted, names)}"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Service config '{path}' can not be read: {reason}.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"Service config '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    data.setdefault("name", path.stem)
+    return build_config({**data, **(overrides or {})})
+
+
+def build_config(data: Mapping[str, Any]) -> ServiceConfig:
+    """Validate plain data as a config.
+
+    Raises:
+        InputError: If a field is unknown or missing, or a value is impossible.
+    """
+    try:
+        return ServiceConfig.model_validate(dict(data))
+    except ValidationError as error:
+        place = error.errors(include_url=False)[0]["loc"]
+        parts: dict[str, Iterable[str]] = {"edges": EdgeConfig.model_fields, "models": ModelConfig.model_fields}
+        known = parts.get(str(place[0]), ()) if len(place) > 1 else ServiceConfig.model_fields
+        raise from_validation(error, f"Service config '{data.get('name', '?')}'", known) from None

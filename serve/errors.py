@@ -1,0 +1,91 @@
+"""Failures that are answered over HTTP, in the shape that clients of the OpenAI API expect."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class ServiceError(Exception):
+    """A request that gets an error answer.
+
+    Args:
+        message: One sentence for people.
+        param: The field it is about, if any.
+
+    Attributes:
+        status: HTTP status.
+        type: Kind of error, as in the OpenAI API.
+        code: Short machine-readable reason, or None.
+        headers: Further HTTP headers.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers: dict[str, str] = {}
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body of the answer."""
+        return error_body(self.message, self.type, self.param, self.code)
+
+
+class RequestError(ServiceError):
+    """The request can not be served as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param)
+        self.code = code
+
+
+class QueuesFullError(ServiceError):
+    """Every healthy server's queue is full.
+
+    Args:
+        message: One sentence for people.
+        retry_after_s: When a place should be free, s.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queues_full"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
+
+
+class NoServerError(ServiceError):
+    """No healthy server, or no policy decision, to serve the request."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "no_server"
+
+
+class FailedError(ServiceError):
+    """Generation failed on every server that was tried."""
+
+    status = 502
+    code = "generation_failed"
+
+
+class TimedOutError(ServiceError):
+    """The answer took too long."""
+
+    status = 504
+    type = "timeout_error"
+    code = "timeout"
+
+
+def error_body(message: str, type_: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """Return an error in the shape of the OpenAI API."""
+    return {"error": {"message": message, "type": type_, "param": param, "code": code}}

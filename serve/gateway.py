@@ -1,0 +1,119 @@
+"""The gateway: takes requests in, schedules them, and knows the state of everything. The scheduler is inside it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from edgegen.algorithms.policy import Policy
+from edgegen.serve.api import MAX_SEED, ImageRequest, ImageResponse, Intake, respond
+from edgegen.serve.config import ServiceConfig
+from edgegen.serve.dispatcher import Dispatcher, Edge
+from edgegen.serve.scheduler import Scheduler, Server
+
+
+class Gateway:
+    """Answers requests with the edges it is given.
+
+    Args:
+        config: The service.
+        policy: Decides where requests go; runs in this process.
+        edges: The edges by name.
+    """
+
+    def __init__(self, config: ServiceConfig, policy: Policy, edges: Mapping[str, Edge]) -> None:
+        capacities = config.scenario().capacity_gcycles_s  # nominal where measured, until the first report
+        servers = [
+            Server(edge.name, edge.model, edge.rate_mbit_s, capacity, config.max_queue)
+            for edge, capacity in zip(config.edges, capacities, strict=True)
+        ]
+        self.scheduler = Scheduler(
+            servers, policy, config.slot_s, explore=config.explore, fallback=config.fallback == "least-work"
+        )
+        self._cards = config.cards()
+        seeds = random.Random(config.seed)
+        self._intake = Intake(config, self._cards, lambda: seeds.randint(0, MAX_SEED))
+        self._dispatcher = Dispatcher(config, self.scheduler, edges)
+
+    async def start(self) -> None:
+        """Make contact with the edges."""
+        await self._dispatcher.start()
+
+    async def stop(self) -> None:
+        """Break off contact."""
+        await self._dispatcher.stop()
+
+    async def generate(self, request: ImageRequest) -> ImageResponse:
+        """Serve a request.
+
+        Raises:
+            ServiceError: If it can not be served.
+        """
+        task, job = self._intake.admit(request)
+        return respond(task, job, await self._dispatcher.run(task, job))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part."""
+        servers = self.scheduler.servers.values()
+        return [
+            {
+                "id": card.name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "edgegen",
+                "edgegen": {
+                    **card.model_dump(exclude={"name"}),
+                    "edges": [server.name for server in servers if server.model == card.name],
+                },
+            }
+            for card in self._cards.values()
+        ]
+
+    def edges(self) -> list[dict[str, Any]]:
+        """Describe the state of every edge."""
+        backlog = self.scheduler.backlog_gcycles()
+        return [_edge_state(server, backlog[server.name]) for server in self.scheduler.servers.values()]
+
+    def health(self) -> dict[str, Any]:
+        """Tell how well the service can answer: ``ok``, ``degraded`` or ``unavailable``, and why."""
+        scheduler = self.scheduler
+        servers = scheduler.servers.values()
+        if not any(server.healthy for server in servers):
+            status = "unavailable"
+        elif scheduler.policy_healthy and all(server.healthy for server in servers):
+            status = "ok"
+        else:
+            status = "degraded"
+        return {
+            "status": status,
+            "policy": {
+                "name": scheduler.policy.name,
+                "healthy": scheduler.policy_healthy,
+                "decisions": scheduler.decisions,
+                "failures": scheduler.policy_failures,
+                "fallbacks": scheduler.fallbacks,
+                "last_failure": scheduler.last_policy_failure,
+            },
+            "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
+        }
+
+
+def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:
+    report, in_work = server.report, len(server.remaining_gcycles) > 0
+    return {
+        "name": server.name,
+        "healthy": server.healthy,
+        "reason": server.reason,
+        "model": server.model,
+        "queue_length": max(len(server.remaining_gcycles) - 1, 0),
+        "in_work": in_work,
+        "backlog_gcycles": backlog_gcycles,
+        "capacity_gcycles_s": server.capacity_gcycles_s,
+        "rate_mbit_s": server.rate_mbit_s,
+        "pictures": report.pictures if report else 0,
+        "mean_step_s": report.step_s if report else None,
+        "steps_left": report.steps_left if report and in_work else 0,
+        "last_error": report.last_error if report else None,
+        "pid": report.pid if report else None,
+    }

@@ -1,0 +1,88 @@
+"""What travels between the gateway and the edges: a job, its pictures, a state report, and what can go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """Pictures to generate. Equal jobs give equal pictures, so a job may be done again elsewhere.
+
+    Attributes:
+        id: Unique name of this attempt.
+        prompt: What to paint.
+        negative_prompt: What not to paint, or None.
+        steps: Denoising steps per picture.
+        guidance_scale: Classifier-free guidance scale.
+        width: Picture width, pixels.
+        height: Picture height, pixels.
+        seeds: One seed per picture.
+        workload_gcycles: Work of all pictures together, Gcycle.
+    """
+
+    id: str
+    prompt: str
+    negative_prompt: str | None
+    steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    seeds: tuple[int, ...]
+    workload_gcycles: float
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The outcome of a job.
+
+    Attributes:
+        png: One encoded picture per seed.
+        queue_s: Time it waited on the edge, s.
+        generation_s: Time it was being generated, encoding included, s.
+    """
+
+    png: tuple[bytes, ...]
+    queue_s: float
+    generation_s: float
+
+
+@dataclass(frozen=True)
+class EdgeReport:
+    """State of an edge server.
+
+    Attributes:
+        name: The edge.
+        pid: Process that serves it; another one after a restart.
+        remaining_gcycles: Jobs admitted and not finished, in order of service, with the work left of each, Gcycle.
+        steps_left: Denoising steps left of the job being generated.
+        capacity_gcycles_s: Computing capacity, configured or measured, Gcycle/s.
+        step_s: Running mean time per denoising step, s, slowdown and share of encoding included.
+        pictures: Pictures generated since the start.
+        last_error: The latest failure, or None.
+    """
+
+    name: str
+    pid: int
+    remaining_gcycles: tuple[tuple[str, float], ...]
+    steps_left: int
+    capacity_gcycles_s: float
+    step_s: float
+    pictures: int
+    last_error: str | None
+
+
+class EdgeError(Exception):
+    """An edge did not do a job."""
+
+
+class EdgeLostError(EdgeError):
+    """The edge died or can not be reached; the job may be done elsewhere."""
+
+
+class EdgeFullError(EdgeError):
+    """The edge's queue is full."""
+
+
+class GenerationError(EdgeError):
+    """The pipeline raised; the edge itself lives on."""

@@ -1,0 +1,96 @@
+"""Service configs: what is accepted, what is refused in which words, and the scenario they stand for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edgegen.algorithms.registry import make_policy
+from edgegen.envs.errors import InputError
+from edgegen.serve.config import build_config, config_names, load_config, parse_size
+
+EDGE = {"name": "edge-a", "model": "m"}
+GOOD = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edges": [EDGE]}
+
+
+def test_demo_has_three_unequal_edges_with_the_embedded_model():
+    config = load_config("demo")
+    assert "demo" in config_names()
+    assert len(config.edges) == 3
+    assert len({edge.slowdown for edge in config.edges}) == 3
+    assert {edge.model for edge in config.edges} == {"shapes-64"}
+    assert config.scenario().servers == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"slot_s": 0}, ["slot_s", "0", "greater than 0"]),
+        ({"slots": 3}, ["unknown field 'slots'", "slot_s"]),
+        ({"edges": []}, ["edges", "at least 1"]),
+        ({"edges": [EDGE, EDGE]}, ["edge-a", "2 times"]),
+        ({"edges": [{**EDGE, "model": "other"}]}, ["edge-a", "other", "only describes m"]),
+        ({"edges": [{**EDGE, "slowdown": 0.5}]}, ["edges.0.slowdown", "0.5", "greater than or equal to 1"]),
+        ({"edges": [{**EDGE, "capacity_gcycles_s": "fast"}]}, ["capacity_gcycles_s", "'fast'", "measured"]),
+        ({"edges": [{**EDGE, "capacity_gcycles_s": -1}]}, ["capacity_gcycles_s", "-1", "positive"]),
+        ({"edges": [{**EDGE, "capacity_gcycles_s": float("inf")}]}, ["capacity_gcycles_s", "inf"]),
+        ({"edges": [{**EDGE, "name": "Edge A"}]}, ["edges.0.name", "Edge A"]),
+        ({"edges": [{**EDGE, "slow_down": 2}]}, ["slow_down", "Did you mean 'slowdown'"]),
+        ({"models": {}}, ["models"]),
+        ({"models": {**GOOD["models"], "x": {"cycles_per_step_gcycles": 1}}}, ["'x'", "no edge holds it"]),
+        ({"models": {"m": {}}}, ["cycles_per_step_gcycles", "missing"]),
+        ({"models": {"m": {"cycles_per_step_gcycles": 1, "sizes": ["64"]}}}, ["WIDTHxHEIGHT", "64"]),
+        ({"models": {"m": {"cycles_per_step_gcycles": 1, "default_steps": 51}}}, ["default_steps (51)", "50"]),
+        ({"fallback": "random"}, ["fallback", "random", "least-work"]),
+    ],
+)
+def test_bad_values_give_one_sentence(change, words):
+    with pytest.raises(InputError) as caught:
+        build_config({**GOOD, **change})
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'demo'"):
+        load_config("demoo")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("edges: [")
+    with pytest.raises(InputError, match="can not be read"):
+        load_config(broken)
+    broken.write_text("- 1")
+    with pytest.raises(InputError, match="must hold a mapping"):
+        load_config(broken)
+
+
+def test_overrides_replace_fields():
+    assert load_config("demo", {"policy": "local"}).policy == "local"
+
+
+def test_workload_counts_pictures_steps_and_pixels():
+    sized = {"cycles_per_step_gcycles": 0.5, "sizes": ["64x64", "128x64"]}
+    card = build_config({**GOOD, "models": {"m": sized}}).cards()["m"]
+    assert card.workload_gcycles(3, 10, "64x64") == pytest.approx(15)
+    assert card.workload_gcycles(1, 10, "128x64") == pytest.approx(10)
+    assert parse_size("128x64") == (128, 64)
+
+
+def test_scenario_uses_measured_capacities_where_asked():
+    edges = [{**EDGE, "capacity_gcycles_s": 7}, {**EDGE, "name": "edge-b", "slowdown": 4}]
+    config = build_config({**GOOD, "edges": edges})
+    assert config.scenario().capacity_gcycles_s == (7, 0.25)
+    assert config.scenario({"edge-a": 99, "edge-b": 3}).capacity_gcycles_s == (7, 3)
+    assert make_policy("least-delay", config.scenario()).name == "least-delay"
+
+
+def test_light_parts_import_neither_ray_nor_diffusers():
+    code = (
+        "import sys, edgegen.serve.config, edgegen.serve.scheduler, edgegen.serve.api, edgegen.serve.web\n"
+        "heavy = {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,256 @@
+"""The whole service on Ray Serve: three edges with real, tiny pipelines in processes of their own."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from PIL import Image
+
+from edgegen.envs.errors import InputError
+from edgegen.serve.app import app, running_service
+from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
+from edgegen.serve.config import load_config
+from edgegen.serve.zoo.loading import embedded_models
+
+pytestmark = pytest.mark.e2e
+
+SCRIPT = """
+import sys, time
+from edgegen.serve.app import running_service
+from edgegen.serve.config import load_config
+try:
+    with running_service(load_config(sys.argv[1]), int(sys.argv[2])) as url:
+        print(url, flush=True)
+        while True:
+            time.sleep(1)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return state.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def descendants(pid):
+    """Processes below a process, in whatever depth."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    children = {}
+    for line in listing.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found, open_ends = [], [pid]
+    while open_ends:
+        below = children.get(open_ends.pop(), [])
+        found += below
+        open_ends += below
+    return found
+
+
+@contextmanager
+def service_process(config_path):
+    """Run a service as a program of its own; it must stop on SIGTERM and leave nothing behind."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(config_path), str(port)], stdout=subprocess.PIPE)
+    try:
+        url = process.stdout.readline().decode().strip()
+        assert url == f"http://127.0.0.1:{port}", url
+        yield url
+        started = descendants(process.pid)
+        assert len(started) > 5
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read().decode().endswith("stopped\n")
+        assert process.wait(60) == 0
+        deadline = time.monotonic() + 20
+        while any(map(alive, started)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert [pid for pid in started if alive(pid)] == []
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def url(tiny_pipeline, tmp_path_factory):
+    path = tmp_path_factory.mktemp("service") / "tiny.yaml"
+    slowdowns = {"edge-a": 1, "edge-b": 3, "edge-c": 9}
+    fields = {
+        "models": {tiny_pipeline: {"cycles_per_step_gcycles": 0.1, "sizes": ["16x16"], "max_steps": 200}},
+        "edges": [{"name": n, "model": tiny_pipeline, "slowdown": slowdown} for n, slowdown in slowdowns.items()],
+        "policy": "local",  # every request goes where the test sends it
+        "report_period_s": 0.2,
+    }
+    path.write_text(yaml.safe_dump(fields))
+    with service_process(path) as base_url:
+        yield base_url
+
+
+def ask(url, edge="edge-a", steps=5, **fields):
+    body = {"prompt": "a red circle", "edge": edge, "num_inference_steps": steps, **fields}
+    return httpx.post(f"{url}/v1/images/generations", json=body, timeout=120)
+
+
+def edges(url):
+    return {state["name"]: state for state in httpx.get(f"{url}/v1/edges", timeout=30).json()["data"]}
+
+
+def test_answer(url):
+    response = ask(url, n=2, seed=4)
+    assert response.status_code == 200
+    answer = response.json()
+    assert set(answer) == {"created", "data", "edgegen"}
+    pictures = [base64.b64decode(picture["b64_json"]) for picture in answer["data"]]
+    assert [Image.open(io.BytesIO(picture)).size for picture in pictures] == [(16, 16)] * 2
+    assert pictures[0] != pictures[1]
+    served = answer["edgegen"]
+    assert (served["server"], served["home"], served["fallback"]) == ("edge-a", "edge-a", None)
+    assert served["workload_gcycles"] == pytest.approx(1.0)
+    assert served["total_s"] >= served["queue_s"] + served["generation_s"]
+
+
+def test_seed_gives_the_same_picture_on_every_edge(url):
+    first, second = (ask(url, edge, seed=11).json()["data"] for edge in ("edge-a", "edge-b"))
+    assert first == second
+
+
+def test_errors_have_the_openai_shape(url):
+    answers = [
+        ask(url, prompt=""),
+        ask(url, model="other"),
+        ask(url, steps=1000),
+        httpx.post(f"{url}/v1/images/generations", content=b"{"),
+        httpx.get(f"{url}/v1/images/generations"),
+        httpx.get(f"{url}/nowhere"),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 405, 404]
+    for answer in answers:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_burst_is_served_first_come_first_served(url):
+    with ThreadPoolExecutor(6) as pool:
+        answers = [response.json() for response in pool.map(lambda _: ask(url, steps=20), range(6))]
+    served = sorted((answer["edgegen"] for answer in answers), key=lambda one: one["queue_s"])
+    for one, following in pairwise(served):
+        assert following["queue_s"] > one["queue_s"]
+    assert served[-1]["queue_s"] > 3 * served[0]["generation_s"] > 0
+
+
+def test_edges_have_unequal_speeds(url):
+    times = [
+        min(ask(url, edge, steps=10).json()["edgegen"]["generation_s"] for _ in range(3))
+        for edge in ("edge-a", "edge-b", "edge-c")
+    ]
+    assert times[0] < times[1] < times[2]
+
+
+def test_backlog_falls_while_a_picture_is_made(url):
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(ask, url, "edge-c", 30)
+        seen = []
+        while not work.done():
+            state = edges(url)["edge-c"]
+            if state["in_work"]:
+                seen.append(state["backlog_gcycles"])
+            time.sleep(0.05)
+        assert work.result().status_code == 200
+    assert 0 < max(seen) <= 3.0 + 1e-6
+    assert seen[-1] < 0.7 * seen[0]
+    assert edges(url)["edge-c"]["backlog_gcycles"] == 0
+
+
+def test_client_that_goes_away_frees_the_edge(url):
+    body = {"prompt": "a red circle", "edge": "edge-c", "num_inference_steps": 200}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/images/generations", json=body, timeout=1)
+    deadline = time.monotonic() + 10
+    while edges(url)["edge-c"]["in_work"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not edges(url)["edge-c"]["in_work"]
+    assert ask(url, "edge-c", steps=1).json()["edgegen"]["queue_s"] < 10  # 200 steps take longer
+
+
+def test_health(url):
+    health = httpx.get(f"{url}/healthz")
+    assert (health.status_code, health.json()["status"]) == (200, "ok")
+
+
+def test_port_in_use_is_refused_before_anything_starts(url):
+    port = int(url.rsplit(":", 1)[1])
+    with pytest.raises(InputError, match=f"Port {port} "), running_service(load_config("demo"), port):
+        pass
+
+
+def test_killed_edge_loses_no_request(url):
+    victim = edges(url)["edge-c"]
+    with ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(ask, url, "edge-c", 40, seed=seed) for seed in range(3)]
+        while edges(url)["edge-c"]["queue_length"] < 2:
+            time.sleep(0.05)
+        os.kill(victim["pid"], signal.SIGKILL)
+        answers = [future.result() for future in work]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    for answer in answers:
+        served = answer.json()["edgegen"]
+        assert served["server"] in ("edge-a", "edge-b")
+        assert "edge-c" in served["fallback"]
+    health = httpx.get(f"{url}/healthz").json()
+    assert health["status"] == "degraded"
+    assert health["edges"]["edge-c"]["healthy"] is False
+    answer = ask(url, "edge-c").json()["edgegen"]  # the policy insists on an edge that is gone
+    assert answer["server"] != "edge-c"
+    assert "unhealthy" in answer["fallback"]
+
+
+def test_builder_checks_the_policy_first(tiny_pipeline):
+    with pytest.raises(InputError, match="Unknown policy"):
+        app({"config": "demo", "policy": "nonsense"})
+
+
+def test_builder_checks_folders_of_models_first(tmp_path, make_config):
+    with pytest.raises(InputError, match="it has no model_index"):
+        app(make_config(str(tmp_path)).model_dump(mode="json"))
+
+
+@pytest.mark.skipif("shapes-64" not in embedded_models(), reason="the embedded weights are not installed")
+def test_demo_paints_with_the_embedded_model(tmp_path):
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump({**load_config("demo").model_dump(mode="json"), "seed": 1}))
+    with service_process(path) as url:
+        results = generate_burst(url, demo_prompts(6), steps=4, concurrency=6, seed=0)
+        assert len({result.server for result in results}) > 1
+        assert all(result.fallback is None for result in results)
+        sheet = contact_sheet(results, tmp_path / "sheet.png")
+        with Image.open(sheet) as picture:
+            assert picture.width > 300

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from edgegen.serve.zoo import UnknownModelError, embedded_models, load_pipeline, model_info
+from edgegen.serve.zoo.evaluation import held_out_scenes, main, measure, paint
+from edgegen.serve.zoo.networks import build_tokenizer
+from edgegen.serve.zoo.shapes import WORDS, caption
+
+MODEL = "shapes-64"
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield load_pipeline(MODEL)
+    torch.set_num_threads(threads)
+
+
+def test_the_embedded_model_is_a_small_diffusers_folder():
+    folder = embedded_models()[MODEL]
+    assert (folder / "model_index.json").is_file()
+    assert (folder / "README.md").is_file()
+    weights = list(folder.rglob("*.safetensors"))
+    assert len(weights) == 3
+    assert sum(path.stat().st_size for path in weights) <= 20e6
+
+
+def test_the_model_tells_its_defaults():
+    info = model_info(MODEL)
+    assert (info.name, info.native_size) == (MODEL, 64)
+    assert info.default_steps > 1
+    assert info.default_guidance > 1
+    assert model_info("somebody/some-model").native_size is None
+
+
+def test_plain_diffusers_loads_the_folder():
+    from diffusers import AutoPipelineForText2Image, StableDiffusionPipeline
+
+    loaded = AutoPipelineForText2Image.from_pretrained(embedded_models()[MODEL])
+    assert type(loaded) is StableDiffusionPipeline
+    assert loaded.safety_checker is None
+    assert loaded.unet.dtype == torch.float32
+
+
+def test_every_word_of_the_grammar_is_one_token(pipeline):
+    tokenizer = pipeline.tokenizer
+    assert all(len(tokenizer(word).input_ids) == 3 for word in WORDS)
+    text = "an orange cross right of a small blue square"
+    assert tokenizer(text).input_ids == build_tokenizer()(text).input_ids
+    assert len(tokenizer("something unheard of").input_ids) > 5
+
+
+def test_the_seed_decides_the_picture(pipeline):
+    def one(seed):
+        return paint(pipeline, ["a large red circle in the top left"], steps=3, guidance=3.0, seed=seed)
+
+    np.testing.assert_array_equal(one(7), one(7))
+    assert (one(7) != one(8)).any()
+
+
+def test_held_out_prompts_are_met_and_more_steps_are_better(pipeline):
+    info, scenes = model_info(MODEL), held_out_scenes(30, seed=11)
+    few, usual = (
+        measure(pipeline, scenes, steps=steps, guidance=info.default_guidance, seed=3)
+        for steps in (1, info.default_steps)
+    )
+    assert usual.accuracy >= 0.8
+    assert few.accuracy < usual.accuracy
+    assert usual.low < usual.accuracy <= usual.high
+
+
+def test_pictures_do_not_depend_on_their_batch(pipeline):
+    texts = [caption(scene) for scene in held_out_scenes(3, seed=1)]
+    together = paint(pipeline, texts, steps=2, guidance=3.0, seed=0)
+    apart = paint(pipeline, texts, steps=2, guidance=3.0, seed=0, batch=1)
+    assert np.abs(together.astype(int) - apart.astype(int)).max() <= 2
+
+
+def test_the_evaluation_command_writes_its_figures(tmp_path, capsys):
+    path = tmp_path / "figures.json"
+    assert main(["--steps", "1,2", "--prompts", "2", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert [row["steps"] for row in report["rows"]] == [1, 2]
+    assert {"accuracy", "low", "high", "seconds"} <= set(report["rows"][0])
+    assert "95 % interval" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "not a name"])
+def test_an_unknown_model_is_one_clear_sentence(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UnknownModelError, match=MODEL) as caught:
+        load_pipeline(name)
+    text = str(caught.value)
+    assert name in text
+    assert "folder" in text
+    assert "hub" in text
+    assert "\n" not in text
+
+
+def test_a_folder_that_is_no_pipeline_is_an_unknown_model(tmp_path):
+    with pytest.raises(UnknownModelError, match=r"model_index\.json"):
+        load_pipeline(str(tmp_path))
+
+
+def test_the_evaluation_command_reports_an_unknown_model(tmp_path, capsys):
+    assert main(["--model", str(tmp_path)]) == 1
+    assert "unknown model" in capsys.readouterr().err
