@@ -1,0 +1,39 @@
+# Each target is a line or two that can be typed by hand, on Windows too (there, .venv\Scripts instead of .venv/bin).
+
+# The first Python that is 3.11 or newer; name another one with `make PYTHON=/path/to/python`.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install lint test demo bench clean
+.DEFAULT_GOAL := install
+
+install: $(VENV)/.installed
+
+# Installs again whenever the dependencies have changed.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "edgegen needs Python 3.11 or newer; set PYTHON=/path/to/python." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[serve,dev]"
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install
+	$(BIN)/python -m pytest -q
+
+# `make demo KEEP=1` leaves the service up until Ctrl-C.
+demo: install
+	$(BIN)/edgegen demo $(if $(KEEP),--keep)
+
+bench: install
+	$(BIN)/edgegen bench --json runs/bench.json
+
+# Keeps the virtual environment and everything in runs/.
+clean:
+	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
