@@ -105,7 +105,8 @@ def water_fill(backlog_gcycles: Tensor, capacity_gcycles_s: Tensor, work_gcycles
         work_gcycles: Work to divide ``[...]``; taken as tiny but positive where zero.
 
     Returns:
-        Work for each queue ``[..., K]``, non-negative, summing to ``work_gcycles``: x = max(f·level − q, 0).
+        Work for each queue ``[..., K]``, non-negative, summing to ``work_gcycles``: x = max(f·level − q, 0). Where the
+        work is too small to change a backlog in this precision, all of it goes to the queue with the shortest wait.
     """
     wait, order = (backlog_gcycles / capacity_gcycles_s).sort(-1)
     backlog = backlog_gcycles.gather(-1, order)
@@ -113,7 +114,9 @@ def water_fill(backlog_gcycles: Tensor, capacity_gcycles_s: Tensor, work_gcycles
     # With the k shortest queues in use the level is (work + Σ q) / Σ f; it holds if it does not reach queue k+1.
     level = (work_gcycles.clamp_min(1e-6)[..., None] + backlog.cumsum(-1)) / capacity.cumsum(-1)
     used = (level > wait).sum(-1, keepdim=True).clamp_min(1)  # level > wait is true for a prefix
-    return (capacity_gcycles_s * level.gather(-1, used - 1) - backlog_gcycles).clamp_min(0)
+    fill = (capacity_gcycles_s * level.gather(-1, used - 1) - backlog_gcycles).clamp_min(0)
+    shortest = torch.zeros_like(fill).scatter(-1, order[..., :1], work_gcycles.clamp_min(1e-6)[..., None])
+    return torch.where(fill.sum(-1, keepdim=True) > 0, fill, shortest)
 
 
 class PowerOfTwo(Policy):

@@ -19,7 +19,7 @@ from edgegen.algorithms.rules import RULES
 from edgegen.envs.errors import InputError
 from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
 from edgegen.platform.commands.compare import make_entrants
-from edgegen.platform.commands.live import burst, curl_line, require_serve_extra
+from edgegen.platform.commands.live import curl_line, require_serve_extra
 from edgegen.platform.commands.train import training_progress
 from edgegen.platform.comparison import Comparison, compare
 from edgegen.platform.files import check_writable_folder, write_json
@@ -155,11 +155,12 @@ def _compare(
 def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, notes: Console) -> Iterator[str]:
     """Start the service, send the burst, draw what came back; the service is up for the length of the block."""
     from edgegen.serve.app import running_service
-    from edgegen.serve.client import contact_sheet, demo_prompts
+    from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
 
     with running_service(config, request.port if request.port is not None else free_port()) as url:
         notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)
-        results = burst(url, demo_prompts(request.pictures, request.seed), concurrency=request.pictures, seed=0)
+        prompts = demo_prompts(request.pictures, request.seed)
+        results = generate_burst(url, prompts, concurrency=request.pictures, seed=0)
         contact_sheet(results, request.out / "contact-sheet.png")
         plot_requests(
             [(result.server, result.queue_s, result.generation_s) for result in results],

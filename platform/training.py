@@ -24,6 +24,7 @@ from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
 from edgegen.envs.errors import InputError, did_you_mean
 from edgegen.envs.scenario import Scenario, build_scenario
 from edgegen.platform.files import check_writable_folder, write_json
+from edgegen.platform.process import prefer_one_thread
 from edgegen.platform.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ class _Run:
         from edgegen.algorithms.ray_session import ray_session
 
         started = time.perf_counter()
+        prefer_one_thread()
         if self.tracking:
             self.tracker = self._open_tracker()
             self.run["mlflow_run_id"] = self.tracker.run_id

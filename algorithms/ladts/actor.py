@@ -130,6 +130,10 @@ class LatentDiffusionActor(nn.Module):
         self.register_buffer("embedding", step_embedding(spec.denoising_steps, EMBEDDING), persistent=False)
 
     def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the action probabilities π(·|s, x_I) = softmax(x_0) ``[G, rows, B]``; see :meth:`logits`."""
+        return self.logits(state, latent, noise).softmax(-1)
+
+    def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Run the chain.
 
         Args:
@@ -138,7 +142,7 @@ class LatentDiffusionActor(nn.Module):
             noise: ``[I − 1, G, rows, B]`` or None.
 
         Returns:
-            Action probabilities ``[G, rows, B]``.
+            x_0 ``[G, rows, B]``.
         """
         first, second, last = (cast(StackedLinear, layer) for layer in self.net.layers)
         split = [self.spec.servers, EMBEDDING, self.spec.state_size]
@@ -154,7 +158,7 @@ class LatentDiffusionActor(nn.Module):
                 return output.softmax(-1)
             return output.tanh() if self.spec.epsilon_output == "tanh" else output
 
-        return reverse_chain(noise_estimate, latent, self.schedule, noise).softmax(-1)
+        return reverse_chain(noise_estimate, latent, self.schedule, noise)
 
     def chain_noise(self, rows: int, generator: torch.Generator) -> Tensor | None:
         """Draw the noise of a chain over ``[G, rows, B]``, on the host; None if a single step needs none."""

@@ -9,7 +9,14 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from edgegen.algorithms.ladts.losses import actor_loss, critic_loss, entropy, td_target, temperature_loss
+from edgegen.algorithms.ladts.losses import (
+    actor_loss,
+    critic_loss,
+    entropy,
+    projection_loss,
+    td_target,
+    temperature_loss,
+)
 from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT, LADTSModule
 from edgegen.algorithms.ladts.settings import LADTSSettings
 
@@ -106,8 +113,13 @@ class LADTSLearner(TorchLearner):
             q = module.least(module.critics, state)
             temperature = module.log_temperature.exp()
         noise = module.actor.chain_noise(state.shape[1], self._generator)
-        probability = module.actor(state, batch[LATENT], noise)
-        return actor_loss(probability, q, temperature), entropy(probability.detach()), q
+        logits = module.actor.logits(state, batch[LATENT], noise)
+        probability = logits.softmax(-1)
+        if self._settings.actor_objective == "forward_kl":
+            loss = projection_loss(logits, q, temperature)
+        else:
+            loss = actor_loss(probability, q, temperature)
+        return loss, entropy(probability.detach()), q
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
         """Critic plus actor loss at the present weights, for diagnosis; training goes through ``_update``."""

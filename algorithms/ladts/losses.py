@@ -52,6 +52,22 @@ def actor_loss(probability: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
     return (-temperature[:, None] * entropy(probability) - (probability * q).sum(-1)).mean(-1).sum()
 
 
+def projection_loss(logits: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
+    """L_π = mean −Σ_a softmax(min_j Q_j(s, ·)/ξ)_a ln π_a: project the Boltzmann policy onto the actor.
+
+    The minimum of ``actor_loss`` over unrestricted policies is the same Boltzmann distribution. That loss weighs each
+    action by its own probability, so an actor that has ruled an action out gets no gradient to take it back; this one,
+    the forward KL divergence (up to a constant), always pulls.
+
+    Args:
+        logits: ln π up to a constant ``[G, rows, B]``.
+        q: Least value ``[G, rows, B]``, a constant.
+        temperature: ξ ``[G]``, a constant.
+    """
+    target = (q / temperature[:, None, None]).softmax(-1)
+    return -(target * logits.log_softmax(-1)).sum(-1).mean(-1).sum()
+
+
 def temperature_loss(log_temperature: Tensor, policy_entropy: Tensor, target_entropy: float) -> Tensor:
     """L_ξ = mean (H − H̄) · exp(ln ξ).
 

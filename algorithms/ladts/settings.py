@@ -30,6 +30,8 @@ class LADTSSettings(BaseModel):
         normalise: Scale the state: sizes and workloads to [0, 1], backlogs to log1p of waiting time in slots.
         in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
             slot's tasks sequential: one forward pass per task index instead of one per slot.
+        actor_objective: ``reverse_kl``: expected value plus entropy, as published. ``forward_kl``: the cross-entropy
+            to the Boltzmann policy of the critics, whose gradient does not vanish for actions ruled out.
         actor_lr: Adam step size of the actor.
         critic_lr: Adam step size of the critics.
         temperature_lr: Adam step size of ln ξ.
@@ -60,6 +62,7 @@ class LADTSSettings(BaseModel):
     memory: Literal["slot", "task", "gaussian"] = "slot"
     normalise: bool = False
     in_slot_load: Literal["none", "own"] = "none"
+    actor_objective: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
     actor_lr: Positive = 1e-4
     critic_lr: Positive = 1e-3
     temperature_lr: Positive = 3e-4
@@ -86,6 +89,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": "task",
         "normalise": True,
         "in_slot_load": "own",
+        "beta_max": 2.0,
+        "epsilon_output": "linear",
+        "actor_objective": "forward_kl",
         "actor_lr": 1e-3,
         "initial_temperature": 0.02,
         "learn_temperature": False,

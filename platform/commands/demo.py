@@ -11,8 +11,8 @@ import typer
 from edgegen.platform.commands.options import SeedOption, console, progress_console
 from edgegen.platform.process import prefer_one_thread
 
-EPISODES = 480
-SERVICE_EPISODES = 320
+EPISODES = 320
+SERVICE_EPISODES = 160
 EVALUATION_EPISODES = 30
 PICTURES = 24
 

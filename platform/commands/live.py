@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgegen.envs.errors import InputError
 from edgegen.platform.commands.options import JsonOption, SeedOption, SetOption, console, progress_console
 from edgegen.platform.overrides import parse_overrides
-
-if TYPE_CHECKING:
-    from edgegen.serve.client import Result
 
 SERVE_MODULES = ("diffusers", "transformers", "fastapi", "uvicorn", "httpx", "PIL")
 DEFAULT_PORT = 8000
@@ -93,7 +89,7 @@ def generate(
     from rich.table import Table
 
     from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
-    from edgegen.serve.client import contact_sheet, demo_prompts
+    from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
 
     check_writable_folder(out)
     if json is not None:
@@ -102,7 +98,7 @@ def generate(
     asked = [prompts[n % len(prompts)] for n in range(wanted)] if prompts else demo_prompts(wanted, seed)
     notes = progress_console()
     with notes.status(f"Generating {wanted} pictures"):
-        results = burst(url, asked, model=model, steps=steps, concurrency=concurrency, seed=seed)
+        results = generate_burst(url, asked, model=model, steps=steps, concurrency=concurrency, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     table = Table(title=f"{wanted} pictures", title_justify="left", box=SIMPLE_HEAD)
     for column in ("file", "prompt", "edge", "queue, s", "generation, s", "round trip, s"):
@@ -119,31 +115,6 @@ def generate(
     if json is not None:
         write_json(json, {"format": "edgegen-generation-1", "url": url, "seed": seed, "pictures": rows})
     notes.print(f"Pictures are in {out}, all together on {sheet}", soft_wrap=True)
-
-
-def burst(
-    url: str,
-    prompts: Sequence[str],
-    *,
-    model: str | None = None,
-    steps: int | None = None,
-    concurrency: int,
-    seed: int,
-) -> list[Result]:
-    """Send prompts to a service and wait for the pictures, in the order of the prompts.
-
-    Raises:
-        InputError: If the service can not be reached or refuses a request.
-    """
-    from edgegen.serve.client import generate_burst
-
-    try:
-        return generate_burst(url, prompts, model=model, steps=steps, concurrency=concurrency, seed=seed)
-    except BaseExceptionGroup as group:  # requests fail side by side; the first failure speaks for all
-        first = next((error for error in group.exceptions if isinstance(error, InputError)), None)
-        if first is None:
-            raise
-        raise first from None
 
 
 def curl_line(url: str) -> str:

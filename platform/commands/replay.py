@@ -21,7 +21,8 @@ from edgegen.platform.commands.options import (
 
 def replay(
     trace: Annotated[
-        Path, typer.Argument(help="CSV with slot, edge, index, size_mbit, workload_gcycles, result_mbit.")
+        Path,
+        typer.Option(metavar="FILE", help="CSV with slot, edge, index, size_mbit, workload_gcycles, result_mbit."),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="CSV to write: the trace with the parts of every delay.")],
     scenario: ScenarioOption = "demo",

@@ -90,7 +90,7 @@ def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = N
         if Path(source).is_dir() and not (Path(source) / INDEX_FILE).is_file():
             raise FileNotFoundError(f"the folder has no {INDEX_FILE}")
         pipeline = diffusers.DiffusionPipeline.from_pretrained(source, **{keyword: dtype or torch.float32})
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         if folder is not None:  # a damaged installation, not a wrong name
             raise
         raise UnknownModelError(

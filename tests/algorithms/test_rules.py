@@ -152,6 +152,12 @@ def test_water_fill_by_hand() -> None:
     torch.testing.assert_close(water_fill(backlog, capacity, torch.tensor(26.0)), torch.tensor([6.0, 16, 4]))
 
 
+def test_water_fill_gives_work_below_the_precision_to_the_shortest_queue() -> None:
+    # 1e5 + 1e-6 is 1e5 in float32, so no queue would rise; nobody may be left with shares that sum to zero.
+    fill = water_fill(torch.tensor([3e5, 1e5, 2e5]), torch.tensor([1.0, 1, 1]), torch.tensor(0.0))
+    assert fill.tolist() == pytest.approx([0, 1e-6, 0])
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 500), st.floats(0.5, 60)), min_size=1, max_size=8),

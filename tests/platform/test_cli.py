@@ -103,7 +103,7 @@ def test_scenarios_show_servers_and_load(tmp_path):
         (["train", "--resume", "nowhere"], "holds no run to resume"),
         (["train", "--resume", "run", "--preset", "paper"], "--preset can not be combined with --resume"),
         (["train", "--resume", "run", "--set", "gamma=0.9"], "--set can not be combined with --resume"),
-        (["replay", "missing.csv", "--out", "x.csv"], "missing.csv"),
+        (["replay", "--trace", "missing.csv", "--out", "x.csv"], "missing.csv"),
         (["bench", "--json", "."], "is a folder"),
         (["serve", "--config", "dmo"], "Did you mean 'demo'?"),
         (["serve", "--port", "0"], "'--port'"),
@@ -181,7 +181,8 @@ def test_evaluate_a_rule(tmp_path):
 def test_replay_decides_anew(tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n0,0,0,3,1,0.8\n1,2,0,3,2,0.8\n")
-    result = run("replay", trace, "--out", tmp_path / "o.csv", "--policy", "local", "--json", tmp_path / "r.json")
+    outputs = ("--out", tmp_path / "o.csv", "--json", tmp_path / "r.json")
+    result = run("replay", "--trace", trace, "--policy", "local", *outputs)
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "r.json").read_text())["tasks"] == 2
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 3

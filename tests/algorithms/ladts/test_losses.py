@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from edgegen.algorithms.ladts.losses import actor_loss, critic_loss, entropy, td_target, temperature_loss
+from edgegen.algorithms.ladts.losses import (
+    actor_loss,
+    critic_loss,
+    entropy,
+    projection_loss,
+    td_target,
+    temperature_loss,
+)
 
 HALF = torch.tensor([[[0.5, 0.5]]])
 
@@ -37,6 +44,25 @@ def test_actor_loss_by_hand_and_its_direction():
     assert loss.item() == pytest.approx(-0.5 * math.log(2) + 2.0, abs=1e-6)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert gradient[0, 0, 0] < 0 < gradient[0, 0, 1]  # descent raises the better action
+
+
+def test_projection_loss_by_hand_and_its_minimum():
+    # Q = (0, ln 3)·ξ makes the Boltzmann policy (1/4, 3/4); the loss is its cross-entropy with the actor.
+    temperature = torch.tensor([0.5])
+    q = temperature * torch.tensor([[[0.0, math.log(3)]]])
+    fair = projection_loss(torch.zeros(1, 1, 2), q, temperature)
+    assert fair.item() == pytest.approx(math.log(2))
+    best = projection_loss(torch.tensor([[[0.0, math.log(3)]]]), q, temperature)
+    assert best.item() == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(4 / 3))
+
+
+def test_only_the_projection_revives_an_action_that_was_ruled_out():
+    logits = torch.tensor([[[30.0, 0.0]]], requires_grad=True)  # the second action is better, but as good as forgotten
+    q, temperature = torch.tensor([[[-1.0, 0.0]]]), torch.tensor([0.1])
+    (published,) = torch.autograd.grad(actor_loss(logits.softmax(-1), q, temperature), logits)
+    (projected,) = torch.autograd.grad(projection_loss(logits, q, temperature), logits)
+    assert published.abs().max() < 1e-10
+    assert projected[0, 0].tolist() == pytest.approx([1, -1], abs=1e-3)
 
 
 def test_published_entropy_target_only_ever_lowers_the_temperature():
