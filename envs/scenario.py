@@ -1,7 +1,7 @@
 """Offloading scenarios: what the edge servers are and what work arrives, as frozen, validated data.
 
-A scenario is a YAML file, either shipped in ``envs/scenarios/`` and named by its stem (``ladts-paper``) or any path.
-A file may hold ``variants``: named sets of changes to its own fields, addressed as ``name:variant``.
+A scenario is a YAML file, either shipped in ``envs/scenarios/`` and named by its stem (``ladts-paper``) or any path;
+see :mod:`edgegen.envs.scenario_files`.
 
 Symbols in brackets are those of the LAD-TS system model (arXiv 2412.18212 as reconstructed from the authors' code).
 """
@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.scenario_files import scenario_data, shipped_names, validated
 
-SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
+KIND = "offloading"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -159,12 +158,8 @@ class Scenario(_Frozen):
 
 
 def scenario_names() -> list[str]:
-    """Names of the shipped scenarios, variants included."""
-    names = []
-    for path in sorted(SCENARIO_FOLDER.glob("*.yaml")):
-        names.append(path.stem)
-        names += [f"{path.stem}:{variant}" for variant in _read(path)["variants"]]
-    return names
+    """Names of the shipped offloading scenarios, variants included."""
+    return shipped_names(KIND)
 
 
 def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Scenario:
@@ -175,87 +170,15 @@ def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = N
         overrides: Values by dotted field name, for example ``{"tasks_per_slot.high": 30}``.
 
     Raises:
-        InputError: If the scenario or a field is unknown, or a value is impossible.
+        InputError: If the scenario or a field is unknown, a value is impossible, or it is no offloading scenario.
     """
-    return build_scenario(_merged(str(name_or_path), overrides or {}))
-
-
-def _merged(wanted: str, overrides: dict[str, Any], extending: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return the data of a scenario on top of what it extends, not yet validated."""
-    stem, _, variant = wanted.partition(":")
-    path = Path(stem) if stem.endswith((".yaml", ".yml")) else SCENARIO_FOLDER / f"{stem}.yaml"
-    if not path.is_file():
-        names = scenario_names()
-        raise InputError(
-            f"Unknown scenario '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml file."
-            f"{did_you_mean(wanted, names)}"
-        )
-    if path.resolve() in extending:
-        raise InputError(f"Scenario file '{path}' extends itself, directly or through others; it must not.")
-    data = _read(path)
-    variants = data.pop("variants")
-    data.setdefault("name", path.stem)
-    base = data.pop("extends", None)
-    if base is not None:
-        # A file is looked for beside the one that extends it, a name among the shipped ones.
-        base = str(path.parent / base) if str(base).partition(":")[0].endswith((".yaml", ".yml")) else str(base)
-        data = {**_merged(base, {}, (*extending, path.resolve())), **data}
-    if variant:
-        if variant not in variants:
-            known = ", ".join(variants) or "none"
-            raise InputError(f"Scenario '{stem}' has no variant '{variant}'; it has: {known}.")
-        data = _with_overrides(data, variants[variant], wanted)
-        data["name"] = f"{data['name']}:{variant}"
-    return _with_overrides(data, overrides, wanted)
+    return build_scenario(scenario_data(str(name_or_path), overrides or {}, KIND, Scenario))
 
 
 def build_scenario(data: dict[str, Any]) -> Scenario:
     """Validate plain data as a scenario.
 
     Raises:
-        InputError: If a field is unknown or missing, or a value is impossible.
+        InputError: If a field is unknown or missing, a value is impossible, or it is no offloading scenario.
     """
-    try:
-        return Scenario.model_validate(data)
-    except ValidationError as error:
-        raise from_validation(error, f"Scenario '{data.get('name', '?')}'", Scenario.model_fields) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Scenario file '{path}' can not be read: {reason}.") from None
-    if not isinstance(data, dict):
-        raise InputError(f"Scenario file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
-    variants = data.setdefault("variants", {})
-    if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
-        raise InputError(f"Scenario file '{path}': the field 'variants' must map names to changes, and does not.")
-    return data
-
-
-def _with_overrides(data: dict[str, Any], overrides: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return a copy of ``data`` with dotted names replaced; unknown names are refused with a suggestion."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
-    for name, value in overrides.items():
-        head, _, rest = name.partition(".")
-        field = Scenario.model_fields.get(head)
-        if field is None:
-            names = sorted(Scenario.model_fields)
-            raise InputError(
-                f"Scenario '{what}' has no field '{name}'; fields are {', '.join(names)}.{did_you_mean(head, names)}"
-            )
-        if not rest:
-            result[head] = value
-            continue
-        if not isinstance(result.get(head), dict):
-            raise InputError(f"Scenario '{what}': the field '{head}' has no parts, so '{name}' can not be set.")
-        parts = set(IntegerRange.model_fields if field.annotation is IntegerRange else Quantity.model_fields)
-        if rest not in parts:
-            raise InputError(
-                f"Scenario '{what}': the field '{head}' has no part '{rest}'; parts are {', '.join(sorted(parts))}."
-                f"{did_you_mean(rest, parts)}"
-            )
-        result[head][rest] = value
-    return result
+    return validated(data, KIND, Scenario)

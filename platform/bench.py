@@ -22,13 +22,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from edgegen.algorithms.policy import Policy
+from edgegen.algorithms.provisioning_rules import make_provisioning_rule
 from edgegen.algorithms.rules import RULES, make_rule
 from edgegen.envs.arrivals import draw_episodes
 from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.provisioning import ProvisioningSimulator
+from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.platform.process import quiet_libraries
 
 SCENARIO = "ladts-paper"
+PROVISIONING_SCENARIO = "t2drl-default"
 COPIES = (1, 64, 256)
 POLICY_COPIES = 16
 
@@ -104,6 +108,10 @@ def run_bench(
     for copies in COPIES:
         tell(f"the simulator with {copies} copies")
         rows += bench_simulator(scenario, copies, repeats, seed)
+    world = load_provisioning(PROVISIONING_SCENARIO, {"frames": 2} if quick else None)
+    for copies in COPIES:
+        tell(f"the provisioning simulator with {copies} copies")
+        rows += bench_provisioning(world, copies, repeats, seed)
     for name in RULES:
         tell(name)
         rows.append(bench_policy(scenario, make_rule(name, seed), POLICY_COPIES, repeats, seed))
@@ -138,6 +146,28 @@ def bench_simulator(scenario: Scenario, copies: int, repeats: int, seed: int) ->
     yield _rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
     drawn = int(tasks.present.sum())
     yield _rate(f"arrivals, E = {copies}", "tasks/s", drawn, lambda: simulator.reset(seed), repeats)
+
+
+def bench_provisioning(scenario: ProvisioningScenario, copies: int, repeats: int, seed: int) -> Iterator[Measurement]:
+    """Measure the provisioning simulator alone: drawing requests, and playing frames with equal shares."""
+    simulator = ProvisioningSimulator(scenario, copies)
+    simulator.reset(seed)
+    bits, _ = make_provisioning_rule("popular-static").cache(simulator.observe_frame(), {})
+    shares = torch.full((copies, scenario.cells, scenario.users), 1 / scenario.users)
+    begin = simulator.state_dict()
+    count = copies * scenario.cells * scenario.users * scenario.slots
+
+    def play() -> None:
+        # The state is put back instead of calling reset, which would draw the requests again.
+        simulator.state.frame, simulator.state.slot, simulator.state.caching = 0, 0, True
+        simulator.state.cache = begin["cache"]
+        while not simulator.done:
+            if simulator.caching:
+                simulator.cache(bits)
+            simulator.allocate(shares, shares)
+
+    yield _rate(f"provisioning simulator, E = {copies}", "user-slots/s", count, play, repeats)
+    yield _rate(f"requests, E = {copies}", "user-slots/s", count, lambda: simulator.reset(seed), repeats)
 
 
 def bench_policy(

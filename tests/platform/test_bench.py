@@ -25,6 +25,8 @@ def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
     names = [row.name for row in report.measurements]
     assert "simulator, E = 2" in names
     assert "arrivals, E = 1" in names
+    assert "provisioning simulator, E = 2" in names
+    assert "requests, E = 1" in names
     assert all(any(name.startswith(f"{rule} decides") for name in names) for rule in RULES)
     assert any(name.startswith("LAD-TS paper decides") for name in names)
     assert any(name.startswith("LAD-TS improved decides") for name in names)

@@ -1,0 +1,72 @@
+"""The interface through which caching and allocation are decided: in training, in comparisons and in live use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.policy import Memory
+from edgegen.envs.provisioning import FrameObservation, SlotObservation
+
+
+class ProvisioningPolicy(ABC):
+    """Decides what is cached in a frame and how its slots are divided, for E copies at once.
+
+    A policy holds no state of the world: what must be remembered goes through ``memory``, and randomness comes from
+    the policy's own generator, so that the same seed gives the same decisions.
+
+    Attributes:
+        name: Name in tables and on the command line.
+        information: What the policy uses beyond the requests and channels of its own cell, for honest comparisons.
+    """
+
+    name: str = "policy"
+    information: str = ""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.generator = torch.Generator()
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Restart the policy's own random numbers."""
+        self.generator.manual_seed(seed)
+
+    def initial_memory(self, observation: FrameObservation) -> Memory:
+        """Return the memory to begin an episode with, for the copies of ``observation``."""
+        del observation
+        return {}
+
+    @abstractmethod
+    def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """Decide what is cached in a frame.
+
+        Args:
+            observation: The frame, with leading axes ``[E, …]``.
+            memory: What ``initial_memory`` or the previous call, of either kind, returned.
+            explore: Sample from the policy's distribution; otherwise take its most likely action. Rules ignore it.
+
+        Returns:
+            Whether each model is wanted in each cell's cache ``[E, C, M]``, bool, and the memory from now on. What
+            does not fit is amended by the simulator.
+        """
+
+    @abstractmethod
+    def allocate(
+        self, observation: SlotObservation, memory: Memory, explore: bool = True
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """Divide bandwidth and computing in a slot.
+
+        Args:
+            observation: The slot, with leading axes ``[E, …]``.
+            memory: What the previous call, of either kind, returned.
+            explore: As for ``cache``.
+
+        Returns:
+            Shares of the uplink and of the steps for each user ``[E, C, N]`` each, and the memory from now on.
+        """
+
+    def random(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) of the given shape, drawn on the host and moved to the device of ``like``."""
+        return torch.rand(shape, generator=self.generator).to(like)
