@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SCENARIO = "demo"
 SERVICE = "demo"
 LABEL = "lad-ts"
-_MAX_LOAD = 0.85  # busy, but stable: queues form and drain
+_MAX_LOAD = 1.05  # at the edge of stability: short and long queues both occur, as bursts bring them
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from edgegen.platform.tracking import URI_VARIABLE
 config = pytest.importorskip("edgegen.serve.config")
 
 
-def test_the_service_becomes_a_stable_world_to_train_in():
+def test_the_service_becomes_a_world_to_train_in():
     service = config.load_config("demo")
     scenario = demo.service_scenario(service)
     assert scenario.servers == len(service.edges)
     assert scenario.slot_s == service.slot_s
-    assert 0.3 < scenario.load <= 0.85
+    assert 0.8 < scenario.load <= 1.05  # long queues have to be seen in training
     slowdowns = [edge.slowdown for edge in service.edges]
     products = [speed * slowdown for speed, slowdown in zip(scenario.capacity_gcycles_s, slowdowns, strict=True)]
     assert products == pytest.approx([products[0]] * len(products))
