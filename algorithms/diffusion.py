@@ -63,17 +63,26 @@ def vp_schedule(steps: int, beta_min: float = 0.1, beta_max: float = 10.0) -> Sc
 
 
 def reverse_chain(
-    noise_estimate: Callable[[Tensor, int], Tensor], latent: Tensor, schedule: Schedule, noise: Tensor | None
+    noise_estimate: Callable[[Tensor, int], Tensor],
+    latent: Tensor,
+    schedule: Schedule,
+    noise: Tensor | None,
+    clip: float | None = None,
 ) -> Tensor:
     """Run the reverse process x_I → x_0 (LAD-TS spec §4.1).
 
     x_{i−1} = (x_i − β_i/√(1−ᾱ_i) · ε(x_i, i)) / √α_i + 1[i>1]·√β̃_i·ϵ
+
+    With ``clip`` the mean goes by way of the estimate x̂_0 = x_i/√ᾱ_i − √(1/ᾱ_i − 1)·ε, clipped to ±clip:
+    √ᾱ_{i−1}·β_i/(1−ᾱ_i)·x̂_0 + √α_i·(1−ᾱ_{i−1})/(1−ᾱ_i)·x_i, as in the public code GDMOPT. Where nothing is clipped
+    both means are the same.
 
     Args:
         noise_estimate: ε(x_i, i), with the step number i in 1..I.
         latent: x_I ``[..., A]``.
         schedule: The constants.
         noise: Standard normal ϵ ``[I − 1, ..., A]``, entry ``[i − 2]`` for step i; None runs without noise.
+        clip: Bound on the estimates of x_0; None for no bound.
 
     Returns:
         x_0 ``[..., A]``; gradients flow through all steps.
@@ -81,9 +90,15 @@ def reverse_chain(
     x = latent
     for i in range(schedule.steps, 0, -1):
         k = i - 1
-        drift = schedule.beta[k] / math.sqrt(1 - schedule.alpha_bar[k])
-        scale = 1 / math.sqrt(schedule.alpha[k])
-        x = (x - drift * noise_estimate(x, i)) * scale
+        beta, alpha, alpha_bar = schedule.beta[k], schedule.alpha[k], schedule.alpha_bar[k]
+        if clip is None:
+            x = (x - beta / math.sqrt(1 - alpha_bar) * noise_estimate(x, i)) * (1 / math.sqrt(alpha))
+        else:
+            before = schedule.alpha_bar[k - 1] if k else 1.0
+            clean = x * (1 / math.sqrt(alpha_bar)) - math.sqrt(1 / alpha_bar - 1) * noise_estimate(x, i)
+            x = (math.sqrt(before) * beta / (1 - alpha_bar)) * clean.clamp(-clip, clip) + (
+                math.sqrt(alpha) * (1 - before) / (1 - alpha_bar)
+            ) * x
         if i > 1 and noise is not None:
             x = torch.add(x, noise[i - 2], alpha=math.sqrt(schedule.posterior_variance[k]))
     return x

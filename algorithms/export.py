@@ -10,44 +10,63 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.policy import Policy
+from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.t2drl.allocator import AllocationActor
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
+from edgegen.algorithms.t2drl.policy import T2DRLPolicy
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.errors import InputError
+from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning
 from edgegen.envs.scenario import Scenario
 
 FORMAT = "edgegen-policy/1"
 MANIFEST = "policy.json"
 WEIGHTS = "weights.safetensors"
 LATENTS = "latents"
+ALGORITHMS = ("ladts", "t2drl")
+"""Algorithms whose policies this version reads."""
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def save_policy(policy: LADTSPolicy, folder: Path, scenario: Scenario, training: dict[str, Any]) -> None:
+def save_policy(
+    policy: LADTSPolicy | T2DRLPolicy, folder: Path, scenario: Scenario | ProvisioningScenario, training: dict[str, Any]
+) -> None:
     """Write a policy folder; it appears whole or not at all.
 
     Args:
         policy: What was trained.
         folder: Where to; must not exist.
-        scenario: The world it was trained in, recorded for people.
+        scenario: The world it was trained in.
         training: What else to record: algorithm settings, seed, episodes.
     """
+    networks: dict[str, torch.nn.Module] = {"actor": policy.actor}
+    if isinstance(policy, T2DRLPolicy):
+        networks["cacher"] = policy.cacher
+    tensors = {
+        f"{name}.{part}": value.contiguous()
+        for name, net in networks.items()
+        for part, value in net.state_dict().items()
+    }
+    if isinstance(policy, LADTSPolicy) and policy.latents is not None:
+        tensors[LATENTS] = policy.latents.contiguous()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        tensors = {f"actor.{name}": value.contiguous() for name, value in policy.actor.state_dict().items()}
-        if policy.latents is not None:
-            tensors[LATENTS] = policy.latents.contiguous()
         save_file(tensors, temporary / WEIGHTS)
         manifest = {
             "format": FORMAT,
-            "algorithm": "ladts",
+            "algorithm": "t2drl" if isinstance(policy, T2DRLPolicy) else "ladts",
             "spec": policy.spec.model_dump(),
             "weights_sha256": _digest(temporary / WEIGHTS),
             "scenario": scenario.model_dump(),
@@ -62,40 +81,96 @@ def save_policy(policy: LADTSPolicy, folder: Path, scenario: Scenario, training:
 
 
 def load_policy(folder: Path, scenario: Scenario, seed: int = 0) -> Policy:
-    """Load a policy folder for a scenario.
+    """Load a policy folder for an offloading scenario.
 
     Raises:
         InputError: If the folder is not a policy, is damaged, or was trained for another number of servers.
     """
-    manifest = read_manifest(folder)
-    try:
-        spec = ActorSpec.model_validate(manifest.get("spec"))
-    except ValidationError as error:
-        field = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has a bad field 'spec.{field}'.") from None
+    manifest = _manifest_of(folder, "ladts", scenario.name)
+    spec = _spec(folder, manifest, ActorSpec)
     if spec.servers != scenario.servers:
         trained = manifest.get("scenario", {}).get("name", "?")
         raise InputError(
             f"The policy in '{folder}' was trained for {spec.servers} servers (scenario '{trained}'), but scenario "
             f"'{scenario.name}' has {scenario.servers}; choose a scenario with {spec.servers} servers or train anew."
         )
+    tensors = _tensors(folder, manifest)
+    latents = tensors.pop(LATENTS, None)
+    actor = LatentDiffusionActor(spec)
+    _fill(folder, {"actor": actor}, tensors)
+    return LADTSPolicy(actor, latents, seed)
+
+
+def load_provisioning_policy(folder: Path, scenario: ProvisioningScenario, seed: int = 0) -> ProvisioningPolicy:
+    """Load a policy folder for a provisioning scenario.
+
+    Raises:
+        InputError: If the folder is not a policy, is damaged, or was trained for other numbers of cells, users, models
+            or states of the skewness.
+    """
+    manifest = _manifest_of(folder, "t2drl", scenario.name)
+    spec = _spec(folder, manifest, T2DRLSpec)
+    here = T2DRLSpec.of(scenario, spec.settings)
+    for name in ("cells", "users", "models", "skewness_states"):
+        if (trained := getattr(spec, name)) != (found := getattr(here, name)):
+            raise InputError(
+                f"The policy in '{folder}' was trained for {trained} {name.replace('_', ' ')}, but scenario "
+                f"'{scenario.name}' has {found}; choose a scenario with {trained} or train anew."
+            )
+    actor, cacher = AllocationActor(spec), CachingNetwork(spec)
+    _fill(folder, {"actor": actor, "cacher": cacher}, _tensors(folder, manifest))
+    # The states keep the scales of the world it was trained in.
+    return T2DRLPolicy(actor, cacher, build_provisioning(dict(manifest["scenario"])), seed)
+
+
+def _manifest_of(folder: Path, algorithm: str, scenario: str) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    if manifest["algorithm"] != algorithm:
+        raise InputError(
+            f"The policy in '{folder}' was trained by {manifest['algorithm']} for another kind of scenario than "
+            f"'{scenario}'; policies for it are trained by {algorithm}."
+        )
+    return manifest
+
+
+def _spec(folder: Path, manifest: dict[str, Any], model: type[Spec]) -> Spec:
+    try:
+        return model.model_validate(manifest.get("spec"))
+    except ValidationError as error:
+        field = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has a bad field 'spec.{field}'.") from None
+
+
+def _tensors(folder: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise InputError(f"The policy in '{folder}' is incomplete: {WEIGHTS} is missing.")
     if _digest(weights) != manifest.get("weights_sha256"):
         raise InputError(f"The policy in '{folder}' is damaged: {WEIGHTS} does not match its checksum in {MANIFEST}.")
     try:
-        tensors = load_file(weights)
-        latents = tensors.pop(LATENTS, None)
-        actor = LatentDiffusionActor(spec)
-        actor.load_state_dict({name.removeprefix("actor."): value for name, value in tensors.items()})
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"The policy in '{folder}' is damaged: {WEIGHTS} does not fit its spec ({reason}).") from None
-    if not all(torch.isfinite(value).all() for value in actor.state_dict().values()):
+        tensors: dict[str, torch.Tensor] = load_file(weights)
+    except SafetensorError as error:
+        raise _unfit(folder, error) from None
+    if not all(torch.isfinite(value).all() for value in tensors.values()):
         raise InputError(f"The policy in '{folder}' is unusable: {WEIGHTS} holds values that are not finite.")
-    actor.requires_grad_(False)
-    return LADTSPolicy(actor, latents, seed)
+    return tensors
+
+
+def _fill(folder: Path, networks: dict[str, torch.nn.Module], tensors: dict[str, torch.Tensor]) -> None:
+    """Load the weights of every network, whose names their tensors begin with."""
+    for name, network in networks.items():
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            raise _unfit(folder, error) from None
+        network.requires_grad_(False)
+
+
+def _unfit(folder: Path, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0]
+    return InputError(f"The policy in '{folder}' is damaged: {WEIGHTS} does not fit its spec ({reason}).")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -112,7 +187,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} can not be read ({error}).") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT or manifest.get("algorithm") != "ladts":
+    if found != FORMAT or manifest.get("algorithm") not in ALGORITHMS:
         raise InputError(f"The policy in '{folder}' has format '{found}'; this version of edgegen reads '{FORMAT}'.")
     checked: dict[str, Any] = manifest
     return checked

@@ -49,6 +49,7 @@ class FrameObservation:
         skewness_state: State of the skewness chain ``[E, C]``, int64.
         previous_cache: What was cached in the frame before ``[E, C, M]``, bool; nothing in the first.
         frequency: Share of each model in the requests of the frame before ``[E, C, M]``; 0 in the first.
+        history: The same for all frames so far ``[E, frame, C, M]``, oldest first; empty in the first.
         static_popularity: What is known of the models' popularity beforehand ``[E, C, M]``, sums to 1.
         popularity: True probability of a request for each model in this frame ``[E, C, M]``; no real server knows it.
         size_gb: Storage each model takes ``[E, C, M]``, GB, float64.
@@ -60,6 +61,7 @@ class FrameObservation:
     skewness_state: Tensor
     previous_cache: Tensor
     frequency: Tensor
+    history: Tensor
     static_popularity: Tensor
     popularity: Tensor
     size_gb: Tensor
@@ -189,6 +191,7 @@ class ProvisioningSimulator:
             drawn.skewness_state[:, frame],
             self.state.cache,
             drawn.frequency[:, frame],
+            drawn.frequency[:, 1 : frame + 1],
             self._static_popularity,
             drawn.popularity[:, frame],
             drawn.size_gb[:, None].expand(self.state.cache.shape),

@@ -6,10 +6,10 @@ that a trained network means the same wherever it is loaded.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -29,6 +29,8 @@ class StateSettings(BaseModel):
         skewness: The caching agent sees the state of the skewness chain.
         previous_cache: The caching agent sees what was cached in the frame before.
         frequency: The caching agent sees the request shares of the frame before.
+        history_decay: If given, the caching agent also sees the mean request shares of all frames so far, in which each
+            frame has this fraction of the next one's weight: one frame's requests tell little of the probabilities.
         model_sizes: The caching agent sees the size of every model, relative to the storage: needed where sizes are
             not always the same.
         frame_number: The caching agent sees how much of the episode is over.
@@ -45,6 +47,7 @@ class StateSettings(BaseModel):
     skewness: bool = True
     previous_cache: bool = True
     frequency: bool = True
+    history_decay: Annotated[float, Field(ge=0, le=1)] | None = None
     model_sizes: bool = False
     frame_number: bool = False
     request: Literal["one_hot", "index"] = "one_hot"
@@ -52,12 +55,18 @@ class StateSettings(BaseModel):
     curves: bool = False
     order: Literal["users", "hits_by_gain"] = "users"
 
+    @property
+    def per_model(self) -> int:
+        """Values per model in the caching agent's state."""
+        return self.previous_cache + self.frequency + (self.history_decay is not None) + self.model_sizes
+
 
 class FrameState:
     """Builds the state of the caching agents.
 
     Parts, in this order, each if switched on: skewness one-hot (J), previous cache (M), request shares of the frame
-    before times M (M), model sizes over storage (M), frame over T (1). With none of them the state is a constant 1.
+    before times M (M), those of all frames so far times M (M), model sizes over storage (M), frame over T (1). With
+    none of them the state is a constant 1.
 
     Args:
         scenario: The world.
@@ -73,7 +82,7 @@ class FrameState:
         """Length of the state."""
         chosen, models = self.settings, self.scenario.models
         parts = chosen.skewness * len(self.scenario.skewness.states) + chosen.frame_number
-        return max(parts + models * (chosen.previous_cache + chosen.frequency + chosen.model_sizes), 1)
+        return max(parts + models * chosen.per_model, 1)
 
     def __call__(self, observation: FrameObservation) -> Tensor:
         """Return the states ``[E, C, size]``."""
@@ -86,12 +95,23 @@ class FrameState:
             parts.append(observation.previous_cache.to(frequency.dtype))
         if chosen.frequency:
             parts.append(frequency * self.scenario.models)  # 1 where a model gets its equal share
+        if chosen.history_decay is not None:
+            parts.append(_decayed_mean(observation.history, chosen.history_decay) * self.scenario.models)
         if chosen.model_sizes:
             parts.append((observation.size_gb / observation.storage_gb[..., None]).to(frequency.dtype))
         if chosen.frame_number or not parts:
             played = observation.frame / self.scenario.frames if chosen.frame_number else 1.0
             parts.append(torch.full_like(frequency[..., :1], played))
         return torch.cat(parts, dim=-1)
+
+
+def _decayed_mean(history: Tensor, decay: float) -> Tensor:
+    """Mean over frames ``[E, C, M]`` of ``[E, F, C, M]``, each frame ``decay`` times the next one's weight."""
+    frames = history.shape[1]
+    if not frames:
+        return history.sum(1)
+    weight = decay ** torch.arange(frames - 1, -1, -1, dtype=history.dtype, device=history.device)
+    return torch.einsum("efcm,f->ecm", history, weight / weight.sum())
 
 
 class SlotState:

@@ -6,88 +6,63 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-import ray
 import torch
-from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
-from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from ray.rllib.env.env_runner import EnvRunner
-from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import (
-    EPISODE_RETURN_MEAN,
-    NUM_AGENT_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    WEIGHTS_SEQ_NO,
-)
 from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT, LADTSModule
 from edgegen.algorithms.ladts.policy import Decision, LADTSPolicy
 from edgegen.algorithms.ladts.settings import LADTSSettings
+from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
 from edgegen.algorithms.rollout import Fragment, concatenate
 from edgegen.envs.offloading import Observation, OffloadingSimulator, SlotOutcome
 from edgegen.envs.scenario import Scenario, build_scenario
 
-EPISODE_DELAY = "episode_delay_mean_s"
-"""Metric: mean service delay over the tasks of an episode, s."""
+DELAY = "delay_mean_s"
+"""What is reported of an episode: mean service delay over its tasks, s."""
 
 
-def spaces_of(spec: ActorSpec) -> tuple[gym.Space[Any], gym.Space[Any]]:
+def spaces_of(spec: ActorSpec) -> Spaces:
     """Spaces of one decision: the state vector and the chosen server."""
     state = gym.spaces.Box(-np.inf, np.inf, (spec.state_size,), np.float32)
     return state, gym.spaces.Discrete(spec.servers)
 
 
-class LADTSRunner(EnvRunner, Checkpointable):
+class LADTSRunner(ArrayEnvRunner):
     """Rolls LAD-TS out over E copies of the scenario in ``config.env_config``.
 
-    The latent memory lives here, is kept across episodes (spec §4.3) and is part of the state, like the simulator and
-    the policy's generator. Every worker has arrivals of its own, derived from (seed, worker, evaluation or not).
+    The latent memory lives here, is kept across episodes as in the authors' code, and is part of the state, like the
+    simulator and the policy's generator.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        super().__init__(config=config, **kwargs)
-        self.scenario: Scenario = build_scenario(dict(self.config.env_config["scenario"]))
-        self.settings: LADTSSettings = self.config.settings()
+        self.scenario: Scenario = build_scenario(dict(config.env_config["scenario"]))
+        self.settings: LADTSSettings = config.settings()
         self.spec = ActorSpec.of(self.scenario, self.settings)
-        identity = (int(self.config.seed or 0), int(self.worker_index or 0), int(self.config.in_evaluation))
-        arrivals, policy = np.random.SeedSequence(identity).generate_state(2)
-        self._weights_seq_no = 0
-        self._episode_delays: list[float] = []
         self._observation: Observation
         self._delay_sum: Tensor
         self._task_count: Tensor
-        self._steps_since_metrics = (0, 0)
-        self.make_module()
-        self.make_env()
-        self.policy = LADTSPolicy(self.module.actor, seed=int(policy))
-        self._begin_episode(self.simulator.reset(int(arrivals)))
-        self.memory = self.policy.initial_memory(self._observation)
+        super().__init__(config=config, **kwargs)
 
     def make_env(self) -> None:
-        """Create the batched simulator."""
+        """Create the batched simulator, and the policy that plays it."""
         self.simulator = OffloadingSimulator(self.scenario, self.settings.copies)
+        self.policy = LADTSPolicy(self._actor_module().actor, seed=self.policy_seed)
+        self._begin_episode(self.simulator.reset(self.arrivals_seed))
+        self.memory = self.policy.initial_memory(self._observation)
 
-    def make_module(self) -> None:
-        """Create the inference part of the module."""
-        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
-        self.module = cast(LADTSModule, spec.build()[MODULE_ID])
+    def _actor_module(self) -> LADTSModule:
+        return cast(LADTSModule, self.module[MODULE_ID])
 
-    def get_spaces(self) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:
-        """Spaces by module, as RLlib asks for them."""
-        spaces = spaces_of(self.spec)
-        return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, MODULE_ID: spaces}
+    def module_spaces(self) -> dict[str, Spaces]:
+        """Spaces of one decision."""
+        return {MODULE_ID: spaces_of(self.spec)}
 
     def assert_healthy(self) -> None:
         """Raise if the runner can not sample."""
         if not torch.isfinite(self.simulator.state.backlog_gcycles).all():
             raise RuntimeError("the simulator's backlog is not finite")
-
-    def stop(self) -> None:
-        """Nothing to release."""
 
     def sample(
         self,
@@ -135,10 +110,7 @@ class LADTSRunner(EnvRunner, Checkpointable):
         self._task_count += outcome.sum_per_copy(torch.ones_like(delay))
         following = self.simulator.observe()
         fragment = self._transitions(observation, decision, outcome, following)
-        self._steps_since_metrics = (
-            self._steps_since_metrics[0] + fragment.slots,
-            self._steps_since_metrics[1] + delay.numel(),
-        )
+        self.count_steps(fragment.slots, delay.numel())
         if self.simulator.done:
             self._finish_episode()
         else:
@@ -198,46 +170,9 @@ class LADTSRunner(EnvRunner, Checkpointable):
 
     def _finish_episode(self) -> None:
         delays = self._delay_sum / self._task_count.clamp_min(1)
-        self._episode_delays += delays.tolist()
-        for delay, total in zip(delays.tolist(), self._delay_sum.tolist(), strict=True):
-            self.metrics.log_value(EPISODE_DELAY, delay, window=10)
-            self.metrics.log_value(EPISODE_RETURN_MEAN, -total * self.settings.reward_scale, window=10)
-        self.metrics.log_value(NUM_EPISODES, len(delays), reduce="sum")
+        returns = (-self._delay_sum * self.settings.reward_scale).tolist()
+        self.finish_episodes([{DELAY: delay} for delay in delays.tolist()], returns)
         self._begin_episode(self.simulator.reset())
-
-    def pop_episode_delays(self) -> list[float]:
-        """Return and forget the mean delays (s) of the episodes finished since the last call."""
-        delays, self._episode_delays = self._episode_delays, []
-        return delays
-
-    def get_metrics(self) -> Any:
-        """Return the metrics since the last call."""
-        slots, decisions = self._steps_since_metrics
-        self._steps_since_metrics = (0, 0)
-        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, slots, reduce="sum")
-        self.metrics.log_value(NUM_AGENT_STEPS_SAMPLED, decisions, reduce="sum")
-        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, slots, reduce="lifetime_sum")
-        return self.metrics.reduce()
-
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """Weights, and the world: simulator, latents, generator and the episode's sums."""
-        state: dict[str, Any] = {WEIGHTS_SEQ_NO: self._weights_seq_no}
-        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
-            state[COMPONENT_RL_MODULE] = {MODULE_ID: self.module.get_state(inference_only=True)}
-        if self._check_component("world", components, not_components):
-            state["world"] = self.get_world_state()
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over weights, and the world if the state holds one."""
-        if COMPONENT_RL_MODULE in state:
-            modules = state[COMPONENT_RL_MODULE]
-            if isinstance(modules, ray.ObjectRef):  # The runner group puts shared weights into the object store once.
-                modules = ray.get(modules)
-            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
-            self.module.set_state(modules[MODULE_ID])
-        if "world" in state:
-            self.set_world_state(state["world"])
 
     def get_world_state(self) -> dict[str, Any]:
         """Everything but the weights that decides what the runner samples next."""
@@ -247,7 +182,6 @@ class LADTSRunner(EnvRunner, Checkpointable):
             "generator": self.policy.generator.get_state(),
             "delay_sum": self._delay_sum.clone(),
             "task_count": self._task_count.clone(),
-            "episode_delays": list(self._episode_delays),
         }
 
     def set_world_state(self, state: dict[str, Any]) -> None:
@@ -258,7 +192,6 @@ class LADTSRunner(EnvRunner, Checkpointable):
         self.policy.generator.set_state(state["generator"])
         self._delay_sum = state["delay_sum"].clone()
         self._task_count = state["task_count"].clone()
-        self._episode_delays = list(state["episode_delays"])
 
     def get_latents(self) -> Tensor | None:
         """The first copy's latent memory, for export; None if the policy has none."""
@@ -268,7 +201,3 @@ class LADTSRunner(EnvRunner, Checkpointable):
         """Begin from given latents in every copy (evaluation workers start from the trained ones)."""
         self.policy.latents = latents
         self.memory = self.policy.initial_memory(self._observation)
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments that rebuild this runner."""
-        return (), {"config": self.config, "worker_index": self.worker_index}

@@ -61,3 +61,20 @@ def test_step_embedding_is_sine_then_cosine():
 def test_impossible_schedules_are_refused(arguments):
     with pytest.raises(ValueError, match=r"step|beta"):
         vp_schedule(*arguments)
+
+
+def test_a_clip_that_never_binds_changes_nothing_and_one_that_does_bounds_the_end():
+    schedule = vp_schedule(5)
+    generator = torch.Generator().manual_seed(1)
+    latent, noise = torch.randn(50, 3, generator=generator), torch.randn(4, 50, 3, generator=generator)
+
+    def estimate(x, i):
+        return torch.tanh(x * i)
+
+    free = reverse_chain(estimate, latent.double(), schedule, noise.double())
+    loose = reverse_chain(estimate, latent.double(), schedule, noise.double(), clip=1e6)
+    assert torch.allclose(free, loose, atol=1e-9)
+    # At the last step the mean is the clipped estimate itself: the weight of x_1 is 1 − ᾱ_0 = 0.
+    tight = reverse_chain(estimate, latent, schedule, noise, clip=1.0)
+    assert tight.abs().max() <= 1 + 1e-6
+    assert free.abs().max() > 1

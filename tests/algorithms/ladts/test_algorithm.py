@@ -127,11 +127,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset):
     resumed.restore_from_path(path)
     for _ in range(2):
         resumed.train()
-    assert resumed.updates == whole.updates > 10
-    assert resumed.episode_delays_s == whole.episode_delays_s
+    assert resumed.updates == whole.updates
+    assert resumed.updates[MODULE_ID] > 10
+    assert resumed.episodes == whole.episodes
     assert_same_weights(resumed, whole)
     assert torch.equal(resumed.latents(), whole.latents())
-    assert torch.equal(resumed.replay.sample(32)[Columns.OBS], whole.replay.sample(32)[Columns.OBS])
+    assert torch.equal(
+        resumed.replays[MODULE_ID].sample(32)[Columns.OBS], whole.replays[MODULE_ID].sample(32)[Columns.OBS]
+    )
     for algorithm in (whole, resumed):
         algorithm.stop()
 
@@ -159,8 +162,8 @@ def test_two_remote_runners_sample_learn_and_resume(tmp_path):
     for _ in range(3):
         result = whole.train()
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * 2 * 6
-    assert len(whole.episode_delays_s) == 6
-    assert whole.updates > 0
+    assert len(whole.episodes) == 6
+    assert whole.updates[MODULE_ID] > 0
     half = build()
     half.train()
     path = half.save_to_path(str(tmp_path / "checkpoint"))
@@ -169,7 +172,7 @@ def test_two_remote_runners_sample_learn_and_resume(tmp_path):
     resumed.restore_from_path(path)
     for _ in range(2):
         resumed.train()
-    assert resumed.episode_delays_s == whole.episode_delays_s
+    assert resumed.episodes == whole.episodes
     assert_same_weights(resumed, whole)
     for each in (whole, resumed):
         each.stop()
@@ -197,7 +200,7 @@ def test_learners_on_two_processes_share_one_update():
         algorithm.train()
     states = algorithm.learner_group.foreach_learner(lambda learner: learner.module[MODULE_ID].unwrapped().state_dict())
     first, second = (state.get() for state in states)
-    assert algorithm.updates > 0
+    assert algorithm.updates[MODULE_ID] > 0
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     algorithm.stop()

@@ -1,0 +1,165 @@
+"""What the algorithms share: sampling all runners, updates from tensors, and checkpoints that miss nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SAMPLE_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+from torch import Tensor
+
+from edgegen.algorithms.replay import TensorReplay
+from edgegen.algorithms.rllib.runner import ArrayEnvRunner
+
+REPLAYS = "replays"
+PROGRESS = "progress"
+WORLDS = "worlds"
+
+
+class ArrayAlgorithm(Algorithm):
+    """An algorithm over array env runners with a tensor replay for every module it trains.
+
+    Attributes:
+        replays: Replay of each module.
+        episodes: What the runners reported of every finished episode, in order.
+        slots_sampled: Slots played so far, summed over copies.
+        updates: Updates made so far by module.
+    """
+
+    def setup(self, config: Any) -> None:
+        """Build runners, learners and replays."""
+        super().setup(config)
+        self.settings = self.config.settings()
+        self.replays: dict[str, TensorReplay] = self.make_replays(int(self.config.seed or 0) + 104_729)
+        self.episodes: list[dict[str, float]] = []
+        self.slots_sampled = 0
+        self.updates = dict.fromkeys(self.replays, 0)
+        self._owed_updates = dict.fromkeys(self.replays, 0.0)
+        self._learner_results: list[Any] = []
+
+    def make_replays(self, seed: int) -> dict[str, TensorReplay]:
+        """Make an empty replay for every module."""
+        raise NotImplementedError
+
+    def sample(self, slots: int) -> list[Any]:
+        """Play ``slots`` slots of every copy on every runner, the local one if there is no other."""
+        timesteps = slots * self.settings.copies
+        with self.metrics.log_time((TIMERS, SAMPLE_TIMER)):
+            if self.config.num_env_runners == 0:
+                fragments: list[Any] = self.env_runner.sample(num_timesteps=timesteps)
+                return fragments
+            results = self.env_runner_group.foreach_env_runner(
+                lambda runner: runner.sample(num_timesteps=timesteps), local_env_runner=False
+            )
+        return [fragment for result in results for fragment in result]
+
+    def make_updates(self, module_id: str, batch_size: int) -> None:
+        """Make the updates that a module is owed."""
+        rows = batch_size * max(1, int(self.config.num_learners))
+        timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.slots_sampled}
+        result = None
+        while self._owed_updates[module_id] >= 1:
+            batch = MultiAgentBatch({module_id: SampleBatch(self.replays[module_id].sample(rows))}, rows)
+            result = self.learner_group.update(batch=batch, timesteps=timesteps)
+            self._owed_updates[module_id] -= 1
+            self.updates[module_id] += 1
+        if result is not None:
+            self._learner_results += result
+
+    def sync_weights(self, inference: dict[str, str]) -> None:
+        """Hand the new weights to the runners.
+
+        Args:
+            inference: By module, the name of the network that decides.
+        """
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            if self.config.num_env_runners == 0 and self.config.num_learners == 0:
+                # Both live in this process: copy tensors instead of a trip through the object store.
+                learned = self.learner_group._learner.module
+                for module_id, network in inference.items():
+                    source = getattr(learned[module_id], network).parameters()
+                    target = getattr(self.env_runner.module[module_id], network).parameters()
+                    with torch.no_grad():
+                        torch._foreach_copy_(list(target), list(source))
+                return
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group, policies=set(inference), inference_only=True
+            )
+
+    def collect_metrics(self) -> None:
+        """Once per iteration, not per update: aggregation costs about as much as a small update."""
+        collected = self.env_runner_group.foreach_env_runner(
+            lambda runner: (runner.get_metrics(), runner.pop_episodes()),
+            local_env_runner=self.config.num_env_runners == 0,
+        )
+        self.metrics.aggregate([metrics for metrics, _ in collected], key=ENV_RUNNER_RESULTS)
+        if self._learner_results:
+            self.metrics.aggregate(self._learner_results, key=LEARNER_RESULTS)
+            self._learner_results = []
+        total = sum(self.updates.values())
+        self.metrics.log_value((LEARNER_RESULTS, ALL_MODULES, "updates_lifetime"), total, window=1)
+        for _, episodes in collected:
+            self.episodes += episodes
+
+    def learned_weights(self, module_id: str, network: str) -> dict[str, Tensor]:
+        """Weights of one network of a module, independent of this algorithm."""
+        state = self.learner_group.get_state(components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}")
+        weights = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][module_id]
+        prefix = f"{network}."
+        return {
+            name.removeprefix(prefix): torch.as_tensor(value).clone()
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Add the replays, the progress and every remote runner's world."""
+        state: dict[str, Any] = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(REPLAYS, components, not_components):
+            state[REPLAYS] = {name: replay.get_state() for name, replay in self.replays.items()}
+        if self._check_component(PROGRESS, components, not_components):
+            state[PROGRESS] = {
+                "episodes": list(self.episodes),
+                "slots_sampled": self.slots_sampled,
+                "updates": dict(self.updates),
+                "owed_updates": dict(self._owed_updates),
+            }
+        if self.config.num_env_runners > 0 and self._check_component(WORLDS, components, not_components):
+            worlds = self.env_runner_group.foreach_env_runner(
+                lambda runner: (runner.worker_index, runner.get_world_state()), local_env_runner=False
+            )
+            state[WORLDS] = dict(worlds)
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``get_state`` added."""
+        super().set_state(state)
+        for name, saved in state.get(REPLAYS, {}).items():
+            self.replays[name].set_state(saved)
+        if PROGRESS in state:
+            progress = state[PROGRESS]
+            self.episodes = list(progress["episodes"])
+            self.slots_sampled = progress["slots_sampled"]
+            self.updates = dict(progress["updates"])
+            self._owed_updates = dict(progress["owed_updates"])
+        if WORLDS in state and self.config.num_env_runners > 0:
+            worlds = ray.put(state[WORLDS])
+
+            def restore(runner: ArrayEnvRunner) -> None:
+                saved = ray.get(worlds).get(runner.worker_index)
+                if saved is not None:  # a runner that did not exist then begins an episode of its own
+                    runner.set_world_state(saved)
+
+            self.env_runner_group.foreach_env_runner(restore, local_env_runner=False)

@@ -1,0 +1,94 @@
+"""What the configs share: validated settings as attributes, presets, and a world that RLlib never makes itself."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+ENV_NAME = "edgegen-array"
+"""A name only: array env runners make their simulators from ``env_config``, RLlib never makes an env."""
+
+
+class ArrayConfig(AlgorithmConfig):
+    """An AlgorithmConfig whose own settings are one validated pydantic model.
+
+    Every field of the settings is an attribute of the config, so ``training(actor_lr=...)`` and Tune's
+    ``param_space`` reach it by name.
+    """
+
+    settings_class: ClassVar[type[BaseModel]]
+    settings_maker: ClassVar[Callable[..., Any]]
+
+    def __init__(self, algo_class: type) -> None:
+        super().__init__(algo_class=algo_class)
+        self._take(self.settings_class())
+        self.rollout_fragment_length: int = 1
+        self.disable_env_checking = True
+        self.num_env_runners = 0
+        self.num_learners = 0
+        self.min_time_s_per_iteration = None
+        self.min_sample_timesteps_per_iteration = 0
+
+    @abstractmethod
+    def module_specs(self) -> dict[str, RLModuleSpec]:
+        """The modules by name."""
+
+    def _take(self, settings: BaseModel) -> None:
+        for name, value in settings.model_dump().items():
+            setattr(self, name, value)
+
+    def world(self, scenario: BaseModel) -> Self:
+        """Choose the world."""
+        self.env_config: dict[str, Any] = {}  # environment() would merge the new world into the old one, field by field
+        self.environment(ENV_NAME, env_config={"scenario": scenario.model_dump()})
+        return self
+
+    def preset(self, name: str, **overrides: Any) -> Self:
+        """Take all settings from a preset, some replaced.
+
+        Raises:
+            InputError: If the preset or a field is unknown, or a value is impossible.
+        """
+        self._take(type(self).settings_maker(name, overrides))
+        return self
+
+    def training(self, **kwargs: Any) -> Self:
+        """Set any field of the settings, or any of RLlib's own training settings.
+
+        Raises:
+            InputError: If a value of the settings is impossible.
+        """
+        fields = self.settings_class.model_fields
+        own = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
+        super().training(**kwargs)
+        self._take(type(self).settings_maker(overrides={**self._own_values(), **own}))
+        return self
+
+    def _own_values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.settings_class.model_fields}
+
+    def settings(self) -> Any:
+        """The settings as validated data."""
+        return type(self).settings_maker(overrides=self._own_values())
+
+    def validate(self) -> None:
+        """Check the settings as RLlib checks its own."""
+        super().validate()
+        self.settings()
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The first of the modules."""
+        return next(iter(self.module_specs().values()))
+
+    def get_multi_rl_module_spec(self, *, inference_only: bool = False, **kwargs: Any) -> MultiRLModuleSpec:
+        """All modules, whatever spaces RLlib found."""
+        specs = self.module_specs()
+        for spec in specs.values():
+            spec.inference_only = inference_only
+        return MultiRLModuleSpec(rl_module_specs=specs, inference_only=inference_only)

@@ -1,0 +1,129 @@
+"""An env runner over a batched simulator: RLlib's contract, without its episodes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import ray
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_RETURN_MEAN,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    WEIGHTS_SEQ_NO,
+)
+
+WORLD = "world"
+"""Component of the state: everything but the weights that decides what the runner samples next."""
+
+Spaces = tuple[gym.Space[Any], gym.Space[Any]]
+
+
+class ArrayEnvRunner(EnvRunner, Checkpointable):
+    """Plays E copies of a batched simulator and returns tensors.
+
+    Every worker has arrivals of its own, derived from (seed, worker, evaluation or not). Subclasses build their world
+    in ``make_env``, play it in ``sample``, and report episodes with ``finish_episodes``.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        identity = (int(self.config.seed or 0), int(self.worker_index or 0), int(self.config.in_evaluation))
+        self.arrivals_seed, self.policy_seed = (int(n) for n in np.random.SeedSequence(identity).generate_state(2))
+        self._weights_seq_no = 0
+        self._episodes: list[dict[str, float]] = []
+        self._steps_since_metrics = (0, 0)
+        self.make_module()
+        self.make_env()
+
+    @abstractmethod
+    def module_spaces(self) -> dict[str, Spaces]:
+        """Spaces of observation and action of every module."""
+
+    @abstractmethod
+    def get_world_state(self) -> dict[str, Any]:
+        """Everything but the weights that decides what the runner samples next."""
+
+    @abstractmethod
+    def set_world_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``get_world_state`` was called."""
+
+    def make_module(self) -> None:
+        """Create the inference parts of the modules."""
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = cast(MultiRLModule, spec.build())
+
+    def get_spaces(self) -> dict[str, Spaces]:
+        """Spaces by module, and any for the environment, as RLlib asks for them."""
+        spaces = self.module_spaces()
+        some = next(iter(spaces.values()))
+        return {INPUT_ENV_SPACES: some, INPUT_ENV_SINGLE_SPACES: some, **spaces}
+
+    def stop(self) -> None:
+        """Nothing to release."""
+
+    def count_steps(self, slots: int, decisions: int) -> None:
+        """Count slots and decisions for the metrics."""
+        before = self._steps_since_metrics
+        self._steps_since_metrics = (before[0] + slots, before[1] + decisions)
+
+    def finish_episodes(self, episodes: list[dict[str, float]], returns: list[float]) -> None:
+        """Report finished episodes, one mapping and one return each."""
+        self._episodes += episodes
+        for episode, total in zip(episodes, returns, strict=True):
+            for name, value in episode.items():
+                self.metrics.log_value(f"episode_{name}", value, window=10)
+            self.metrics.log_value(EPISODE_RETURN_MEAN, total, window=10)
+        self.metrics.log_value(NUM_EPISODES, len(episodes), reduce="sum")
+
+    def pop_episodes(self) -> list[dict[str, float]]:
+        """Return and forget what was reported of episodes since the last call."""
+        episodes, self._episodes = self._episodes, []
+        return episodes
+
+    def get_metrics(self) -> Any:
+        """Return the metrics since the last call."""
+        slots, decisions = self._steps_since_metrics
+        self._steps_since_metrics = (0, 0)
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, slots, reduce="sum")
+        self.metrics.log_value(NUM_AGENT_STEPS_SAMPLED, decisions, reduce="sum")
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, slots, reduce="lifetime_sum")
+        return self.metrics.reduce()
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Weights and world."""
+        state: dict[str, Any] = {WEIGHTS_SEQ_NO: self._weights_seq_no}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = {
+                name: module.get_state(inference_only=True) for name, module in self.module.items()
+            }
+        if self._check_component(WORLD, components, not_components):
+            state[WORLD] = {**self.get_world_state(), "episodes": list(self._episodes)}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over weights, and the world if the state holds one."""
+        if COMPONENT_RL_MODULE in state:
+            modules = state[COMPONENT_RL_MODULE]
+            if isinstance(modules, ray.ObjectRef):  # The runner group puts shared weights into the object store once.
+                modules = ray.get(modules)
+            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
+            for name, weights in modules.items():
+                self.module[name].set_state(weights)
+        if WORLD in state:
+            world = dict(state[WORLD])
+            self._episodes = list(world.pop("episodes"))
+            self.set_world_state(world)
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments that rebuild this runner."""
+        return (), {"config": self.config, "worker_index": self.worker_index}

@@ -1,0 +1,172 @@
+"""Actor and critic of the allocating agent: D3PG, which is DDPG with a diffusion actor, and DDPG's plain actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
+from edgegen.algorithms.networks import StackedLinear, StackedMLP
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.amenders import shares_from_raw
+
+EMBEDDING = 16
+"""Width of the step embedding."""
+
+
+class StackedSet(nn.Module):
+    """G independent networks over sets: every member with itself, the mean over all, and what they have in common.
+
+    Each hidden layer maps a member's values and, through weights of their own, the mean of all members' values; the
+    same weights serve every member, so the order of the members changes nothing but the order of the outputs.
+
+    Args:
+        groups: Number of networks G.
+        member: Inputs per member.
+        common: Inputs that all members share; may be 0.
+        hidden: Widths of the hidden layers.
+        outputs: Outputs per member.
+    """
+
+    def __init__(self, groups: int, member: int, common: int, hidden: list[int], outputs: int) -> None:
+        super().__init__()
+        self.common = StackedLinear(groups, common, hidden[0]) if common else None
+        self.own = nn.ModuleList(StackedLinear(groups, i, o) for i, o in pairwise([member, *hidden, outputs]))
+        self.mean = nn.ModuleList(StackedLinear(groups, i, o) for i, o in pairwise([member, *hidden]))
+
+    def forward(self, members: Tensor, common: Tensor) -> Tensor:
+        """``[G, rows, N, member], [G, rows, common] -> [G, rows, N, outputs]``."""
+        groups, rows, count, _ = members.shape
+        x = members
+        for number, (own, mean) in enumerate(zip(self.own, self.mean, strict=False)):
+            flat = own(x.reshape(groups, rows * count, -1)).view(groups, rows, count, -1)
+            pooled = mean(x.mean(2))
+            if number == 0 and self.common is not None:
+                pooled = pooled + self.common(common)
+            x = torch.relu(flat + pooled[:, :, None])
+        output: Tensor = self.own[-1](x.reshape(groups, rows * count, -1))
+        return output.view(groups, rows, count, -1)
+
+
+class AllocationActor(nn.Module):
+    """From a slot's state to a raw action in [−1, 1]: bandwidth of all users, then computing of all users.
+
+    With ``actor: diffusion`` the action is the end of a reverse chain from Gaussian noise whose noise network sees the
+    state (the form of D3PG in arXiv 2507.20524); with ``mlp`` it is the tanh of a plain network of the same size.
+    """
+
+    embedding: Tensor
+
+    def __init__(self, spec: T2DRLSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        chosen = spec.settings
+        self.steps = chosen.denoising_steps if chosen.actor == "diffusion" else 0
+        hidden = [chosen.hidden] * chosen.hidden_layers
+        chain = bool(self.steps)
+        if chosen.network == "set":
+            member = spec.user_features + 2 * chain
+            self.net: nn.Module = StackedSet(spec.groups, member, spec.cell_features + EMBEDDING * chain, hidden, 2)
+        else:
+            inputs = spec.slot_state_size + (self.actions + EMBEDDING) * chain
+            self.net = StackedMLP(spec.groups, [inputs, *hidden, self.actions])
+        if chain:
+            self.schedule = vp_schedule(self.steps, chosen.beta_min, chosen.beta_max)
+            self.register_buffer("embedding", step_embedding(self.steps, EMBEDDING), persistent=False)
+
+    @property
+    def actions(self) -> int:
+        """Length of the raw action, 2N."""
+        return 2 * self.spec.users
+
+    def forward(self, state: Tensor, noise: Tensor | None) -> Tensor:
+        """Return raw actions ``[G, rows, 2N]``.
+
+        Args:
+            state: ``[G, rows, D]``.
+            noise: What :meth:`draw_noise` drew; None for a plain actor.
+        """
+        if noise is None:
+            return self._network(state)(None, 0).tanh()
+        chosen, network = self.spec.settings, self._network(state)
+
+        def estimate(x: Tensor, step: int) -> Tensor:
+            output = network(x, step)
+            return output.tanh() if chosen.epsilon_output == "tanh" else output
+
+        between = noise[1:] if chosen.chain_noise and self.steps > 1 else None
+        action = reverse_chain(estimate, noise[0], self.schedule, between, 1.0 if chosen.clip_denoised else None)
+        return action.tanh() if chosen.squash == "tanh" else action.clamp(-1, 1)
+
+    def _network(self, state: Tensor) -> Callable[[Tensor | None, int], Tensor]:
+        """Return the network as a function of chain value and step, all that is constant along the chain prepared."""
+        spec = self.spec
+        rows = state.shape[:2]
+        if spec.settings.network == "mlp":
+            net = cast(StackedMLP, self.net)
+
+            def flat(x: Tensor | None, step: int) -> Tensor:
+                inputs = state
+                if x is not None:
+                    inputs = torch.cat([x, self.embedding[step - 1].expand(*rows, -1), state], -1)
+                output: Tensor = net(inputs)
+                return output
+
+            return flat
+        users, cell = spec.by_user(state)
+
+        def by_user(x: Tensor | None, step: int) -> Tensor:
+            members, common = users, cell
+            if x is not None:
+                members = torch.cat([x.view(*rows, 2, spec.users).transpose(-1, -2), users], -1)
+                common = torch.cat([cell, self.embedding[step - 1].expand(*rows, -1)], -1)
+            output: Tensor = self.net(members, common)
+            return output.transpose(-1, -2).reshape(*rows, -1)
+
+        return by_user
+
+    def draw_noise(self, rows: int, generator: torch.Generator) -> Tensor | None:
+        """Draw x_L and the noise between the steps ``[L, G, rows, 2N]``, on the host; None for a plain actor."""
+        if not self.steps:
+            return None
+        shape = (self.steps, self.spec.groups, rows, self.actions)
+        return torch.randn(shape, generator=generator).to(self.embedding.device)
+
+
+class AllocationCritic(nn.Module):
+    """The value of a raw action in a slot: of every user's own cost, or of the mean reward.
+
+    Values are ``[G, rows, N]`` with ``critic_target: per_user``, whose mean is the value of the slot, and
+    ``[G, rows, 1]`` otherwise.
+    """
+
+    def __init__(self, spec: T2DRLSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        chosen = spec.settings
+        hidden = [chosen.hidden] * chosen.hidden_layers
+        per_user = 2 + 2 * chosen.critic_shares
+        if chosen.network == "set":
+            self.net: nn.Module = StackedSet(spec.groups, spec.user_features + per_user, spec.cell_features, hidden, 1)
+        else:
+            outputs = spec.users if chosen.critic_target == "per_user" else 1
+            self.net = StackedMLP(spec.groups, [spec.slot_state_size + per_user * spec.users, *hidden, outputs])
+
+    def forward(self, state: Tensor, action: Tensor) -> Tensor:
+        """Return values of raw actions ``[G, rows, 2N]`` in states ``[G, rows, D]``."""
+        spec, chosen = self.spec, self.spec.settings
+        parts = [action[..., : spec.users], action[..., spec.users :]]
+        if chosen.critic_shares:
+            # Times N: 1 is an equal share.
+            shares = shares_from_raw(spec.allocation, parts[0], parts[1], spec.hits(state))
+            parts += [share * spec.users for share in shares]
+        if chosen.network == "mlp":
+            value: Tensor = self.net(torch.cat([*parts, state], -1))
+            return value
+        users, cell = spec.by_user(state)
+        value = self.net(torch.cat([torch.stack(parts, -1), users], -1), cell)[..., 0]
+        return value if chosen.critic_target == "per_user" else value.mean(-1, keepdim=True)

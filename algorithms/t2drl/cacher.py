@@ -1,0 +1,110 @@
+"""The caching network of T2DRL and the search for the best cache by its values."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from edgegen.algorithms.networks import StackedMLP
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.amenders import fill_storage
+from edgegen.envs.provisioning import FrameObservation
+
+ENUMERATED = 12
+"""Up to this many models the best cache is found among all 2^M, beyond it greedily by value per size."""
+
+_FULL = 1 + 1e-6  # sizes relative to the storage are single precision here
+
+
+class CachingNetwork(nn.Module):
+    """Values of caches.
+
+    ``caching_head: subsets``: one output per cache, numbered so that model m is in cache a if bit m of a is set.
+    ``per_model``: V(s) + Σ_m ρ_m·A_m(s) with A from one network that looks at the models one by one; its size does not
+    grow with 2^M, and what it learns of one model it knows of all. V has a network of its own: as long as it lags, A
+    would make up for it.
+    """
+
+    def __init__(self, spec: T2DRLSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.settings.cacher_hidden
+        self.subsets = spec.settings.caching_head == "subsets"
+        if self.subsets:
+            self.net = StackedMLP(spec.groups, [spec.frame_state_size, width, width, 2**spec.models])
+        else:
+            self.net = StackedMLP(spec.groups, [spec.model_features + spec.frame_features, width, width, 1])
+            self.base = StackedMLP(spec.groups, [spec.frame_state_size, width, width, 1])
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Return values ``[G, rows, 2^M]``, or V and all A ``[G, rows, 1 + M]`` of states ``[G, rows, D]``."""
+        if self.subsets:
+            values: Tensor = self.net(state)
+            return values
+        groups, rows, _ = state.shape
+        models, frame = self.spec.by_model(state)
+        each = torch.cat([models, frame[:, :, None].expand(-1, -1, self.spec.models, -1)], -1)
+        added = self.net(each.reshape(groups, rows * self.spec.models, -1)).view(groups, rows, -1)
+        return torch.cat([self.base(state), added], -1)
+
+    def value_of(self, values: Tensor, cache: Tensor) -> Tensor:
+        """Value ``[G, rows]`` of caches ``[G, rows, M]``, bool, by what ``forward`` returned."""
+        if self.subsets:
+            return values.gather(-1, cache_number(cache)[..., None])[..., 0]
+        return values[..., 0] + (values[..., 1:] * cache).sum(-1)
+
+    def best(self, values: Tensor, relative_size: Tensor) -> Tensor:
+        """The cache of the highest value ``[G, rows, M]``, bool.
+
+        All 2^M count for ``subsets``, whose agent learns from the penalty what does not fit; only those that fit for
+        ``per_model``.
+
+        Args:
+            values: What ``forward`` returned.
+            relative_size: Sizes of the models over the storage ``[G, rows, M]``.
+        """
+        if self.subsets:
+            return cache_bits(values.argmax(-1), self.spec.models)
+        return best_fitting(values[..., 1:], relative_size)
+
+
+def best_fitting(values: Tensor, relative_size: Tensor) -> Tensor:
+    """The cache that fits with the highest sum of values: exact for few models, greedy by value per size for many.
+
+    Args:
+        values: Value of each model ``[..., M]``.
+        relative_size: Size of each model over the storage ``[..., M]``.
+    """
+    models = values.shape[-1]
+    if models > ENUMERATED:
+        useful = values > 0
+        # What is of no use must not take room from what is: it is ranked last and removed.
+        priority = torch.where(useful, values / relative_size, torch.full_like(values, -torch.inf))
+        return fill_storage(priority, relative_size, torch.full_like(values[..., :1], _FULL)) & useful
+    caches = all_caches(models, values.device).to(values.dtype)
+    fits = relative_size @ caches.T <= _FULL
+    total = (values @ caches.T).masked_fill(~fits, -torch.inf)
+    return cache_bits(total.argmax(-1), models)
+
+
+def relative_size(observation: FrameObservation) -> Tensor:
+    """Sizes of the models over the storage ``[E, C, M]``."""
+    return (observation.size_gb / observation.storage_gb[..., None]).to(observation.frequency.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def all_caches(models: int, device: torch.device) -> Tensor:
+    """Every cache ``[2^M, M]``, bool, row a being the cache with number a."""
+    return cache_bits(torch.arange(2**models, device=device), models)
+
+
+def cache_bits(number: Tensor, models: int) -> Tensor:
+    """Caches ``[..., M]``, bool, from their numbers ``[...]``: model m is bit m."""
+    return (number[..., None] >> torch.arange(models, device=number.device)) & 1 == 1
+
+
+def cache_number(cache: Tensor) -> Tensor:
+    """Numbers ``[...]``, int64, of caches ``[..., M]``."""
+    return (cache.long() << torch.arange(cache.shape[-1], device=cache.device)).sum(-1)

@@ -1,0 +1,81 @@
+"""Updates of T2DRL: DDQN for the cacher, D3PG for the allocator, each when its batch is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+from edgegen.algorithms.rllib.learner import FusedLearner
+from edgegen.algorithms.t2drl.losses import deterministic_policy_loss, td_target, value_loss
+from edgegen.algorithms.t2drl.module import CACHER, AllocatorModule, CacherModule
+from edgegen.algorithms.t2drl.settings import T2DRLSettings
+
+ACTOR, CRITIC, VALUES = "actor", "critic", "values"
+"""Names of the optimizers."""
+
+DONE = Columns.TERMINATEDS
+SIZES = "relative_size"
+
+
+class T2DRLLearner(FusedLearner):
+    """One update of every module that has a batch: critic and then actor through the whole chain, or DDQN."""
+
+    _settings: T2DRLSettings
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register one Adam per network."""
+        module = self._module[module_id]
+        settings: T2DRLSettings = (config or self.config).settings()
+        if module_id == CACHER:
+            self.register_adam(module_id, VALUES, list(module.values.parameters()), settings.cacher_lr)
+        else:
+            self.register_adam(module_id, CRITIC, list(module.critic.parameters()), settings.critic_lr)
+            self.register_adam(module_id, ACTOR, list(module.actor.parameters()), settings.actor_lr)
+
+    def update_module(self, module_id: str, module: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Update one of the modules."""
+        groups = module.spec.groups
+        if module_id == CACHER:
+            td_loss = self._cacher_loss(module, batch)
+            self.step(module_id, VALUES, td_loss)
+            return {"td_loss": td_loss.detach() / groups}
+        critic_loss = self._critic_loss(module, batch)
+        self.step(module_id, CRITIC, critic_loss)
+        actor_loss = self._actor_loss(module, batch)
+        self.step(module_id, ACTOR, actor_loss)
+        return {"critic_loss": critic_loss.detach() / groups, "actor_loss": actor_loss.detach() / groups}
+
+    def losses(self, module_id: str, module: Any, batch: dict[str, Tensor]) -> Tensor:
+        """Loss of the cacher, or critic plus actor loss of the allocator."""
+        if module_id == CACHER:
+            return self._cacher_loss(module, batch)
+        return self._critic_loss(module, batch) + self._actor_loss(module, batch)
+
+    def _cacher_loss(self, module: CacherModule, batch: dict[str, Tensor]) -> Tensor:
+        """Double DQN: the network selects the next cache, its target values it."""
+        network = module.values
+        with torch.no_grad():
+            next_state = batch[Columns.NEXT_OBS]
+            chosen = network.best(network(next_state), batch[SIZES])
+            next_value = network.value_of(module.target_values(next_state), chosen)
+            discount = self._settings.discount_per_frame(module.spec.slots_per_frame)
+            target = td_target(batch[Columns.REWARDS], next_value, batch[DONE], discount)
+        return value_loss(network.value_of(network(batch[Columns.OBS]), batch[Columns.ACTIONS]), target)
+
+    def _critic_loss(self, module: AllocatorModule, batch: dict[str, Tensor]) -> Tensor:
+        target = batch[Columns.REWARDS]
+        if self._settings.gamma > 0:
+            with torch.no_grad():
+                next_state = batch[Columns.NEXT_OBS]
+                noise = module.target_actor.draw_noise(next_state.shape[1], self._generator)
+                next_value = module.target_critic(next_state, module.target_actor(next_state, noise))
+                target = td_target(target, next_value, batch[DONE], self._settings.gamma)
+        return value_loss(module.critic(batch[Columns.OBS], batch[Columns.ACTIONS]), target)
+
+    def _actor_loss(self, module: AllocatorModule, batch: dict[str, Tensor]) -> Tensor:
+        state = batch[Columns.OBS]
+        noise = module.actor.draw_noise(state.shape[1], self._generator)
+        return deterministic_policy_loss(module.critic(state, module.actor(state, noise)))

@@ -1,0 +1,130 @@
+"""The two agents of T2DRL as a :class:`ProvisioningPolicy`: the same object rolls out in training and is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.policy import Memory
+from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.t2drl.allocator import AllocationActor
+from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.amenders import fill_storage, shares_from_raw
+from edgegen.envs.provisioning import FrameObservation, SlotObservation
+from edgegen.envs.provisioning_scenario import ProvisioningScenario
+from edgegen.envs.provisioning_state import FrameState, SlotState, as_users
+
+
+@dataclass(frozen=True)
+class CachingDecision:
+    """What is to be cached in a frame, with all that a transition needs.
+
+    Attributes:
+        state: ``[E, C, D]``.
+        cache: Models wanted in the cache ``[E, C, M]``, bool.
+    """
+
+    state: Tensor
+    cache: Tensor
+
+
+@dataclass(frozen=True)
+class AllocationDecision:
+    """How a slot is divided, with all that a transition needs.
+
+    Attributes:
+        state: ``[E, C, D]``.
+        action: Raw action ``[E, C, 2N]``, users in the order of the state.
+        order: That order ``[E, C, N]``; None if it is the users' own.
+        bandwidth: Shares ``[E, C, N]`` in the users' own order.
+        compute: Likewise.
+    """
+
+    state: Tensor
+    action: Tensor
+    order: Tensor | None
+    bandwidth: Tensor
+    compute: Tensor
+
+
+class T2DRLPolicy(ProvisioningPolicy):
+    """Caching by the values of a DDQN, allocation by a diffusion actor.
+
+    The chain's noise is part of the policy, so it is drawn whether or not the policy explores.
+
+    Args:
+        actor: The allocating network.
+        cacher: The caching network.
+        scenario: The world it was trained in, whose scales the states have.
+        seed: Seed of chain noise and exploration.
+
+    Attributes:
+        epsilon: Share of random caches while exploring; 0 outside training.
+        noise: Standard deviation of the noise on raw actions while exploring; 0 outside training.
+    """
+
+    name = "t2drl"
+    information = "skewness state, requests of the frame before"
+
+    def __init__(
+        self, actor: AllocationActor, cacher: CachingNetwork, scenario: ProvisioningScenario, seed: int = 0
+    ) -> None:
+        self.actor = actor
+        self.cacher = cacher
+        self.spec: T2DRLSpec = actor.spec
+        self.scenario = scenario
+        self.frame_state = FrameState(scenario, self.spec.settings.state)
+        self.slot_state = SlotState(scenario, self.spec.settings.state)
+        self.epsilon = 0.0
+        self.noise = 0.0
+        super().__init__(seed)
+
+    @torch.no_grad()
+    def decide_cache(self, observation: FrameObservation, explore: bool = True) -> CachingDecision:
+        """Choose what to cache: the best by value, or with probability ε a random one."""
+        spec = self.spec
+        state, size = self.frame_state(observation), relative_size(observation)
+        values = self.cacher(spec.grouped(state))
+        cache = spec.ungrouped(self.cacher.best(values, spec.grouped(size)))
+        if explore and self.epsilon > 0:
+            if self.cacher.subsets:
+                # Every cache is as likely as any other, those that do not fit too.
+                other = self.random(tuple(cache.shape), state) < 0.5
+            else:
+                priority = self.random(tuple(cache.shape), state)
+                other = fill_storage(priority, observation.size_gb, observation.storage_gb[..., None])
+            at_random = self.random(tuple(cache.shape[:-1]), state) < self.epsilon
+            cache = torch.where(at_random[..., None], other, cache)
+        return CachingDecision(state, cache)
+
+    @torch.no_grad()
+    def decide_allocation(self, observation: SlotObservation, explore: bool = True) -> AllocationDecision:
+        """Divide a slot."""
+        spec = self.spec
+        order = self.slot_state.order(observation)
+        state = self.slot_state(observation, order)
+        grouped = spec.grouped(state)
+        raw = self.actor(grouped, self.actor.draw_noise(grouped.shape[1], self.generator))
+        if explore and self.noise > 0:
+            disturbance = torch.randn(tuple(raw.shape), generator=self.generator).to(raw)
+            raw = (raw + self.noise * disturbance).clamp(-1, 1)
+        action = spec.ungrouped(raw)
+        hit = observation.hit if order is None else observation.hit.gather(-1, order)
+        users = spec.users
+        shares = shares_from_raw(spec.allocation, action[..., :users], action[..., users:], hit)
+        bandwidth, compute = (as_users(share, order) for share in shares)
+        return AllocationDecision(state, action, order, bandwidth, compute)
+
+    def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """See :meth:`ProvisioningPolicy.cache`."""
+        return self.decide_cache(observation, explore).cache, memory
+
+    def allocate(
+        self, observation: SlotObservation, memory: Memory, explore: bool = True
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """See :meth:`ProvisioningPolicy.allocate`."""
+        decision = self.decide_allocation(observation, explore)
+        return decision.bandwidth, decision.compute, memory

@@ -1,0 +1,268 @@
+"""The env runner of T2DRL: plays frames of the batched simulator, returns transitions of both agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
+from edgegen.algorithms.rollout import Fragment, concatenate
+from edgegen.algorithms.t2drl.cacher import relative_size
+from edgegen.algorithms.t2drl.learner import DONE, SIZES
+from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
+from edgegen.algorithms.t2drl.policy import AllocationDecision, CachingDecision, T2DRLPolicy
+from edgegen.algorithms.t2drl.settings import T2DRLSettings
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.provisioning import ProvisioningSimulator, SlotOutcome
+from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning
+
+COST = "cost"
+REPORTED = (COST, "delay_s", "tv", "hit_ratio", "useless_hit_share")
+"""What is reported of an episode: means over its requests, and the share of hits with fewer steps than A1."""
+
+
+@dataclass(frozen=True)
+class FrameFragment:
+    """Transitions of some consecutive frames.
+
+    Attributes:
+        slots: What the allocator met.
+        frames: What the cacher met.
+    """
+
+    slots: Fragment
+    frames: Fragment
+
+    def env_steps(self) -> int:
+        """Slots played (RLlib's evaluation asks for it)."""
+        return self.slots.slots
+
+    def agent_steps(self) -> int:
+        """Decisions made."""
+        return self.slots.agent_steps() + self.frames.agent_steps()
+
+
+def spaces_of(spec: T2DRLSpec) -> dict[str, Spaces]:
+    """Spaces of state and action of both agents."""
+    bits = gym.spaces.MultiBinary(spec.models)
+    raw = gym.spaces.Box(-1, 1, (2 * spec.users,), np.float32)
+    return {
+        ALLOCATOR: (gym.spaces.Box(-np.inf, np.inf, (spec.slot_state_size,), np.float32), raw),
+        CACHER: (gym.spaces.Box(-np.inf, np.inf, (spec.frame_state_size,), np.float32), bits),
+    }
+
+
+class T2DRLRunner(ArrayEnvRunner):
+    """Plays T2DRL on E copies of the scenario in ``config.env_config``, whole frames at a time.
+
+    A frame ends with the caching decision of the next one, so that the allocator's last state of the frame already has
+    the next cache in it, and before the cacher learns from the frame.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        self.scenario: ProvisioningScenario = build_provisioning(dict(config.env_config["scenario"]))
+        self.settings: T2DRLSettings = config.settings()
+        self.spec = T2DRLSpec.of(self.scenario, self.settings)
+        self._caching: CachingDecision | None = None
+        self._overflow = torch.zeros(())
+        self._sums: dict[str, Tensor] = {}
+        self._episodes_begun = 0
+        super().__init__(config=config, **kwargs)
+
+    def make_env(self) -> None:
+        """Create the batched simulator, and the policy that plays it."""
+        self.simulator = ProvisioningSimulator(self.scenario, self.settings.copies)
+        module = cast(Any, self.module)
+        self.policy = T2DRLPolicy(module[ALLOCATOR].actor, module[CACHER].values, self.scenario, self.policy_seed)
+        self.simulator.reset(self.arrivals_seed)
+        self._begin_episode()
+
+    def module_spaces(self) -> dict[str, Spaces]:
+        """Spaces of both agents."""
+        return spaces_of(self.spec)
+
+    def assert_healthy(self) -> None:
+        """Raise if the runner can not sample."""
+        if not all(torch.isfinite(total).all() for total in self._sums.values()):
+            raise RuntimeError("the costs are not finite")
+
+    def _begin_episode(self) -> None:
+        self._sums = {name: torch.zeros(self.settings.copies, dtype=torch.float64) for name in REPORTED}
+        self._sums["reward"] = torch.zeros(self.settings.copies, dtype=torch.float64)
+        self._caching = None
+
+    def _set_exploration(self, explore: bool) -> None:
+        """ε falls with the episodes begun here, counted as if all runners had begun as many."""
+        settings, training = self.settings, not self.config.in_evaluation
+        begun = self._episodes_begun * max(1, int(self.config.num_env_runners))
+        played = min(1.0, max(0, begun - settings.epsilon_hold_episodes) / settings.epsilon_episodes)
+        epsilon = settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * played
+        self.policy.epsilon = epsilon if explore and training else 0.0
+        self.policy.noise = settings.exploration_noise if explore and training else 0.0
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **kwargs: Any,
+    ) -> list[FrameFragment]:
+        """Play whole frames.
+
+        Args:
+            num_timesteps: Slots to play, summed over copies, rounded up to frames; ``rollout_fragment_length`` frames
+                of every copy if None.
+            num_episodes: Episodes to finish instead, summed over copies.
+            explore: Random caches and noise on actions; the config decides if None.
+            random_actions: Not supported, ε begins with random caches.
+            force_reset: Begin new episodes first.
+            **kwargs: Ignored, for compatibility with later RLlib versions.
+
+        Returns:
+            One fragment with the transitions of all frames.
+        """
+        if random_actions:
+            raise ValueError("random_actions is not supported: T2DRL begins with random caches by itself")
+        explore = bool(self.config.explore if explore is None else explore)
+        if force_reset and (self.simulator.state.frame or self.simulator.state.slot):
+            self.simulator.reset()
+            self._begin_episode()
+        copies, scenario = self.settings.copies, self.scenario
+        if num_episodes is not None:
+            frames = scenario.frames * -(-num_episodes // copies) - self.simulator.state.frame
+        elif num_timesteps is not None:
+            frames = -(-int(num_timesteps) // (copies * scenario.slots_per_frame))
+        else:
+            frames = int(self.config.rollout_fragment_length)
+        played = [self._play_frame(explore) for _ in range(max(1, frames))]
+        return [
+            FrameFragment(
+                concatenate([frame.slots for frame in played]), concatenate([frame.frames for frame in played])
+            )
+        ]
+
+    def _decide_cache(self, explore: bool) -> CachingDecision:
+        self._set_exploration(explore)
+        decision = self.policy.decide_cache(self.simulator.observe_frame(), explore)
+        outcome = self.simulator.cache(decision.cache)
+        self._overflow = torch.zeros_like(outcome.penalty)
+        if self.settings.remember == "amended":
+            # The cache that is remembered is innocent of what did not fit.
+            decision = CachingDecision(decision.state, outcome.cache)
+            self._overflow = self.scenario.overflow_penalty_per_gb * outcome.overflow_gb
+        return decision
+
+    def _play_frame(self, explore: bool) -> FrameFragment:
+        simulator = self.simulator
+        caching = self._caching or self._decide_cache(explore)
+        size = relative_size(simulator.observe_frame())
+        overflow = self._overflow
+        slots, rewards = [], []
+        for _ in range(self.scenario.slots_per_frame):
+            decision = self.policy.decide_allocation(simulator.observe_slot(), explore)
+            outcome = simulator.allocate(decision.bandwidth, decision.compute)
+            self._count(outcome)
+            slots.append(decision)
+            rewards.append(self._slot_reward(outcome, decision))
+        reward = simulator.frame_reward() + overflow
+        self._sums["reward"] += reward.double().sum(-1)
+        following, done = self.policy.frame_state(simulator.observe_frame()), simulator.done
+        if done:
+            self._finish_episode()
+            last = slots[-1].state  # there is no next state, and none is looked at
+        else:
+            self._caching = self._decide_cache(explore)
+            observation = simulator.observe_slot()
+            last = self.policy.slot_state(observation, self.policy.slot_state.order(observation))
+        frame = self._frame_transition(caching, reward, following, size, done)
+        return FrameFragment(self._slot_transitions(slots, rewards, last, done), frame)
+
+    def _slot_reward(self, outcome: SlotOutcome, decision: AllocationDecision) -> Tensor:
+        """Rewards ``[E, C, N]``, users in the order of the state, or ``[E, C, 1]``."""
+        if self.settings.critic_target == "mean":
+            return outcome.reward[..., None] * self.settings.reward_scale
+        cost = outcome.cost + self.scenario.late_penalty * outcome.late
+        if decision.order is not None:
+            cost = cost.gather(-1, decision.order)
+        return -cost * self.settings.reward_scale
+
+    def _slot_transitions(
+        self, slots: list[AllocationDecision], rewards: list[Tensor], last: Tensor, done: bool
+    ) -> Fragment:
+        following = [decision.state for decision in slots[1:]] + [last]
+        fragments = []
+        for number, (decision, reward) in enumerate(zip(slots, rewards, strict=True)):
+            ended = done and number == len(slots) - 1
+            columns = {Columns.OBS: decision.state, Columns.ACTIONS: decision.action, Columns.REWARDS: reward}
+            if self.settings.gamma > 0:
+                columns[Columns.NEXT_OBS] = following[number]
+                columns[DONE] = torch.full_like(reward[..., 0], float(ended))
+            fragments.append(self._fragment(columns, self.settings.copies))
+        return concatenate(fragments)
+
+    def _frame_transition(
+        self, caching: CachingDecision, reward: Tensor, following: Tensor, size: Tensor, done: bool
+    ) -> Fragment:
+        return self._fragment(
+            {
+                Columns.OBS: caching.state,
+                Columns.ACTIONS: caching.cache,
+                Columns.REWARDS: reward * self.settings.reward_scale,
+                Columns.NEXT_OBS: following,
+                SIZES: size,
+                DONE: torch.full_like(reward, float(done)),
+            },
+            0,
+        )
+
+    def _fragment(self, columns: dict[str, Tensor], slots: int) -> Fragment:
+        grouped = {name: self.spec.grouped(value) for name, value in columns.items()}
+        valid = torch.ones(grouped[Columns.OBS].shape[:2], dtype=torch.bool)
+        return Fragment(grouped, valid, slots)
+
+    def _count(self, outcome: SlotOutcome) -> None:
+        requests = outcome.cost[0].numel()
+        self.count_steps(self.settings.copies, outcome.cost.shape[0] * outcome.cost.shape[1])
+        useless = outcome.useless.double().sum((-2, -1)) / outcome.hit.double().sum((-2, -1)).clamp_min(1)
+        means = [outcome.cost, outcome.delays.total_s, outcome.tv, outcome.hit]
+        for name, values in zip(REPORTED, means, strict=False):
+            self._sums[name] += values.double().sum((-2, -1)) / requests
+        self._sums[REPORTED[-1]] += useless
+
+    def _finish_episode(self) -> None:
+        reported = {name: (self._sums[name] / self.scenario.slots).tolist() for name in REPORTED}
+        episodes = [{name: reported[name][copy] for name in REPORTED} for copy in range(self.settings.copies)]
+        self.finish_episodes(episodes, self._sums["reward"].tolist())
+        self._episodes_begun += self.settings.copies
+        self.simulator.reset()
+        self._begin_episode()
+
+    def get_world_state(self) -> dict[str, Any]:
+        """Everything but the weights that decides what the runner samples next."""
+        caching = self._caching
+        return {
+            "simulator": self.simulator.state_dict(),
+            "generator": self.policy.generator.get_state(),
+            "caching": None if caching is None else (caching.state.clone(), caching.cache.clone()),
+            "overflow": self._overflow.clone(),
+            "sums": {name: value.clone() for name, value in self._sums.items()},
+            "episodes_begun": self._episodes_begun,
+        }
+
+    def set_world_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``get_world_state`` was called."""
+        self.simulator.load_state_dict(state["simulator"])
+        self.policy.generator.set_state(state["generator"])
+        self._caching = None if state["caching"] is None else CachingDecision(*(t.clone() for t in state["caching"]))
+        self._overflow = state["overflow"].clone()
+        self._sums = {name: value.clone() for name, value in state["sums"].items()}
+        self._episodes_begun = state["episodes_begun"]

@@ -1,0 +1,205 @@
+"""Every knob of T2DRL with its source, and the presets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.provisioning_state import StateSettings
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class T2DRLSettings(BaseModel):
+    """Settings of T2DRL.
+
+    That a DDQN caches and a DDPG with a diffusion actor allocates is arXiv 2411.01458's; the form of D3PG is that of
+    the first author's arXiv 2507.20524; all numbers are our choice.
+
+    Attributes:
+        sharing: ``none``: one learner per cell. ``full``: one set of weights and replay for all cells.
+        actor: ``diffusion`` (D3PG) or ``mlp``, a plain network with tanh (DDPG).
+        network: ``mlp`` sees all users at once, ``set`` sees them one by one with the mean over all of them, so that
+            what it learns of one user holds for every other.
+        hidden: Width of the hidden layers of actor and critic.
+        hidden_layers: Their number.
+        denoising_steps: Steps L of the actor's chain.
+        beta_min: Start of the variance schedule.
+        beta_max: End of the variance schedule.
+        epsilon_output: Output of the noise network; ``tanh`` as in arXiv 2507.20524.
+        clip_denoised: Clip the chain's estimates of x_0 to [-1, 1], as in the code GDMOPT.
+        squash: How the chain's end becomes an action in [-1, 1].
+        chain_noise: Draw noise between the chain's steps.
+        exploration_noise: Standard deviation of the noise on actions while training.
+        critic_target: ``mean``: one value, of the mean reward. ``per_user``: one of each user's own cost; their mean
+            is the critic's value. Every slot is then N lessons instead of one.
+        critic_shares: The critic sees, beside the raw action, the shares that the amender makes of it.
+        actor_lr: Adam step size of the actor.
+        critic_lr: Adam step size of the critic.
+        gamma: Discount per slot. Allocation changes nothing of the slots after, so 0 loses nothing.
+        tau: Rate of the soft target updates.
+        reward_scale: Factor on the reward.
+        replay_capacity: Slots kept per learner.
+        replay_warmup: Updates of the allocator begin when every learner holds more than this.
+        batch_size: Slots per update.
+        updates_per_slot: Updates of the allocator per sampled slot of one copy.
+        caching_head: ``subsets``: one value for each of the 2^M caches. ``per_model``: a value per model, those of
+            the cached models add up; for M in the hundreds.
+        cacher_hidden: Width of the two hidden layers of the caching network.
+        cacher_lr: Adam step size of the caching network.
+        frame_gamma: Discount per frame; ``gamma`` to the power of the slots per frame if not given.
+        remember: Whether the replay keeps the cache that was asked for (``raw``, with the penalty for what did not
+            fit) or the one that came of it (``amended``).
+        frame_replay_capacity: Frames kept per learner.
+        frame_warmup: Updates of the cacher begin when every learner holds more than this.
+        frame_batch_size: Frames per update.
+        updates_per_frame: Updates of the cacher per sampled frame of one copy.
+        epsilon_start: Share of random caches at the start.
+        epsilon_end: And at the end.
+        epsilon_hold_episodes: Episodes before it begins to fall. The cacher learns nothing from them: what a cached
+            model is worth depends on how well the allocator uses it, which learns first.
+        epsilon_episodes: Episodes over which it falls, linearly.
+        copies: Copies of the scenario an env runner plays side by side.
+        see_skewness: The cacher sees the state of the skewness chain.
+        see_previous_cache: The cacher sees what was cached in the frame before.
+        see_frequency: The cacher sees the request shares of the frame before.
+        history_decay: If given, the cacher also sees the mean request shares of all frames so far, in which each frame
+            has this fraction of the next one's weight.
+        see_model_sizes: The cacher sees the models' sizes.
+        see_frame_number: The cacher sees how much of the episode is over.
+        request_code: How the allocator sees the requested models.
+        see_cache: The allocator sees what is cached.
+        see_curves: The allocator sees the curve of each requested model.
+        user_order: Order in which the allocator sees its users.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sharing: Literal["none", "full"] = "none"
+    actor: Literal["diffusion", "mlp"] = "diffusion"
+    network: Literal["mlp", "set"] = "mlp"
+    hidden: Count = 256
+    hidden_layers: Annotated[int, Field(ge=1, le=8)] = 3
+    denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    beta_min: Positive = 0.1
+    beta_max: Positive = 10.0
+    epsilon_output: Literal["tanh", "linear"] = "tanh"
+    clip_denoised: bool = True
+    squash: Literal["clamp", "tanh"] = "clamp"
+    chain_noise: bool = True
+    exploration_noise: NonNegative = 0.0
+    critic_target: Literal["mean", "per_user"] = "mean"
+    critic_shares: bool = False
+    actor_lr: Positive = 1e-4
+    critic_lr: Positive = 1e-3
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    reward_scale: Positive = 1.0
+    replay_capacity: Count = 100_000
+    replay_warmup: Count = 128
+    batch_size: Count = 128
+    updates_per_slot: Positive = 1.0
+    caching_head: Literal["subsets", "per_model"] = "subsets"
+    cacher_hidden: Count = 256
+    cacher_lr: Positive = 1e-3
+    frame_gamma: Annotated[float, Field(ge=0, lt=1)] | None = None
+    remember: Literal["raw", "amended"] = "raw"
+    frame_replay_capacity: Count = 10_000
+    frame_warmup: Count = 64
+    frame_batch_size: Count = 64
+    updates_per_frame: Positive = 1.0
+    epsilon_start: Fraction = 1.0
+    epsilon_end: Fraction = 0.05
+    epsilon_hold_episodes: Annotated[int, Field(ge=0)] = 0
+    epsilon_episodes: Count = 250
+    copies: Count = 1
+    see_skewness: bool = True
+    see_previous_cache: bool = True
+    see_frequency: bool = True
+    history_decay: Fraction | None = None
+    see_model_sizes: bool = False
+    see_frame_number: bool = False
+    request_code: Literal["one_hot", "index"] = "one_hot"
+    see_cache: bool = True
+    see_curves: bool = False
+    user_order: Literal["users", "hits_by_gain"] = "users"
+
+    @property
+    def state(self) -> StateSettings:
+        """What the states of both agents hold."""
+        return StateSettings(
+            skewness=self.see_skewness,
+            previous_cache=self.see_previous_cache,
+            frequency=self.see_frequency,
+            history_decay=self.history_decay,
+            model_sizes=self.see_model_sizes,
+            frame_number=self.see_frame_number,
+            request=self.request_code,
+            cache=self.see_cache,
+            curves=self.see_curves,
+            order=self.user_order,
+        )
+
+    def discount_per_frame(self, slots_per_frame: int) -> float:
+        """Discount of the cacher: its steps are whole frames."""
+        return self.gamma**slots_per_frame if self.frame_gamma is None else self.frame_gamma
+
+
+_IMPROVED = {
+    "sharing": "full",
+    "network": "set",
+    "hidden": 64,
+    "hidden_layers": 2,
+    "denoising_steps": 3,
+    "beta_max": 2.0,
+    "epsilon_output": "linear",
+    "clip_denoised": False,
+    "squash": "tanh",
+    "critic_target": "per_user",
+    "critic_shares": True,
+    "actor_lr": 2e-3,
+    "critic_lr": 2e-3,
+    "gamma": 0.0,
+    "reward_scale": 0.05,
+    "batch_size": 64,
+    "updates_per_slot": 0.5,
+    "caching_head": "per_model",
+    "cacher_hidden": 64,
+    "remember": "amended",
+    "frame_replay_capacity": 5_000,
+    "updates_per_frame": 2.0,
+    "epsilon_hold_episodes": 96,
+    "epsilon_episodes": 128,
+    "copies": 16,
+    "see_curves": True,
+}
+_DDPG = {"actor": "mlp", "exploration_noise": 0.1}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "improved": _IMPROVED,
+    "ddpg": _DDPG,
+}
+"""What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` the same loop
+without diffusion, its benchmark."""
+
+
+def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:
+    """Return the settings of a preset with some fields replaced.
+
+    Raises:
+        InputError: If the preset or a field is unknown, or a value is impossible.
+    """
+    if preset not in PRESETS:
+        raise InputError(
+            f"Unknown T2DRL preset '{preset}'; presets are {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}"
+        )
+    try:
+        return T2DRLSettings(**{**PRESETS[preset], **(overrides or {})})
+    except ValidationError as error:
+        raise from_validation(error, "T2DRL settings", T2DRLSettings.model_fields) from None

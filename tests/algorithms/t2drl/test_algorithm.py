@@ -1,0 +1,251 @@
+"""T2DRL in RLlib: what its fragments hold, that both agents learn, and that interruptions leave no trace."""
+
+import copy
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.columns import Columns
+
+from edgegen.algorithms.export import load_provisioning_policy, save_policy
+from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.t2drl.algorithm import T2DRL
+from edgegen.algorithms.t2drl.config import T2DRLConfig
+from edgegen.algorithms.t2drl.learner import DONE, SIZES
+from edgegen.algorithms.t2drl.runner import T2DRLRunner
+from edgegen.envs.errors import InputError
+from edgegen.envs.provisioning_scenario import load_provisioning
+
+pytestmark = pytest.mark.e2e
+
+SMALL = load_provisioning(
+    "t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2, "storage_gb": 12}
+)
+QUICK = {
+    "hidden": 8,
+    "hidden_layers": 1,
+    "cacher_hidden": 8,
+    "denoising_steps": 2,
+    "batch_size": 16,
+    "replay_warmup": 4,
+    "frame_warmup": 2,
+    "frame_batch_size": 8,
+    "epsilon_hold_episodes": 0,
+    "epsilon_episodes": 4,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    torch.set_num_threads(1)
+    with ray_session(num_cpus=4):
+        yield
+    assert not ray.is_initialized()
+
+
+def configure(preset="paper", seed=0, scenario=SMALL, **settings):
+    return T2DRLConfig().scenario(scenario).preset(preset, **{**QUICK, **settings}).debugging(seed=seed)
+
+
+def weights(algorithm):
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    return {f"{module}.{name}": np.asarray(value) for module in state for name, value in state[module].items()}
+
+
+def assert_same_weights(one, other):
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert np.array_equal(value, second[name]), name
+
+
+@pytest.mark.parametrize("remember", ["raw", "amended"])
+def test_a_fragment_is_what_happened(remember):
+    runner = T2DRLRunner(config=configure(copies=2, remember=remember))
+    before = copy.deepcopy(runner.get_world_state())
+    fragments = [runner.sample(num_timesteps=2 * 2)[0] for _ in range(3)]  # the three frames of an episode
+    twin = T2DRLRunner(config=configure(copies=2, remember=remember))
+    twin.set_state(runner.get_state(components="rl_module"))
+    twin.set_world_state(before)
+    simulator, policy = twin.simulator, twin.policy
+    for number, fragment in enumerate(fragments):
+        policy.epsilon = 1.0
+        if number == 0:
+            caching = policy.decide_cache(simulator.observe_frame())
+            outcome = simulator.cache(caching.cache)
+        row = {name: value[0] for name, value in fragment.frames.columns.items()}
+        kept = outcome.cache if remember == "amended" else caching.cache
+        assert torch.equal(row[Columns.OBS], caching.state[:, 0])
+        assert torch.equal(row[Columns.ACTIONS], kept[:, 0])
+        total = 0
+        for slot in range(2):
+            decision = policy.decide_allocation(simulator.observe_slot())
+            served = simulator.allocate(decision.bandwidth, decision.compute)
+            total = total + served.reward
+            cells = {name: value[0, 2 * slot : 2 * slot + 2] for name, value in fragment.slots.columns.items()}
+            assert torch.equal(cells[Columns.ACTIONS], decision.action[:, 0])
+            assert torch.equal(cells[Columns.REWARDS], served.reward)
+            assert (cells[DONE] == float(number == 2 and slot == 1)).all()
+        penalty = SMALL.overflow_penalty_per_gb * outcome.overflow_gb
+        expected = total / 2 - (0 if remember == "amended" else penalty)
+        assert torch.allclose(row[Columns.REWARDS], expected[:, 0], atol=1e-4)
+        assert (row[DONE] == float(number == 2)).all()
+        assert torch.equal(row[Columns.NEXT_OBS], policy.frame_state(simulator.observe_frame())[:, 0])
+        assert torch.allclose(row[SIZES][0], (simulator.observe_frame().size_gb[0, 0] / 12).float())
+        if number < 2:
+            caching = policy.decide_cache(simulator.observe_frame())
+            outcome = simulator.cache(caching.cache)
+            # The last slot of a frame is followed by the first of the next, with its new cache.
+            following = policy.slot_state(simulator.observe_slot())[:, 0]
+            assert torch.equal(fragment.slots.columns[Columns.NEXT_OBS][0, 2:], following)
+
+
+def test_random_caches_give_way_as_episodes_pass():
+    runner = T2DRLRunner(config=configure(epsilon_episodes=2, epsilon_start=1, epsilon_end=0.2))
+    seen = []
+    for _ in range(4):
+        runner.sample(num_timesteps=2)
+        seen.append(runner.policy.epsilon)
+        runner.sample(num_episodes=1)
+    assert seen == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    runner.sample(num_timesteps=2, explore=False)
+    assert runner.policy.epsilon == 0
+
+
+@pytest.mark.parametrize("preset", ["paper", "improved", "ddpg"])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset):
+    settings = {} if preset == "paper" else {"copies": 3, "updates_per_slot": 0.7}
+    whole = configure(preset, **settings).build_algo()
+    for _ in range(4):
+        whole.train()
+    half = configure(preset, **settings).build_algo()
+    for _ in range(2):
+        half.train()
+    path = half.save_to_path(str(tmp_path / "checkpoint"))
+    half.stop()
+    resumed = configure(preset, **settings).build_algo()
+    resumed.restore_from_path(path)
+    for _ in range(2):
+        resumed.train()
+    assert resumed.updates == whole.updates
+    assert min(resumed.updates.values()) > 2
+    assert resumed.episodes == whole.episodes
+    assert_same_weights(resumed, whole)
+    for name, replay in whole.replays.items():
+        assert torch.equal(resumed.replays[name].sample(8)[Columns.OBS], replay.sample(8)[Columns.OBS])
+    for algorithm in (whole, resumed):
+        algorithm.stop()
+
+
+def test_two_remote_runners_sample_learn_and_resume(tmp_path):
+    def build():
+        return configure().env_runners(num_env_runners=2).build_algo()
+
+    whole = build()
+    for _ in range(3):
+        result = whole.train()
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * 2 * 6
+    assert len(whole.episodes) == 6
+    assert min(whole.updates.values()) > 0
+    half = build()
+    half.train()
+    path = half.save_to_path(str(tmp_path / "checkpoint"))
+    half.stop()
+    resumed = build()
+    resumed.restore_from_path(path)
+    for _ in range(2):
+        resumed.train()
+    assert resumed.episodes == whole.episodes
+    assert_same_weights(resumed, whole)
+    for each in (whole, resumed):
+        each.stop()
+
+
+def test_from_checkpoint_and_evaluation(tmp_path):
+    config = configure().evaluation(
+        evaluation_interval=1, evaluation_duration=2, evaluation_config=T2DRLConfig.overrides(explore=False)
+    )
+    algorithm = config.build_algo()
+    result = algorithm.train()
+    assert result["evaluation"]["env_runners"]["num_episodes"] >= 2
+    assert result["evaluation"]["env_runners"]["episode_cost"] > 0
+    algorithm.save_to_path(str(tmp_path / "checkpoint"))
+    again = Algorithm.from_checkpoint(str(tmp_path / "checkpoint"))
+    assert isinstance(again, T2DRL)
+    assert_same_weights(algorithm, again)
+    for each in (algorithm, again):
+        each.stop()
+
+
+def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worlds(tmp_path):
+    algorithm = configure("improved").build_algo()
+    algorithm.train()
+    policy = algorithm.policy(seed=3)
+    save_policy(policy, tmp_path / "policy", SMALL, {"seed": 0})
+    loaded = load_provisioning_policy(tmp_path / "policy", SMALL, seed=3)
+    simulator = algorithm.env_runner.simulator
+    frame, slot = simulator.observe_frame(), None
+    assert torch.equal(policy.cache(frame, {})[0], loaded.cache(frame, {})[0])
+    if simulator.caching:
+        simulator.cache(loaded.cache(frame, {})[0])
+    slot = simulator.observe_slot()
+    for mine, theirs in zip(policy.allocate(slot, {})[:2], loaded.allocate(slot, {})[:2], strict=True):
+        assert torch.equal(mine, theirs)
+    algorithm.stop()
+    with pytest.raises(InputError, match=r"was trained for 4 models.*has 10"):
+        load_provisioning_policy(tmp_path / "policy", load_provisioning("t2drl-default", {"users": 3}))
+    manifest = tmp_path / "policy" / "policy.json"
+    manifest.write_text(manifest.read_text().replace('"users": 3', '"users": -3', 1))
+    with pytest.raises(InputError, match=r"bad field 'spec\.users'"):
+        load_provisioning_policy(tmp_path / "policy", SMALL)
+
+
+@pytest.mark.parametrize("head", ["subsets", "per_model"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
+    # Room for one of two models of one size; the skewness 3 sends 8/9 of the requests to the first. A hit saves at
+    # least the detour of (5 + 5) MB · 8 / (10 / 3) Mbit/s = 24 s: more than any picture or any steps are worth.
+    world = load_provisioning(
+        "t2drl-default",
+        {
+            "users": 3,
+            "models": 2,
+            "frames": 5,
+            "slots_per_frame": 4,
+            "size_gb": [8, 8],
+            "storage_gb": 10,
+            "backhaul_mbit_s": 10,
+            "skewness": {"states": [3.0], "transition": [[1.0]]},
+        },
+    )
+    algorithm = configure(
+        "improved",
+        seed=seed,
+        scenario=world,
+        caching_head=head,
+        remember="amended",
+        hidden=16,
+        cacher_hidden=16,
+        copies=8,
+        updates_per_slot=0.02,
+        frame_warmup=40,
+        frame_replay_capacity=1000,
+        epsilon_episodes=120,
+        updates_per_frame=2,
+    ).build_algo()
+    for _ in range(20):
+        algorithm.train()
+    policy, simulator = algorithm.policy(), algorithm.env_runner.simulator
+    observation = simulator.reset(seed=12_345)
+    while not simulator.done:
+        cache, _ = policy.cache(observation, {}, explore=False)
+        if head == "per_model":
+            assert cache[..., 0].all()
+        cached = simulator.cache(cache).cache
+        assert cached[..., 0].all()
+        for _ in range(world.slots_per_frame):
+            simulator.allocate(*policy.allocate(simulator.observe_slot(), {})[:2])
+        observation = simulator.observe_frame()
+    algorithm.stop()

@@ -1,0 +1,116 @@
+"""Actor and critic of the allocator: shapes, sets, bounds, and gradients through the whole chain."""
+
+import pytest
+import torch
+
+from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
+from edgegen.algorithms.t2drl.settings import make_settings
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.provisioning import ProvisioningSimulator
+from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.provisioning_state import SlotState
+
+WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3, "storage_gb": 12})
+
+
+def spec_of(**overrides):
+    return T2DRLSpec.of(WORLD, make_settings("paper", {"hidden": 16, "hidden_layers": 2, **overrides}))
+
+
+def states(spec, copies=5):
+    simulator = ProvisioningSimulator(WORLD, copies)
+    simulator.reset(seed=3)
+    simulator.cache(torch.ones(copies, 1, 4, dtype=torch.bool))
+    slot = simulator.observe_slot()
+    return slot, spec.grouped(SlotState(WORLD, spec.settings.state)(slot))
+
+
+def test_users_are_found_again_in_the_state():
+    spec = spec_of(see_curves=True)
+    slot, state = states(spec)
+    users, cell = spec.by_user(state)
+    assert users.shape == (1, 5, 3, spec.user_features)
+    assert torch.equal(spec.hits(state)[0], slot.hit[:, 0])
+    assert torch.equal(users[0, :, :, -4:].argmax(-1), slot.model[:, 0])
+    assert torch.allclose(users[0, :, :, 2] * 80, slot.upload_mbit[:, 0])
+    assert torch.allclose(users[0, :, :, 4], slot.curves.a1_steps[:, 0] / 60)
+    assert torch.equal(cell[0] > 0.5, slot.cache[:, 0])
+
+
+@pytest.mark.parametrize("network", ["mlp", "set"])
+@pytest.mark.parametrize("actor", ["diffusion", "mlp"])
+def test_actions_are_bounded_and_reproducible(network, actor):
+    spec = spec_of(network=network, actor=actor)
+    net = AllocationActor(spec)
+    _, state = states(spec)
+    first, second = (net(state, net.draw_noise(5, torch.Generator().manual_seed(1))) for _ in range(2))
+    assert first.shape == (1, 5, 6)
+    assert first.abs().max() <= 1
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("actor", ["diffusion", "mlp"])
+def test_a_set_network_treats_users_alike(actor):
+    spec = spec_of(network="set", actor=actor, critic_target="per_user", critic_shares=True)
+    net, critic = AllocationActor(spec), AllocationCritic(spec)
+    _, state = states(spec)
+    swap = torch.tensor([2, 0, 1])
+
+    def swapped(x):  # any tensor whose last axis is made of blocks of N users, one-hots of 4 models among them
+        gain, model, rest, cell = torch.split(x, [3, 12, 9, 4], dim=-1)
+        model = model.view(1, 5, 3, 4)[:, :, swap].reshape(1, 5, 12)
+        rest = rest.view(1, 5, 3, 3)[..., swap].reshape(1, 5, 9)
+        return torch.cat([gain[..., swap], model, rest, cell], -1)
+
+    noise = net.draw_noise(5, torch.Generator().manual_seed(1))
+    order = torch.cat([swap, swap + 3])
+    action = net(state, noise)
+    other = net(swapped(state), None if noise is None else noise[..., order])
+    assert torch.allclose(other, action[..., order], atol=1e-5)
+    value = critic(state, action)
+    assert torch.allclose(critic(swapped(state), action[..., order]), value[..., swap], atol=1e-5)
+
+
+def test_gradients_reach_every_weight_of_the_actor_through_the_chain():
+    spec = spec_of(clip_denoised=False, squash="tanh")
+    net, critic = AllocationActor(spec), AllocationCritic(spec)
+    _, state = states(spec)
+    noise = net.draw_noise(5, torch.Generator().manual_seed(1))
+    value = critic(state, net(state, noise))
+    gradients = torch.autograd.grad(value.sum(), list(net.parameters()))
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    # The embedding of every step feeds the first layer: its rows must all have been used.
+    first = gradients[0][0][6 : 6 + 16]
+    assert (first.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize(("target", "width"), [("mean", 1), ("per_user", 3)])
+@pytest.mark.parametrize("network", ["mlp", "set"])
+def test_critics_value_the_slot_or_every_user(network, target, width):
+    spec = spec_of(network=network, critic_target=target)
+    _, state = states(spec)
+    assert AllocationCritic(spec)(state, torch.zeros(1, 5, 6)).shape == (1, 5, width)
+
+
+def test_a_critic_that_sees_shares_can_not_tell_actions_that_mean_the_same_apart_by_them():
+    # Equal raw computing entries of all hits mean equal shares, whatever their height.
+    spec = spec_of(critic_shares=True, network="set")
+    critic = AllocationCritic(spec)
+    _, state = states(spec)
+    low, high = (torch.full((1, 5, 6), height, requires_grad=True) for height in (-0.5, 0.5))
+    with torch.no_grad():
+        critic.net.own[0].weight[:, :2] = 0  # blind to the raw action
+        critic.net.mean[0].weight[:, :2] = 0
+    assert torch.allclose(critic(state, low), critic(state, high), atol=1e-5)
+
+
+def test_agents_of_cells_share_weights_only_if_asked():
+    world = load_provisioning("t2drl-default:cells3")
+    alone = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8}))
+    shared = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8, "sharing": "full"}))
+    assert (alone.groups, shared.groups) == (3, 1)
+    x = torch.randn(7, 3, 2)
+    for spec in (alone, shared):
+        assert torch.equal(spec.ungrouped(spec.grouped(x)), x)
+    many, few = (sum(p.numel() for p in AllocationActor(spec).parameters()) for spec in (alone, shared))
+    assert many == 3 * few

@@ -1,0 +1,85 @@
+"""The caching network: numbering of caches, additive values, and the search for the best that fits."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgegen.algorithms.t2drl import cacher
+from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fitting, cache_bits, cache_number
+from edgegen.algorithms.t2drl.settings import make_settings
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.provisioning_scenario import load_provisioning
+
+WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3})
+
+
+def network(**overrides):
+    torch.manual_seed(0)
+    return CachingNetwork(T2DRLSpec.of(WORLD, make_settings("paper", {"cacher_hidden": 8, **overrides})))
+
+
+def test_caches_are_numbered_by_their_bits():
+    assert cache_bits(torch.tensor([0, 1, 6]), 3).tolist() == [[False] * 3, [True, False, False], [False, True, True]]
+    assert torch.equal(cache_number(all_caches(5, torch.device("cpu"))), torch.arange(32))
+
+
+@pytest.mark.parametrize("head", ["subsets", "per_model"])
+def test_the_best_cache_has_the_highest_value_of_all(head):
+    net = network(caching_head=head)
+    state = torch.randn(1, 20, net.spec.frame_state_size)
+    size = torch.rand(1, 20, 4) * 0.8
+    values = net(state)
+    best = net.value_of(values, net.best(values, size))
+    for bits in itertools.product([False, True], repeat=4):
+        cache = torch.tensor(bits).expand(1, 20, 4)
+        fits = (size * cache).sum(-1) <= 1 if head == "per_model" else torch.ones(1, 20, dtype=torch.bool)
+        assert (net.value_of(values, cache) <= best + 1e-5)[fits].all()
+
+
+def test_additive_values_by_hand():
+    net = network(caching_head="per_model")
+    values = torch.tensor([[[10.0, 1, -2, 4, 8]]])  # V, then one per model
+    cache = torch.tensor([[[True, True, False, True]]])
+    assert net.value_of(values, cache).item() == 10 + 1 - 2 + 8
+    # Storage 1: models 3 and 4 do not fit together; 8 alone loses to 4 + 1 + nothing? No: 8 + 1 fits and wins.
+    size = torch.tensor([[[0.4, 0.1, 0.5, 0.6]]])
+    assert net.best(values, size).tolist() == [[[True, False, False, True]]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.01, 1.2)), min_size=1, max_size=8))
+def test_greedy_fits_is_useful_and_never_beats_the_exact_search(models):
+    values, size = (torch.tensor(column) for column in zip(*models, strict=True))
+    exact = best_fitting(values, size)
+    before = cacher.ENUMERATED
+    try:
+        cacher.ENUMERATED = 0
+        greedy = best_fitting(values, size)
+    finally:
+        cacher.ENUMERATED = before
+    for chosen in (exact, greedy):
+        assert (size * chosen).sum() <= 1 + 1e-5
+        assert (values[chosen] >= 0).all()
+    assert (values * greedy).sum() <= (values * exact).sum() + 1e-5
+
+
+def test_hundreds_of_models_need_no_table_of_all_caches():
+    world = load_provisioning("t2drl-default", {"models": 300, "storage_gb": 100})
+    spec = T2DRLSpec.of(world, make_settings("paper", {"caching_head": "per_model", "cacher_hidden": 8}))
+    net = CachingNetwork(spec)
+    assert sum(p.numel() for p in net.parameters()) < 20_000
+    state = torch.randn(1, 2, spec.frame_state_size)
+    best = net.best(net(state), torch.full((1, 2, 300), 0.05))
+    assert best.sum(-1).max() <= 20
+
+
+def test_one_scorer_serves_all_models():
+    # Without the models' numbers among the features nothing but the features could tell them apart.
+    net = network(caching_head="per_model", see_skewness=False, see_previous_cache=False)
+    features, frame = net.spec.by_model(torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]))
+    assert features[..., 0].tolist() == [[pytest.approx([0.1, 0.2, 0.3, 0.4])]]
+    assert torch.equal(features[0, 0, :, 1:], torch.eye(4))
+    assert frame.shape[-1] == 0
