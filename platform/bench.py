@@ -35,6 +35,8 @@ SCENARIO = "ladts-paper"
 PROVISIONING_SCENARIO = "t2drl-default"
 COPIES = (1, 64, 256)
 POLICY_COPIES = 16
+UPDATES = 20
+"""Updates of a learner per timed repeat."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,9 @@ def run_bench(
         tell("training")
         # Always whole episodes: in shorter ones the replay is still filling up and there is nothing to learn from.
         rows.append(bench_training(load_scenario(SCENARIO), episodes=2 if quick else 4, seed=seed))
+        for preset in ("paper", "improved"):
+            tell(f"updates of D3PG, {preset} preset")
+            rows += bench_updates(load_provisioning(PROVISIONING_SCENARIO), preset, 3 if quick else 15, seed)
     return BenchReport(scenario.name, seed, quick, machine_info(), tuple(rows))
 
 
@@ -226,6 +231,25 @@ def bench_training(scenario: Scenario, episodes: int, seed: int, preset: str = "
         len(steps),
         1,
     )
+
+
+def bench_updates(scenario: ProvisioningScenario, preset: str, repeats: int, seed: int) -> list[Measurement]:
+    """Measure updates of D3PG through RLlib and in a plain PyTorch loop over the same networks."""
+    from edgegen.platform.bench_updates import measure_updates
+
+    quiet_libraries()
+    times = measure_updates(scenario, preset, repeats, UPDATES, seed)
+    return [
+        Measurement(
+            f"D3PG {preset} update, {how}",
+            "s/update",
+            statistics.median(wall for wall, _ in measured),
+            statistics.median(cpu for _, cpu in measured),
+            repeats,
+            UPDATES,
+        )
+        for how, measured in times.items()
+    ]
 
 
 def machine_info() -> dict[str, Any]:

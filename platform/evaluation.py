@@ -24,6 +24,9 @@ MAX_SEED = 2**32 - 1
 EVALUATION_SEED_OFFSET = 2**62
 """Distance between a person's seed and the arrival seed of an evaluation."""
 
+VALIDATION_SEED_OFFSET = 2**61
+"""Likewise for a validation: what settings are chosen by, so that they are not chosen by what they are reported on."""
+
 _PARTS = ("transfer_s", "wait_s", "compute_s", "return_s")
 _MAX_COPIES = 256
 _MAX_CELLS = 4_000_000  # task places [E, T, B, N] held at once; about 16 bytes each
@@ -31,18 +34,18 @@ _MAX_CELLS = 4_000_000  # task places [E, T, B, N] held at once; about 16 bytes 
 Array = NDArray[np.float64]
 
 
-def evaluation_seed(seed: int) -> int:
-    """Return the arrival seed of an evaluation for a person's seed.
+def evaluation_seed(seed: int, validation: bool = False) -> int:
+    """Return the arrival seed of an evaluation, or of a validation, for a person's seed.
 
-    Training uses seeds up to :data:`MAX_SEED` and numbers derived from them; evaluations live 2^62 above. So no
-    policy is ever judged on arrivals it was trained on, whatever seeds are chosen for either.
+    Training uses seeds up to :data:`MAX_SEED` and numbers derived from them; evaluations live 2^62 above, validations
+    2^61. So no policy is ever judged on arrivals it was trained on or chosen by, whatever seeds are chosen for either.
 
     Raises:
         InputError: If the seed is not in 0..MAX_SEED.
     """
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"The seed is {seed}, but must be between 0 and {MAX_SEED}.")
-    return EVALUATION_SEED_OFFSET + seed
+    return (VALIDATION_SEED_OFFSET if validation else EVALUATION_SEED_OFFSET) + seed
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class EpisodeResults:
         p99_delay_s: 99th percentile of the service delay, s.
         tasks: Tasks in the episode.
         decision_wall_s: Wall time spent in the policy, all episodes together, s.
+        validation: Whether the arrivals were those of a validation.
     """
 
     policy: str
@@ -78,6 +82,7 @@ class EpisodeResults:
     p99_delay_s: Array
     tasks: NDArray[np.int64]
     decision_wall_s: float
+    validation: bool = False
 
     @property
     def episodes(self) -> int:
@@ -85,9 +90,14 @@ class EpisodeResults:
         return len(self.mean_delay_s)
 
     @property
+    def decisions(self) -> int:
+        """Task decisions in all episodes."""
+        return int(self.tasks.sum())
+
+    @property
     def decisions_per_s(self) -> float:
         """Task decisions per second of wall time in the policy, copies side by side."""
-        return float(self.tasks.sum()) / self.decision_wall_s
+        return self.decisions / self.decision_wall_s
 
     def renamed(self, policy: str) -> EpisodeResults:
         """Return the same results under another policy name."""
@@ -96,7 +106,11 @@ class EpisodeResults:
     def to_json(self) -> dict[str, Any]:
         """Return plain values: names and units as in the attributes, arrays as lists."""
         values = {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in asdict(self).items()}
-        return {**values, "arrival_seed": evaluation_seed(self.seed), "decisions_per_s": self.decisions_per_s}
+        return {
+            **values,
+            "arrival_seed": evaluation_seed(self.seed, self.validation),
+            "decisions_per_s": self.decisions_per_s,
+        }
 
 
 def run_episodes(
@@ -107,6 +121,7 @@ def run_episodes(
     explore: bool = True,
     device: torch.device | str = "cpu",
     on_chunk: Callable[[int], None] | None = None,
+    validation: bool = False,
 ) -> EpisodeResults:
     """Play evaluation episodes ``0 .. episodes-1`` of a seed.
 
@@ -121,20 +136,15 @@ def run_episodes(
         explore: Sample the policy's actions; otherwise take its most likely ones.
         device: Where simulator and observations live.
         on_chunk: Called with the number of finished episodes whenever a chunk is done.
+        validation: Draw the arrivals of a validation instead.
 
     Raises:
         InputError: If the seed or the number of episodes is out of range, or an episode has no tasks.
     """
-    if episodes < 1:
-        raise InputError(f"The number of episodes is {episodes}, but must be at least 1.")
-    arrival_seed = evaluation_seed(seed)
+    arrival_seed = evaluation_seed(seed, validation)
     policy.seed(seed)
-    # Depends on the scenario alone, never on the machine: a policy draws random numbers for a whole chunk at once.
-    cells = (scenario.slots + 1) * scenario.servers * scenario.max_tasks
-    width = max(1, min(episodes, _MAX_COPIES, _MAX_CELLS // cells))
-    chunks = []
-    for first in range(0, episodes, width):
-        copies = min(width, episodes - first)
+
+    def play(first: int, copies: int) -> dict[str, Any]:
         simulator = OffloadingSimulator(scenario, copies, device)
         simulator.load_state_dict(
             {
@@ -144,10 +154,10 @@ def run_episodes(
                 "backlog_gcycles": torch.zeros(copies, scenario.servers),
             }
         )
-        chunks.append(_play(simulator, policy, explore))
-        if on_chunk is not None:
-            on_chunk(first + copies)
-    merged = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0] if key != "wall_s"}
+        return _play(simulator, policy, explore)
+
+    cells = (scenario.slots + 1) * scenario.servers * scenario.max_tasks
+    merged = play_in_chunks(episodes, cells, play, on_chunk)
     if not merged["tasks"].all():
         number = int(np.flatnonzero(merged["tasks"] == 0)[0])
         raise InputError(
@@ -159,9 +169,48 @@ def run_episodes(
         scenario=scenario.name,
         seed=seed,
         explore=explore,
-        decision_wall_s=float(sum(chunk["wall_s"] for chunk in chunks)),
+        validation=validation,
         **merged,
     )
+
+
+def play_in_chunks(
+    episodes: int,
+    cells: int,
+    play: Callable[[int, int], dict[str, Any]],
+    on_chunk: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Play episodes in chunks that fit the memory and join what they gave.
+
+    Chunks depend on the scenario alone, never on the machine: a policy draws random numbers for a whole chunk at once.
+
+    Args:
+        episodes: Number of episodes K, at least 1.
+        cells: Entries of the largest tensor of one episode.
+        play: Plays ``copies`` episodes from number ``first`` on; returns arrays by name, one value per episode, and
+            numbers to add up.
+        on_chunk: Called with the number of finished episodes whenever a chunk is done.
+
+    Returns:
+        Arrays ``[K]`` and sums by name.
+
+    Raises:
+        InputError: If there are no episodes to play.
+    """
+    if episodes < 1:
+        raise InputError(f"The number of episodes is {episodes}, but must be at least 1.")
+    width = max(1, min(episodes, _MAX_COPIES, _MAX_CELLS // cells))
+    chunks = []
+    for first in range(0, episodes, width):
+        copies = min(width, episodes - first)
+        chunks.append(play(first, copies))
+        if on_chunk is not None:
+            on_chunk(first + copies)
+
+    def join(values: list[Any]) -> Any:
+        return np.concatenate(values) if isinstance(values[0], np.ndarray) else float(sum(values))
+
+    return {key: join([chunk[key] for chunk in chunks]) for key in chunks[0]}
 
 
 @torch.no_grad()
@@ -177,7 +226,7 @@ def _play(simulator: OffloadingSimulator, policy: Policy, explore: bool) -> dict
         server, memory = policy.act(observation, memory, explore)
         wall_s += time.perf_counter() - started
         outcomes.append(simulator.step(server))
-    return {**_per_episode(outcomes, simulator.copies), "wall_s": wall_s}
+    return {**_per_episode(outcomes, simulator.copies), "decision_wall_s": wall_s}
 
 
 def _per_episode(outcomes: list[SlotOutcome], copies: int) -> dict[str, Any]:

@@ -19,6 +19,16 @@ def prefer_one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def quiet_diffusers() -> None:
+    """Keep diffusers and transformers from drawing progress bars and announcing missing extras while models load."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
 def quiet_libraries() -> None:
     """Keep libraries from announcing what is normal in the middle of a command's own display.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,15 +16,13 @@ from edgegen.platform.commands.options import (
     SeedOption,
     SetOption,
     console,
-    policy_from,
     progress_console,
-    scenario_from,
+    world_from,
 )
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.policy import Policy
-    from edgegen.envs.scenario import Scenario
+    from edgegen.platform.worlds import AnyPolicy, World
 
 _INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
 _CHECKPOINT = "checkpoint-"
@@ -41,25 +40,25 @@ def evaluate(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from edgegen.algorithms.rules import RULES
-    from edgegen.platform.comparison import decimals_for
-    from edgegen.platform.evaluation import run_episodes
+    from edgegen.platform.comparison import decimals_for, measure_text, play
     from edgegen.platform.files import check_writable_file, write_json
     from edgegen.platform.statistics import mean_interval
+    from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
     if json is not None:
         check_writable_file(json)
     prefer_one_thread()
-    world = scenario_from(scenario, settings)
-    decider = policy_from(policy, world, seed)
-    modes = {"rule": True} if policy in RULES else {"sampled": True, "greedy": False}
+    world = world_from(scenario, settings)
+    kind = kind_of(world)
+    decider = policy_for(policy, world, seed)
+    modes = {"rule": True} if policy in rules_for(world) else {"sampled": True, "greedy": False}
     with progress_console().status(f"Playing {episodes} episodes of {world.name}"):
-        results = {mode: run_episodes(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
-    intervals = {mode: mean_interval(result.mean_delay_s) for mode, result in results.items()}
+        results = {mode: play(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
+    intervals = {mode: mean_interval(kind.values(result)) for mode, result in results.items()}
     decimals = decimals_for(min(interval.estimate for interval in intervals.values()))
     table = Table(
         title=f"{decider.name} on {world.name}: {episodes} episodes, seed {seed}",
-        caption="± is a 95 % interval over episodes (Student t). Delays are averaged over tasks.",
+        caption=f"± is a 95 % interval over episodes (Student t). {kind.averaged}",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -67,17 +66,16 @@ def evaluate(
     table.add_column("actions")
     for mode in results:
         table.add_column(mode, justify="right")
-    table.add_row("mean delay, s", *(interval.text(decimals) for interval in intervals.values()))
-    for name in ("transfer_s", "wait_s", "compute_s", "return_s", "p95_delay_s", "p99_delay_s"):
-        means = (getattr(result, name).mean() for result in results.values())
-        indent = "" if "delay" in name else "  "
-        table.add_row(indent + name.removesuffix("_s").replace("_", " ") + ", s", *(f"{m:.{decimals}f}" for m in means))
-    table.add_row("tasks", *(str(int(result.tasks.sum())) for result in results.values()))
+    table.add_row(f"mean {kind.quantity}{kind.unit}", *(interval.text(decimals) for interval in intervals.values()))
+    for measure in kind.detailed:
+        shown = measure if measure.decimals is not None else replace(measure, decimals=decimals)
+        table.add_row(measure.title, *(measure_text(shown, result) for result in results.values()))
+    table.add_row(kind.counted, *(str(result.decisions) for result in results.values()))
     table.add_row("decisions/s", *(f"{result.decisions_per_s:,.0f}" for result in results.values()))
     console().print(table)
     if json is not None:
         modes_json = {
-            mode: {**result.to_json(), "mean_delay_interval_s": intervals[mode].to_json()}
+            mode: {**result.to_json(), kind.interval_name: intervals[mode].to_json()}
             for mode, result in results.items()
         }
         head = {"format": "edgegen-evaluation-1", "policy": policy, "information": decider.information}
@@ -92,8 +90,13 @@ def compare(
     episodes: EpisodesOption = 30,
     seed: SeedOption = 0,
     reference: Annotated[
-        str, typer.Option(metavar="POLICY", help="Policy to compare with; joins in if it is a rule that is not named.")
-    ] = "capacity-weighted",
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="Policy to compare with; joins in if it is a rule that is not named. By default capacity-weighted for "
+            "offloading and popular-static for provisioning.",
+        ),
+    ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="NAME", help="Name of a trained policy in the table, in order; repeatable."),
@@ -103,11 +106,12 @@ def compare(
     ] = False,
     settings: SetOption = None,
     json: JsonOption = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the delays, as .png and .svg.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the result, as .png and .svg.")] = None,
 ) -> None:
-    """Compare policies on identical arrivals; without names, all rules."""
+    """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
     from edgegen.platform import comparison
     from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.worlds import kind_of, rules_for
 
     for path in (json, plot):
         if path is not None:
@@ -117,7 +121,8 @@ def compare(
 
         check_plot_path(plot)
     prefer_one_thread()
-    world = scenario_from(scenario, settings)
+    world = world_from(scenario, settings)
+    reference = reference or kind_of(world).reference
     entrants = make_entrants(policies or [], labels or [], reference, world, seed)
     with progress_console().status("") as status:
         result = comparison.compare(
@@ -131,8 +136,9 @@ def compare(
         )
     out = console()
     out.print(result.table())
-    if any(row.label not in _rules() for row in result.rows):
-        out.print("Intervals say how far arrivals alone move a result; they do not cover a second training run.")
+    if any(row.label not in rules_for(world) for row in result.rows):
+        chance = result.kind.paired_by
+        out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
     if json is not None:
         write_json(json, result.to_json())
     if plot is not None:
@@ -142,28 +148,28 @@ def compare(
         progress_console().print(f"Plot: {' and '.join(str(path) for path in written)}", soft_wrap=True)
 
 
-def make_entrants(
-    names: list[str], labels: list[str], reference: str, scenario: Scenario, seed: int
-) -> dict[str, Policy]:
-    """Make the policies of a comparison by label; all rules if none is named.
+def make_entrants(names: list[str], labels: list[str], reference: str, world: World, seed: int) -> dict[str, AnyPolicy]:
+    """Make the policies of a comparison by label; all rules and benchmarks if none is named.
 
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
     """
-    rules = _rules()
+    from edgegen.platform.worlds import policy_for, rules_for
+
+    rules = rules_for(world)
     wanted = names or list(rules)
     trained = [name for name in wanted if name not in rules]
     if len(labels) > len(trained):
         raise InputError(f"There are {len(labels)} --label names for {len(trained)} trained policies.")
     given = iter(labels)
-    entrants: dict[str, Policy] = {}
+    entrants: dict[str, AnyPolicy] = {}
     for name in wanted:
         label = name if name in rules else next(given, folder_label(name))
         if label in entrants or (name not in rules and label in rules):
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
-        entrants[label] = policy_from(name, scenario, seed)
+        entrants[label] = policy_for(name, world, seed)
     if reference not in entrants and reference in rules:
-        entrants[reference] = policy_from(reference, scenario, seed)
+        entrants[reference] = policy_for(reference, world, seed)
     return entrants
 
 
@@ -175,9 +181,3 @@ def folder_label(path: str) -> str:
     if folder.name.startswith(_CHECKPOINT) and folder.parent.name:
         return f"{folder.parent.name}/{folder.name}"
     return folder.name or str(folder)
-
-
-def _rules() -> list[str]:
-    from edgegen.algorithms.rules import RULES
-
-    return list(RULES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,21 +20,28 @@ DEFAULT_PORT = 8000
 DEFAULT_PICTURES = 12
 
 
-def require_serve_extra() -> None:
+def require_serve_extra(purpose: str = "The live service", modules: Sequence[str] = ()) -> None:
     """Refuse to go on without the libraries of the live service.
+
+    Args:
+        purpose: What needs them, as the beginning of the sentence.
+        modules: Those that are needed; all if empty.
 
     Raises:
         InputError: If one is missing.
     """
-    for name in SERVE_MODULES:
+    for name in modules or SERVE_MODULES:
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"The live service needs the library '{name}'; install edgegen[serve].")
+            raise InputError(f"{purpose} needs the library '{name}'; install edgegen[serve].")
 
 
 def serve(
     config: Annotated[str, typer.Option(metavar="NAME", help="Shipped config, or the path of a .yaml file.")] = "demo",
     policy: Annotated[
-        str | None, typer.Option(metavar="POLICY", help="Rule, or folder of a trained policy, instead of the config's.")
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="Rule, folder of a trained policy, or models:/NAME@ALIAS, instead of the config's."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = DEFAULT_PORT,
     address: Annotated[

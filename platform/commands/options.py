@@ -14,6 +14,7 @@ from edgegen.platform.overrides import parse_overrides, split_overrides
 
 if TYPE_CHECKING:
     from edgegen.algorithms.policy import Policy
+    from edgegen.platform.worlds import World
 
 MAX_SEED = 2**32 - 1
 _PLAIN_WIDTH = 160
@@ -50,7 +51,7 @@ def _console(stderr: bool) -> Console:
 
 
 def scenario_from(name: str, settings: list[str] | None) -> Scenario:
-    """Load a scenario with ``--set`` overrides.
+    """Load an offloading scenario with ``--set`` overrides.
 
     Raises:
         InputError: If the scenario, a name or a value is wrong.
@@ -59,8 +60,20 @@ def scenario_from(name: str, settings: list[str] | None) -> Scenario:
     return load_scenario(name, overrides)
 
 
+def world_from(name: str, settings: list[str] | None) -> World:
+    """Load a scenario of any kind with ``--set`` overrides.
+
+    Raises:
+        InputError: If the scenario, a name or a value is wrong.
+    """
+    from edgegen.platform.worlds import load_world
+
+    parsed = parse_overrides(settings or [])
+    return load_world(name, lambda fields: split_overrides(parsed, fields)[0])
+
+
 def policy_from(name_or_path: str, scenario: Scenario, seed: int) -> Policy:
-    """Make a rule, or load a trained policy.
+    """Make a rule, or load a trained policy, for an offloading scenario.
 
     Raises:
         InputError: If there is no such policy, or it does not fit the scenario.

@@ -13,8 +13,7 @@ import typer
 from rich.console import Console
 
 from edgegen.envs.errors import InputError
-from edgegen.envs.scenario import Scenario, load_scenario
-from edgegen.platform.commands.options import JsonOption, ScenarioOption, SeedOption, SetOption, progress_console
+from edgegen.platform.commands.options import JsonOption, SeedOption, SetOption, progress_console
 from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
@@ -29,9 +28,19 @@ DEFAULT_EPISODES = 500
 
 def train(
     context: typer.Context,
-    algorithm: Annotated[str, typer.Argument(help="Algorithm.")] = "ladts",
-    scenario: ScenarioOption = "demo",
-    preset: Annotated[str, typer.Option(help="improved (ours) or paper (as published).")] = "improved",
+    algorithm: Annotated[str, typer.Argument(help="ladts or t2drl.")] = "ladts",
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            "-s",
+            metavar="NAME",
+            help="Shipped scenario, or the path of a .yaml file.  [default: demo; t2drl: t2drl-contended]",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="improved (ours), paper (as published), or ddpg (t2drl's benchmark).")
+    ] = "improved",
     episodes: Annotated[
         int | None,
         typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {DEFAULT_EPISODES}]"),
@@ -83,7 +92,7 @@ def train(
 
 def _fresh(
     algorithm: str,
-    scenario_name: str,
+    scenario_name: str | None,
     preset: str,
     episodes: int,
     seed: int,
@@ -95,14 +104,15 @@ def _fresh(
     tracking: bool,
 ) -> Callable[[Callable[[EpisodeReport], None]], TrainResult]:
     """Check a new run before anything heavy is loaded; returns what starts it."""
-    from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
+    from edgegen.algorithms.learners import find_learner
     from edgegen.platform.files import check_writable_folder
 
+    learner = find_learner(algorithm)
     for_scenario, for_algorithm = split_overrides(
-        parse_overrides(settings or []), Scenario.model_fields, LADTSSettings.model_fields
+        parse_overrides(settings or []), learner.scenario.model_fields, learner.settings.model_fields
     )
-    scenario = load_scenario(scenario_name, for_scenario)
-    make_settings(preset, for_algorithm)
+    scenario = learner.load_scenario(scenario_name or learner.default_scenario, for_scenario)
+    learner.make_settings(preset, for_algorithm)
     folder = out if out is not None else free_folder(RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}")
     check_writable_folder(folder)
 
@@ -154,7 +164,7 @@ def _refuse_with_resume(context: typer.Context) -> None:
 
 @contextmanager
 def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None]]:
-    """Show episode, recent delay and time left while training; yields what to call after every episode.
+    """Show episode, recent result and time left while training; yields what to call after every episode.
 
     A terminal gets a live bar, a log file ten lines in all.
     """
@@ -171,7 +181,7 @@ def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[delay]}"),
+        TextColumn("{task.fields[recent]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -179,24 +189,22 @@ def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None
     quiet_libraries()
     tenths = 0
     with Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
-        bar = progress.add_task("starting", total=None, delay="")
+        bar = progress.add_task("starting", total=None, recent="")
 
         def on_episode(report: EpisodeReport) -> None:
             nonlocal tenths
-            delay = (
-                "" if math.isnan(report.recent_delay_s) else f"mean delay of the last 10: {report.recent_delay_s:.3f} s"
-            )
-            progress.update(bar, description="episode", completed=report.episode, total=report.episodes, delay=delay)
+            recent = "" if math.isnan(report.recent) else f"{report.label}, last 10: {report.recent:.3f}"
+            progress.update(bar, description="episode", completed=report.episode, total=report.episodes, recent=recent)
             if not notes.is_terminal and report.episode * 10 // report.episodes > tenths:
                 tenths = report.episode * 10 // report.episodes
-                notes.print(f"episode {report.episode} of {report.episodes}, {delay}")
+                notes.print(f"episode {report.episode} of {report.episodes}, {recent}")
 
         yield on_episode
 
 
 def report_training(notes: Console, result: TrainResult) -> None:
     """Say where the run is and what to do with it."""
-    done = len(result.episode_delays_s)
+    done = len(next(iter(result.episodes.values()), []))
     what = "Stopped after" if result.interrupted else "Trained for"
     notes.print(f"{what} {done} episodes ({result.seconds:.0f} s); the run is in {result.out}", soft_wrap=True)
     if result.mlflow_uri is not None:
@@ -204,8 +212,7 @@ def report_training(notes: Console, result: TrainResult) -> None:
     if result.interrupted:
         notes.print(f"Continue: edgegen train --resume {result.out}", soft_wrap=True)
     notes.print(
-        f"Compare:  edgegen compare {result.out} capacity-weighted least-delay "
-        f"--scenario {result.out / 'scenario.yaml'}",
+        f"Compare:  edgegen compare {result.out} {' '.join(result.rivals)} --scenario {result.out / 'scenario.yaml'}",
         soft_wrap=True,
     )
 
@@ -216,7 +223,7 @@ def training_json(result: TrainResult) -> dict[str, object]:
         "format": "edgegen-training-1",
         "out": result.out,
         "policy": result.policy,
-        "episode_delays_s": result.episode_delays_s,
+        "episodes": result.episodes,
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,
         "interrupted": result.interrupted,

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from edgegen.platform.commands.options import JsonOption, console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def scenarios(json: JsonOption = None) -> None:
     """List the shipped scenarios."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+    from edgegen.envs.provisioning_scenario import load_provisioning, provisioning_names
     from edgegen.envs.scenario import load_scenario, scenario_names
     from edgegen.platform.files import check_writable_file, write_json
 
     if json is not None:
         check_writable_file(json)
+    offloading = {name: load_scenario(name) for name in scenario_names()}
+    provisioning = {name: load_provisioning(name) for name in provisioning_names()}
+    table = _table("Offloading", "tasks/slot: per server; load: offered work over the capacity of all servers.")
+    for title in ("servers", "tasks/slot", "load"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("description")
+    for name, scenario in offloading.items():
+        tasks = scenario.tasks_per_slot
+        numbers = (str(scenario.servers), f"{tasks.low}-{tasks.high}", f"{scenario.load:.2f}")
+        table.add_row(name, *numbers, _description(name, scenario.description))
+    console().print(table)
+    table = _table("Provisioning", "users, storage and steps/slot: per cell; models are cached once per frame.")
+    for title in ("cells", "users", "models", "frames x slots", "storage, GB", "steps/slot", "backhaul, Mbit/s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("description")
+    for name, world in provisioning.items():
+        shown = (
+            *(str(count) for count in (world.cells, world.users, world.models)),
+            f"{world.frames} x {world.slots_per_frame}",
+            _span(world.storage_per_cell_gb),
+            _span(world.steps_per_cell),
+            f"{world.backhaul_mbit_s:g}",
+        )
+        table.add_row(name, *shown, _description(name, world.description))
+    console().print(table)
+    if json is not None:
+        data = {
+            name: {**scenario.model_dump(mode="json"), "servers": scenario.servers, "load": scenario.load}
+            for name, scenario in offloading.items()
+        }
+        write_json(json, {**data, **{name: world.model_dump(mode="json") for name, world in provisioning.items()}})
+
+
+def _table(title: str, caption: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(
-        title="Scenarios",
-        caption="tasks/slot: per server; load: offered work over the capacity of all servers.",
+        title=title,
+        caption=caption,
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -25,22 +66,13 @@ def scenarios(json: JsonOption = None) -> None:
         collapse_padding=True,
     )
     table.add_column("name", no_wrap=True)
-    table.add_column("servers", justify="right", no_wrap=True)
-    table.add_column("tasks/slot", justify="right", no_wrap=True)
-    table.add_column("load", justify="right")
-    table.add_column("description")
-    data = {}
-    for name in scenario_names():
-        scenario = load_scenario(name)
-        tasks = scenario.tasks_per_slot
-        table.add_row(
-            name,
-            str(scenario.servers),
-            f"{tasks.low}-{tasks.high}",
-            f"{scenario.load:.2f}",
-            "" if ":" in name else scenario.description,  # a variant's is that of its scenario
-        )
-        data[name] = {**scenario.model_dump(mode="json"), "servers": scenario.servers, "load": scenario.load}
-    console().print(table)
-    if json is not None:
-        write_json(json, data)
+    return table
+
+
+def _description(name: str, description: str) -> str:
+    return "" if ":" in name else description  # a variant's is that of its scenario
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"

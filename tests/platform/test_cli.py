@@ -14,7 +14,7 @@ from edgegen.platform.commands import live
 from edgegen.platform.commands.compare import folder_label
 from edgegen.platform.commands.train import free_folder
 
-COMMANDS = ("scenarios", "train", "evaluate", "compare", "replay", "bench", "serve", "generate", "demo")
+COMMANDS = ("scenarios", "train", "evaluate", "compare", "replay", "bench", "profile", "serve", "generate", "demo")
 EDGEGEN = [sys.executable, "-m", "edgegen.platform.cli"]
 TINY = ["--set", "slots=4", "--set", "tasks_per_slot.high=3"]
 
@@ -248,7 +248,7 @@ def test_train_says_where_the_run_is_and_how_to_go_on(trained):
     assert "mlflow ui --backend-store-uri sqlite:///" in done.stderr
     assert "Traceback" not in done.stderr
     result = json.loads((folder / "result.json").read_text())
-    assert len(result["episode_delays_s"]) == 8
+    assert len(result["episodes"]["delay_mean_s"]) == 8
     assert not result["interrupted"]
 
 
@@ -306,10 +306,10 @@ def test_ctrl_c_saves_the_training_and_it_resumes(tmp_path):
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "edgegen train --resume run" in stderr
-    saved = json.loads((tmp_path / "run" / "episodes.json").read_text())["episode_delays_s"]
+    saved = json.loads((tmp_path / "run" / "episodes.json").read_text())["delay_mean_s"]
     total = len(saved) + 4
     again = [*EDGEGEN, "train", "--resume", "run", "--episodes", str(total), "--no-tracking", "--json", "r.json"]
     subprocess.run(again, cwd=tmp_path, check=True, capture_output=True, timeout=300)
-    delays = json.loads((tmp_path / "r.json").read_text())["episode_delays_s"]
+    delays = json.loads((tmp_path / "r.json").read_text())["episodes"]["delay_mean_s"]
     assert len(delays) == total
     assert delays[: len(saved)] == saved
