@@ -6,7 +6,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install lint test demo bench clean
+OVERLAYS := kind gpu prod
+
+.PHONY: install lint test demo bench k8s-render clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -32,6 +34,13 @@ demo: install
 
 bench: install
 	$(BIN)/edgegen bench --json runs/bench.json
+
+# Writes what each overlay and its jobs would apply to build/k8s; needs kubectl, but no cluster.
+k8s-render:
+	mkdir -p build/k8s
+	for overlay in $(OVERLAYS); do for part in "" /train /sweep; do \
+		kubectl kustomize k8s/overlays/$$overlay$$part > build/k8s/$$overlay$$(echo $$part | tr / -).yaml || exit 1; done; done
+	kubectl kustomize k8s/monitoring > build/k8s/monitoring.yaml
 
 # Keeps the virtual environment and everything in runs/.
 clean:

@@ -24,12 +24,14 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.schema import LoggingConfig
 
 from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.registered import fetch, is_registered, pinned, tracking_uri
 from edgegen.algorithms.registry import make_policy
 from edgegen.algorithms.rules import RULES
 from edgegen.envs.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge import EdgeServer
 from edgegen.serve.gateway import Gateway
+from edgegen.serve.metrics import RayMeter
 from edgegen.serve.remote import RemoteEdge
 from edgegen.serve.web import create_app
 from edgegen.serve.zoo.loading import INDEX_FILE, embedded_models
@@ -48,7 +50,7 @@ def build(config: ServiceConfig) -> Application:
         InputError: If the policy does not exist or does not fit the edges, or a model is a folder without a pipeline.
     """
     if config.policy not in RULES:  # replicas may run in another folder
-        config = config.model_copy(update={"policy": str(Path(config.policy).expanduser().resolve())})
+        config = config.model_copy(update={"policy": _lasting(config.policy)})
     make_policy(config.policy, config.scenario(), config.seed)  # fail here and not in a replica
     cards = config.cards()
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
@@ -79,19 +81,28 @@ def build(config: ServiceConfig) -> Application:
         torch.set_num_threads(1)  # decisions are small; threads would only compete with the edges
         here = serve.get_replica_context().app_name
         remote = {edge.name: RemoteEdge(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
-        return create_app(Gateway(config, make_policy(config.policy, config.scenario(), config.seed), remote))
+        policy = make_policy(config.policy, config.scenario(), config.seed)
+        return create_app(Gateway(config, policy, remote, RayMeter()))
 
     gateway = serve.deployment(
         serve.ingress(web)(),
         name="gateway",
         num_replicas=1,  # the one place where all queues are known
         max_ongoing_requests=len(config.edges) * (config.max_queue + 1) + SPARE_REQUESTS,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options={"num_cpus": 0.1, "resources": dict(config.gateway_resources)},
         health_check_period_s=5,
         graceful_shutdown_timeout_s=5,
         logging_config=quiet,
     )
     return gateway.bind(*edges)
+
+
+def _lasting(policy: str) -> str:
+    """Return the name of a trained policy that means the same in every replica, now and after a restart."""
+    if not is_registered(policy):
+        return str(Path(policy).expanduser().resolve())
+    # Replicas on other machines fetch from a server themselves; a database is a file of this machine.
+    return pinned(policy) if tracking_uri().startswith(("http://", "https://")) else str(fetch(policy))
 
 
 def app(args: Mapping[str, Any]) -> Application:

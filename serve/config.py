@@ -151,9 +151,10 @@ class ServiceConfig(_Frozen):
         name: How the service is called in reports.
         models: The models by name; the first is the default of requests.
         edges: The edge servers, in the order in which a policy numbers them.
-        policy: A rule by name, or the folder of a trained policy.
+        policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``.
         explore: Sample from the policy's distribution instead of taking its most likely action.
         seed: Seed of the policy and of pictures whose request names no seed.
+        gateway_resources: Custom Ray resources of the gateway, to place it on a certain node.
         fallback: What happens when the policy fails: the least expected completion time among the healthy servers,
             or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
         slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
@@ -174,6 +175,7 @@ class ServiceConfig(_Frozen):
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
     explore: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    gateway_resources: dict[str, Positive] = {}
     fallback: Literal["least-work", "none"] = "least-work"
     slot_s: Positive = 1.0
     max_queue: Annotated[int, Field(ge=0, le=10_000)] = 16

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.errors import FailedError, TimedOutError
+from edgegen.serve.errors import FailedError, ServiceError, TimedOutError
 from edgegen.serve.jobs import EdgeError, EdgeLostError, EdgeReport, Job, Pictures
+from edgegen.serve.metrics import Meter
 from edgegen.serve.scheduler import Decision, Scheduler, Task
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,14 @@ class Dispatcher:
         config: Periods, limits and retries.
         scheduler: Decides.
         edges: The edges by name.
+        meter: Is told what happens.
     """
 
-    def __init__(self, config: ServiceConfig, scheduler: Scheduler, edges: Mapping[str, Edge]) -> None:
+    def __init__(
+        self, config: ServiceConfig, scheduler: Scheduler, edges: Mapping[str, Edge], meter: Meter | None = None
+    ) -> None:
         self._config = config
+        self._meter = meter or Meter()
         self.scheduler = scheduler
         self._edges = edges
         self._lost = {name: asyncio.Event() for name in edges}
@@ -91,21 +96,33 @@ class Dispatcher:
         Raises:
             ServiceError: If it can not be served.
         """
+        try:
+            outcome = await self._run(task, job)
+        except ServiceError as error:
+            self._meter.refused(error)
+            raise
+        self._meter.served(outcome.server, outcome.pictures, outcome.total_s)
+        return outcome
+
+    async def _run(self, task: Task, job: Job) -> Outcome:
         arrived = time.perf_counter()
         number = next(self._numbers)
         job = replace(job, id=f"{self._prefix}-{number}")
         decision = self.scheduler.place(task, job.id)
+        self._meter.decided(decision)
         decision_s, tried = decision.decision_s, {decision.server}
         for attempt in itertools.count(1):
             left_s = self._config.request_timeout_s - (time.perf_counter() - arrived)
             try:
                 pictures = await self._try(decision, job, left_s)
             except EdgeError as error:
+                self._meter.edge_failed(decision.server, error)
                 reason = f"edge '{decision.server}' failed the request: {error}"
                 if attempt > self._config.max_retries:
                     raise FailedError(f"Generation failed {attempt} times; the last time {reason}.") from None
                 job = replace(job, id=f"{self._prefix}-{number}-{attempt}")
                 decision = self.scheduler.place_again(task, job.id, frozenset(tried), reason)
+                self._meter.decided(decision)
                 decision_s += decision.decision_s
                 tried.add(decision.server)
             else:
@@ -160,8 +177,13 @@ class Dispatcher:
             else:
                 self._lost[name].clear()
                 self.scheduler.update(report)
+                self._record(name)
                 return
 
     def _lose(self, name: str, reason: str) -> None:
         self.scheduler.lose(name, reason)
         self._lost[name].set()
+        self._record(name)
+
+    def _record(self, name: str) -> None:
+        self._meter.state(self.scheduler.servers[name], self.scheduler.backlog_gcycles()[name])

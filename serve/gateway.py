@@ -10,6 +10,7 @@ from edgegen.algorithms.policy import Policy
 from edgegen.serve.api import MAX_SEED, ImageRequest, ImageResponse, Intake, respond
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.dispatcher import Dispatcher, Edge
+from edgegen.serve.metrics import Meter
 from edgegen.serve.scheduler import Scheduler, Server
 
 
@@ -20,9 +21,12 @@ class Gateway:
         config: The service.
         policy: Decides where requests go; runs in this process.
         edges: The edges by name.
+        meter: Is told what happens; records nothing if None.
     """
 
-    def __init__(self, config: ServiceConfig, policy: Policy, edges: Mapping[str, Edge]) -> None:
+    def __init__(
+        self, config: ServiceConfig, policy: Policy, edges: Mapping[str, Edge], meter: Meter | None = None
+    ) -> None:
         capacities = config.scenario().capacity_gcycles_s  # nominal where measured, until the first report
         servers = [
             Server(edge.name, edge.model, edge.rate_mbit_s, capacity, config.max_queue)
@@ -34,7 +38,7 @@ class Gateway:
         self._cards = config.cards()
         seeds = random.Random(config.seed)
         self._intake = Intake(config, self._cards, lambda: seeds.randint(0, MAX_SEED))
-        self._dispatcher = Dispatcher(config, self.scheduler, edges)
+        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter)
 
     async def start(self) -> None:
         """Make contact with the edges."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,9 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from edgegen.envs.errors import InputError
 from edgegen.serve.app import app, running_service
@@ -28,6 +31,7 @@ from edgegen.serve.zoo.loading import embedded_models
 
 pytestmark = pytest.mark.e2e
 
+MONITORING = Path(__file__).parents[2] / "k8s" / "monitoring"
 SCRIPT = """
 import sys, time
 from edgegen.serve.app import running_service
@@ -110,6 +114,7 @@ def url(tiny_pipeline, tmp_path_factory):
         "edges": [{"name": n, "model": tiny_pipeline, "slowdown": slowdown} for n, slowdown in slowdowns.items()],
         "policy": "local",  # every request goes where the test sends it
         "report_period_s": 0.2,
+        "max_queue": 6,
     }
     path.write_text(yaml.safe_dump(fields))
     with service_process(path) as base_url:
@@ -231,6 +236,56 @@ def test_killed_edge_loses_no_request(url):
     answer = ask(url, "edge-c").json()["edgegen"]  # the policy insists on an edge that is gone
     assert answer["server"] != "edge-c"
     assert "unhealthy" in answer["fallback"]
+
+
+def exported(url):
+    """Metrics as Prometheus would scrape them from the service's node, by name, each with its labels and value."""
+    raylet = psutil.Process(next(iter(edges(url).values()))["pid"]).parent()
+    (session,) = {re.search(r"--session-dir=(\S+)", part)[1] for part in raylet.cmdline() if "--session-dir=" in part}
+    (port_file,) = Path(session).glob("metrics_export_port_*")
+    host = re.search(r"--node-ip-address=(\S+)", " ".join(raylet.cmdline()))[1]
+    families = text_string_to_metric_families(httpx.get(f"http://{host}:{port_file.read_text()}/metrics").text)
+    found = {}
+    for family in families:
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def total(samples, **labels):
+    return sum(value for found, value in samples if labels.items() <= found.items())
+
+
+def test_metrics_tell_what_happened_and_everything_shown_exists(url):
+    """Stands behind the tests above: an edge has been killed and requests have moved on."""
+    assert ask(url, "edge-a", steps=1, n=2).status_code == 200
+    full = [f"edge-{letter}" for letter in "abc"] * 12
+    with ThreadPoolExecutor(len(full)) as pool:
+        asked = [pool.submit(ask, url, edge, 20) for edge in full]
+        codes = [response.result().status_code for response in asked]
+    assert set(codes) <= {200, 429}
+    refused = codes.count(429)
+    assert refused  # more than the queues of all edges hold
+    deadline = time.monotonic() + 60
+    metrics = exported(url)
+    while total(metrics.get("ray_edgegen_refusals_total", ())) < refused and time.monotonic() < deadline:
+        time.sleep(1)
+        metrics = exported(url)
+    assert total(metrics["ray_edgegen_refusals_total"], code="queues_full") == refused
+    assert total(metrics["ray_edgegen_edge_failures_total"], edge="edge-c", reason="lost") == 3
+    decisions = metrics["ray_edgegen_decisions_total"]
+    assert total(decisions, edge="edge-a", decided_by="policy") > 0
+    assert total(decisions, decided_by="fallback") >= 4
+    answered = total(metrics["ray_edgegen_request_seconds_count"])
+    assert total(metrics["ray_edgegen_generation_seconds_count"]) == answered
+    assert total(metrics["ray_edgegen_pictures_total"]) > answered  # some asked for two
+    for gauge in ("queue_length", "backlog_gcycles", "capacity_gcycles_per_second", "edge_healthy"):
+        assert {labels["edge"] for labels, _ in metrics[f"ray_edgegen_{gauge}"]} == {"edge-a", "edge-b", "edge-c"}
+    shown = set()
+    for file in ("dashboard.json", "rules.yaml"):
+        shown |= set(re.findall(r"ray_[a-z0-9_]+", (MONITORING / file).read_text()))
+    assert len(shown) > 12
+    assert shown - set(metrics) == set()
 
 
 def test_builder_checks_the_policy_first(tiny_pipeline):

@@ -1,0 +1,104 @@
+"""Every rendered object against the schemas with which an API server would check it, unknown fields refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
+
+KUBERNETES = "1.34"
+CRD_VARIABLE = "EDGEGEN_KUBERAY_CRDS"
+CRD_FOLDER = Path(__file__).parents[3] / "shared" / "kuberay-crds"
+
+
+def schema_errors(one):
+    group = one["apiVersion"].rpartition("/")[0]
+    if group == "ray.io":
+        schema = _kuberay_schema(one["kind"])
+    elif group == "monitoring.coreos.com":
+        schema = _strict(getattr(prometheus_operator, one["kind"]).model_json_schema(by_alias=True))
+    else:
+        try:
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            return [error.message]
+        return []
+    found = jsonschema.Draft202012Validator(schema).iter_errors(one)
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
+@cache
+def _kuberay_schema(kind):
+    folder = Path(os.environ.get(CRD_VARIABLE, CRD_FOLDER))
+    plural = f"{kind.lower()}s"
+    file = folder / f"ray.io_{plural}.yaml"
+    if not file.is_file():
+        pytest.skip(
+            f"KubeRay's schema {file} is not there. Export it from a cluster with the operator, `kubectl get crd "
+            f"{plural}.ray.io -o yaml > FOLDER/{file.name}`, and set {CRD_VARIABLE}=FOLDER."
+        )
+    crd = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)  # the file is large
+    (version,) = [version for version in crd["spec"]["versions"] if version["name"] == "v1"]
+    return _strict(version["schema"]["openAPIV3Schema"])
+
+
+def _strict(schema):
+    """Refuse unknown fields, which an API server drops silently, and read what is Kubernetes' own in a schema."""
+    schema = copy.deepcopy(schema)
+    _close(schema)
+    return schema
+
+
+def _close(node):
+    if isinstance(node, list):
+        for one in node:
+            _close(one)
+        return
+    if not isinstance(node, dict):
+        return
+    if node.pop("x-kubernetes-int-or-string", False):
+        node.pop("type", None)
+        node["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if "properties" in node and isinstance(node["properties"], dict):
+        if not node.get("x-kubernetes-preserve-unknown-fields"):
+            node.setdefault("additionalProperties", False)
+        for one in node["properties"].values():
+            _close(one)
+    for key in ("items", "additionalProperties", "anyOf", "oneOf", "allOf", "$defs"):
+        value = node.get(key)
+        _close(list(value.values()) if key == "$defs" and isinstance(value, dict) else value)
+
+
+def test_every_object_keeps_its_schema(manifests, part):
+    assert manifests.parts[part]
+    found = {f"{one['kind']} {one['metadata']['name']}": schema_errors(one) for one in manifests.parts[part]}
+    assert {name: errors for name, errors in found.items() if errors} == {}
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "path", "value"),
+    [
+        ("kind", "RayService", ("spec", "rayClusterConfig", "headGroupSpecs"), {}),
+        ("kind", "RayService", ("spec", "rayClusterConfig", "headGroupSpec", "template", "spec", "nodeSelektor"), {}),
+        ("kind", "RayService", ("spec", "excludeHeadPodFromServeSvc"), "yes"),
+        ("kind/train", "RayJob", ("spec", "submissionMode"), 3),
+        ("kind", "StatefulSet", ("spec", "replicaz"), 1),
+        ("kind", "Deployment", ("spec", "replicas"), "one"),
+        ("monitoring", "PodMonitor", ("spec", "podMetricsEndpoint"), []),
+        ("monitoring", "PrometheusRule", ("spec", "groups"), {}),
+    ],
+)
+def test_mistakes_are_found(manifests, where, kind, path, value):
+    broken = copy.deepcopy(next(one for one in manifests.parts[where] if one["kind"] == kind))
+    node = broken
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    assert schema_errors(broken)
