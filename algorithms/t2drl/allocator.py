@@ -84,14 +84,22 @@ class AllocationActor(nn.Module):
         return 2 * self.spec.users
 
     def forward(self, state: Tensor, noise: Tensor | None) -> Tensor:
-        """Return raw actions ``[G, rows, 2N]``.
+        """Return raw actions in [−1, 1] ``[G, rows, 2N]``; arguments as for :meth:`unbounded`."""
+        return self.squash(self.unbounded(state, noise))
+
+    def squash(self, x: Tensor) -> Tensor:
+        """Bring what :meth:`unbounded` returned into [−1, 1]."""
+        return x.clamp(-1, 1) if self.steps and self.spec.settings.squash == "clamp" else x.tanh()
+
+    def unbounded(self, state: Tensor, noise: Tensor | None) -> Tensor:
+        """Return raw actions before they are squashed ``[G, rows, 2N]``.
 
         Args:
             state: ``[G, rows, D]``.
             noise: What :meth:`draw_noise` drew; None for a plain actor.
         """
         if noise is None:
-            return self._network(state)(None, 0).tanh()
+            return self._network(state)(None, 0)
         chosen, network = self.spec.settings, self._network(state)
 
         def estimate(x: Tensor, step: int) -> Tensor:
@@ -99,8 +107,7 @@ class AllocationActor(nn.Module):
             return output.tanh() if chosen.epsilon_output == "tanh" else output
 
         between = noise[1:] if chosen.chain_noise and self.steps > 1 else None
-        action = reverse_chain(estimate, noise[0], self.schedule, between, 1.0 if chosen.clip_denoised else None)
-        return action.tanh() if chosen.squash == "tanh" else action.clamp(-1, 1)
+        return reverse_chain(estimate, noise[0], self.schedule, between, 1.0 if chosen.clip_denoised else None)
 
     def _network(self, state: Tensor) -> Callable[[Tensor | None, int], Tensor]:
         """Return the network as a function of chain value and step, all that is constant along the chain prepared."""

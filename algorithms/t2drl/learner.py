@@ -78,4 +78,6 @@ class T2DRLLearner(FusedLearner):
     def _actor_loss(self, module: AllocatorModule, batch: dict[str, Tensor]) -> Tensor:
         state = batch[Columns.OBS]
         noise = module.actor.draw_noise(state.shape[1], self._generator)
-        return deterministic_policy_loss(module.critic(state, module.actor(state, noise)))
+        x = module.actor.unbounded(state, noise)
+        loss = deterministic_policy_loss(module.critic(state, module.actor.squash(x)))
+        return loss + self._settings.action_penalty * x.square().mean((1, 2)).sum()

@@ -34,6 +34,8 @@ class T2DRLSettings(BaseModel):
         epsilon_output: Output of the noise network; ``tanh`` as in arXiv 2507.20524.
         clip_denoised: Clip the chain's estimates of x_0 to [-1, 1], as in the code GDMOPT.
         squash: How the chain's end becomes an action in [-1, 1].
+        action_penalty: Weight of the mean square of actions before they are squashed, in the actor's loss. Where the
+            critic is indifferent, it keeps them from the flat ends of the squash, out of which no gradient leads.
         chain_noise: Draw noise between the chain's steps.
         exploration_noise: Standard deviation of the noise on actions while training.
         critic_target: ``mean``: one value, of the mean reward. ``per_user``: one of each user's own cost; their mean
@@ -91,6 +93,7 @@ class T2DRLSettings(BaseModel):
     epsilon_output: Literal["tanh", "linear"] = "tanh"
     clip_denoised: bool = True
     squash: Literal["clamp", "tanh"] = "clamp"
+    action_penalty: NonNegative = 0.0
     chain_noise: bool = True
     exploration_noise: NonNegative = 0.0
     critic_target: Literal["mean", "per_user"] = "mean"
@@ -160,6 +163,7 @@ _IMPROVED = {
     "epsilon_output": "linear",
     "clip_denoised": False,
     "squash": "tanh",
+    "action_penalty": 1e-3,
     "critic_target": "per_user",
     "critic_shares": True,
     "actor_lr": 2e-3,
@@ -176,17 +180,19 @@ _IMPROVED = {
     "epsilon_hold_episodes": 96,
     "epsilon_episodes": 128,
     "copies": 16,
+    "history_decay": 0.7,
+    "see_frame_number": True,
     "see_curves": True,
 }
-_DDPG = {"actor": "mlp", "exploration_noise": 0.1}
+_DDPG = {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "improved": _IMPROVED,
     "ddpg": _DDPG,
 }
-"""What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` the same loop
-without diffusion, its benchmark."""
+"""What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
+``improved`` with a plain actor instead of a diffusion chain, its benchmark."""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:
