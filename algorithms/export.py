@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
+from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
@@ -96,7 +97,7 @@ def load_policy(folder: Path, scenario: Scenario, seed: int = 0) -> Policy:
         )
     tensors = _tensors(folder, manifest)
     latents = tensors.pop(LATENTS, None)
-    actor = LatentDiffusionActor(spec)
+    actor = make_actor(spec)
     _fill(folder, {"actor": actor}, tensors)
     return LADTSPolicy(actor, latents, seed)
 

@@ -5,6 +5,7 @@ MLflow is imported only when such a name is met.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,6 +14,8 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from edgegen.algorithms.export import MANIFEST
 from edgegen.envs.errors import InputError, did_you_mean
@@ -41,7 +44,9 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for chatty in ("alembic", "mlflow", "mlflow.store.db.utils"):
+    import mlflow  # noqa: F401 - it sets its loggers when it is imported
+
+    for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
@@ -77,8 +82,8 @@ def pinned(uri: str) -> str:
         raise InputError(f"'{uri}' can not be found: there is no MLflow database '{database}'; set {URI_VARIABLE}.")
     import mlflow
 
-    client = _client(where)
     try:
+        client = open_client(where)
         known = {model.name: model for model in client.search_registered_models(max_results=1000)}
         if name not in known:
             names = f"; models are {', '.join(sorted(known))}" if known else "; it holds no models"
@@ -98,8 +103,10 @@ def pinned(uri: str) -> str:
                 f"Model '{name}' has no version {version}; versions are {', '.join(map(str, versions)) or 'none'}."
             )
         return f"{MODELS_PREFIX}{name}/{wanted}"
-    except mlflow.exceptions.MlflowException as error:
-        raise _unreachable(where, error) from None
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise InputError(
+            f"The model registry at '{shown(where)}' can not be used: {_first_line(error)}; set {URI_VARIABLE}."
+        ) from None
 
 
 def fetch(uri: str) -> Path:
@@ -116,8 +123,8 @@ def fetch(uri: str) -> Path:
     name, _, number = version.removeprefix(MODELS_PREFIX).partition("/")
     import mlflow
 
-    client = _client(where)
     try:
+        client = open_client(where)
         found = client.get_model_version(name, number)
         # Registries that were deleted and begun anew hold other models of the same name and number.
         origin = "\n".join((where, str(found.source), str(found.creation_timestamp)))
@@ -157,17 +164,29 @@ def _cache() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "edgegen") / "models"
 
 
-def _client(where: str) -> Any:
+def open_client(where: str) -> Any:
+    """Open a tracking store and return MLflow's client for it; a database that is not there is made.
+
+    Raises:
+        OSError: If it can not be opened, with the reason.
+    """
     prepare_mlflow()
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowClient(where)
-
-
-def _unreachable(where: str, error: Exception) -> InputError:
-    return InputError(
-        f"The model registry at '{shown(where)}' can not be used: {_first_line(error)}; set {URI_VARIABLE}."
-    )
+    making: Any = contextlib.nullcontext()
+    try:
+        if where.startswith("sqlite:///"):  # two processes that make the same database at the same time both fail
+            database = Path(where.removeprefix("sqlite:///"))
+            database.parent.mkdir(parents=True, exist_ok=True)
+            making = FileLock(f"{database}.lock", timeout=120)
+        with making:
+            client = MlflowClient(where)
+            client.search_experiments(max_results=1)
+            return client
+    except (MlflowException, SQLAlchemyError) as error:
+        raise OSError(_first_line(error)) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -105,11 +105,11 @@ class PlainD3PG:
                 value = self.target_critic(following, self.target_actor(following, noise))
                 target = td_target(target, value, batch[DONE], settings.gamma)
         self.critic_adam.zero_grad()
-        value_loss(self.critic(state, batch[Columns.ACTIONS]), target).backward()
+        torch.autograd.backward(value_loss(self.critic(state, batch[Columns.ACTIONS]), target))
         self.critic_adam.step()
         self.actor_adam.zero_grad()
         noise = self.actor.draw_noise(state.shape[1], self.generator)
-        deterministic_policy_loss(self.critic(state, self.actor(state, noise))).backward()
+        torch.autograd.backward(deterministic_policy_loss(self.critic(state, self.actor(state, noise))))
         self.actor_adam.step()
         with torch.no_grad():
             for network, target_network in ((self.actor, self.target_actor), (self.critic, self.target_critic)):

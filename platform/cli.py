@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.commands import bench, compare, demo, live, replay, train, world
+from edgegen.platform.commands import bench, compare, demo, live, profile, replay, sweep, train, world
 
 # The class of all usage errors; not importable by name, because typer has moved it between packages.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -83,10 +83,12 @@ def _root(
 for _command in (
     world.scenarios,
     train.train,
+    sweep.sweep,
     compare.evaluate,
     compare.compare,
     replay.replay,
     bench.bench,
+    profile.profile,
     live.serve,
     live.generate,
     demo.demo,

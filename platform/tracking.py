@@ -1,32 +1,125 @@
-"""MLflow tracking of training runs: flat, chosen parameters and metrics, and the files that matter."""
+"""MLflow tracking: flat, chosen parameters and metrics, the files that matter, and what the machine did meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from edgegen.algorithms.registered import URI_VARIABLE, open_client, shown, tracking_uri
 from edgegen.envs.errors import InputError
 
+__all__ = ["EXPERIMENT", "URI_VARIABLE", "Store", "Tracker", "tracking_uri"]
+
 EXPERIMENT = "edgegen"
-DEFAULT_FOLDER = Path("runs")
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
+SYSTEM_METRICS_PERIOD_S = 10.0
+_PAUSES_S = (0.5, 2.0)  # before a request is tried again
+_LIMIT = 1000  # metrics per request
+_PARAMETER_LIMIT = 100  # parameters per request
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 
-def tracking_uri() -> str:
-    """Where runs are tracked: ``MLFLOW_TRACKING_URI``, or a database in ``runs/`` under the working directory."""
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{(DEFAULT_FOLDER / 'mlflow.db').resolve()}"
+
+class Store:
+    """The tracking store, opened: edgegen's experiment in it, and requests that may fail.
+
+    Opening it fails loudly, so that a mistyped server is found before hours of work. After that a server that goes
+    away costs the record, never the work: what fails three times is logged as a warning, and tracking stops.
+
+    Attributes:
+        uri: Where it is.
+        client: MLflow's client for it.
+        experiment_id: The experiment.
+        failed: Whether tracking has stopped.
+
+    Raises:
+        InputError: If the store can not be opened.
+    """
+
+    def __init__(self) -> None:
+        self.uri = tracking_uri()
+        self.failed = False
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client = open_client(self.uri)
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                artifacts = None
+                if self.uri.startswith("sqlite:///"):
+                    artifacts = (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts").resolve().as_uri()
+                # Another process may be doing the same.
+                with contextlib.suppress(MlflowException):
+                    self.client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+                experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                raise OSError(f"it does not let the experiment '{EXPERIMENT}' be created")
+            self.experiment_id: str = experiment.experiment_id
+        except (MlflowException, OSError) as error:
+            raise _unusable(self.uri, error) from None
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Make a request, again if it fails; returns None where it failed for good, now or earlier."""
+        if self.failed:
+            return None
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                return action()
+            except Exception as error:
+                if pause_s is None:
+                    self.failed = True
+                    logger.warning("MLflow stopped answering, tracking ends here: %s", error)
+                else:
+                    time.sleep(pause_s)
+        return None
+
+    def create_run(self, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+        """Create a run and log its parameters; returns its id."""
+        run_id: str = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+        self.log_parameters(run_id, parameters)
+        return run_id
+
+    def log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
+        """Log parameters, all in as few requests as possible; logging the same again changes nothing."""
+        from mlflow.entities import Param
+
+        entries = [Param(name, str(value)) for name, value in parameters.items()]
+        for start in range(0, len(entries), _PARAMETER_LIMIT):
+            self.client.log_batch(run_id, params=entries[start : start + _PARAMETER_LIMIT])
+
+    def log_metrics(self, run_id: str, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Log metrics at steps, in as few requests as possible.
+
+        Args:
+            run_id: The run.
+            rows: Pairs of step and metrics by name.
+        """
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        metrics = [Metric(name, float(value), now, step) for step, values in rows for name, value in values.items()]
+        for start in range(0, len(metrics), _LIMIT):
+            self.client.log_batch(run_id, metrics=metrics[start : start + _LIMIT])
+
+    def watch_system(self, run_id: str) -> Any:
+        """Begin to record processor, memory, disk, network and GPUs of this machine; returns what to ``finish``."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(
+            run_id, sampling_interval=SYSTEM_METRICS_PERIOD_S, resume_logging=True, tracking_uri=self.uri
+        )
+        monitor.start()
+        return monitor
 
 
 class Tracker:
-    """One MLflow run.
-
-    Starting it fails loudly, so that a mistyped server is found before hours of work. After that a server that goes
-    away costs the record, never the training: the first failure is logged as a warning and tracking stops.
+    """One MLflow run, with the machine's metrics beside its own.
 
     Args:
         name: Name of the run.
@@ -41,40 +134,17 @@ class Tracker:
     def __init__(
         self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
     ) -> None:
-        self.uri = tracking_uri()
-        # An unreachable server should be reported in seconds, not after MLflow's default of several minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        import mlflow
-        from mlflow.tracking import MlflowClient
+        from mlflow.exceptions import MlflowException
 
+        self._store = Store()
+        self.uri = self._store.uri
         try:
-            artifacts = None
-            if self.uri.startswith("sqlite:///"):
-                database = Path(self.uri.removeprefix("sqlite:///"))
-                database.parent.mkdir(parents=True, exist_ok=True)
-                artifacts = (database.parent / "mlartifacts").resolve().as_uri()
-            self._client = MlflowClient(self.uri)
-            experiment = self._client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                identity = self._client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-            else:
-                identity = experiment.experiment_id
             if run_id is not None:
-                self.run_id = run_id
-                self._client.update_run(run_id, status="RUNNING")
-            else:
-                self.run_id = self._client.create_run(identity, run_name=name, tags=dict(tags)).info.run_id
-                for key, value in parameters.items():
-                    self._client.log_param(self.run_id, key, value)
-        except (mlflow.exceptions.MlflowException, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"MLflow at '{self.uri}' can not be used: {reason}; set {URI_VARIABLE} or pass --no-tracking."
-            ) from None
-        self._failed = False
+                self._store.client.update_run(run_id, status="RUNNING")
+            self.run_id: str = run_id or self._store.create_run(name, tags, parameters)
+            self._monitor = self._store.watch_system(self.run_id)
+        except (MlflowException, OSError) as error:
+            raise _unusable(self.uri, error) from None
 
     def log_metrics(self, rows: list[tuple[int, dict[str, float]]]) -> None:
         """Log metrics at steps, in one request.
@@ -82,32 +152,22 @@ class Tracker:
         Args:
             rows: Pairs of step and metrics by name.
         """
-        from mlflow.entities import Metric
-        from mlflow.utils.time import get_current_time_millis
-
-        now = get_current_time_millis()
-        metrics = [Metric(name, float(value), now, step) for step, values in rows for name, value in values.items()]
-        for start in range(0, len(metrics), 1000):  # MLflow's limit per request
-            batch = metrics[start : start + 1000]
-            self._try(lambda batch=batch: self._client.log_batch(self.run_id, metrics=batch))
+        self._store.attempt(lambda: self._store.log_metrics(self.run_id, rows))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Store a file."""
-        self._try(lambda: self._client.log_artifact(self.run_id, str(path), folder))
+        self._store.attempt(lambda: self._store.client.log_artifact(self.run_id, str(path), folder))
 
     def log_folder(self, path: Path, folder: str) -> None:
         """Store a folder."""
-        self._try(lambda: self._client.log_artifacts(self.run_id, str(path), folder))
+        self._store.attempt(lambda: self._store.client.log_artifacts(self.run_id, str(path), folder))
 
     def finish(self, status: str) -> None:
         """End the run as ``FINISHED``, ``KILLED`` or ``FAILED``."""
-        self._try(lambda: self._client.set_terminated(self.run_id, status))
+        self._monitor.finish()
+        self._store.attempt(lambda: self._store.client.set_terminated(self.run_id, status))
 
-    def _try(self, action: Any) -> None:
-        if self._failed:
-            return
-        try:
-            action()
-        except Exception as error:
-            self._failed = True
-            logger.warning("MLflow stopped answering, tracking of this run ends here: %s", error)
+
+def _unusable(uri: str, error: Exception) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(f"MLflow at '{shown(uri)}' can not be used: {reason}; set {URI_VARIABLE} or pass --no-tracking.")

@@ -19,22 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgegen.algorithms.ladts.settings import make_settings
+from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
-from edgegen.envs.errors import InputError, did_you_mean
-from edgegen.envs.scenario import Scenario, build_scenario
+from edgegen.envs.errors import InputError
+from edgegen.envs.provisioning_scenario import ProvisioningScenario
+from edgegen.envs.scenario import Scenario
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread
 from edgegen.platform.tracking import Tracker
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.ladts.algorithm import LADTS
+    from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
 
-ALGORITHMS = ("ladts",)
 RUN_FILE = "run.json"
 EPISODES_FILE = "episodes.json"
 CURVE_FILE = "learning_curve.png"
 KEPT_CHECKPOINTS = 2
+TRACKED = ("entropy_nats", "temperature", "q_mean")
+"""Metrics of learners that are tracked beside their losses."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class TrainRequest:
         tracking: Whether to record the run in MLflow.
     """
 
-    scenario: Scenario
+    scenario: Scenario | ProvisioningScenario
     out: Path
     algorithm: str = "ladts"
     preset: str = "improved"
@@ -75,14 +77,14 @@ class EpisodeReport:
     Attributes:
         episode: Episodes finished.
         episodes: Episodes asked for.
-        delay_s: Mean service delay of the last episode, s.
-        recent_delay_s: Mean over the last ten episodes, s.
+        label: What tells how good an episode was, with its unit; less is better.
+        recent: Its mean over the last ten episodes.
     """
 
     episode: int
     episodes: int
-    delay_s: float
-    recent_delay_s: float
+    label: str
+    recent: float
 
 
 @dataclass(frozen=True)
@@ -92,22 +94,24 @@ class TrainResult:
     Attributes:
         out: Run folder.
         policy: Folder of the exported policy.
-        episode_delays_s: Mean service delay of every episode, s, while training and exploring.
+        episodes: What was measured of every episode, while training and exploring, by name.
         seconds: Wall-clock time of this call, s.
         cpu_seconds: Processor time of this process in the training loop, s.
         interrupted: True if it was asked to stop early; ``--resume`` continues.
         mlflow_run_id: Run in MLflow, if tracked.
         mlflow_uri: Where that is.
+        rivals: Rules to compare it with first.
     """
 
     out: Path
     policy: Path
-    episode_delays_s: list[float]
+    episodes: dict[str, list[float]]
     seconds: float
     cpu_seconds: float
     interrupted: bool
     mlflow_run_id: str | None
     mlflow_uri: str | None
+    rivals: tuple[str, ...]
 
 
 def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | None = None) -> TrainResult:
@@ -116,14 +120,10 @@ def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | N
     Raises:
         InputError: If the request is impossible, or the run folder holds a run already.
     """
-    if request.algorithm not in ALGORITHMS:
-        raise InputError(
-            f"Unknown algorithm '{request.algorithm}'; algorithms are {', '.join(ALGORITHMS)}."
-            f"{did_you_mean(request.algorithm, ALGORITHMS)}"
-        )
+    learner = find_learner(request.algorithm)
     if request.episodes < 1:
         raise InputError(f"episodes is {request.episodes}, but must be at least 1.")
-    settings = make_settings(request.preset, request.overrides)
+    settings = learner.make_settings(request.preset, request.overrides)
     if (request.out / RUN_FILE).exists():
         raise InputError(f"'{request.out}' holds a run already; continue it with --resume or choose another --out.")
     check_writable_folder(request.out)
@@ -162,8 +162,9 @@ def resume(
     """
     try:
         run = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
-        build_scenario(dict(run["scenario"]))
-        make_settings(overrides=run["settings"])
+        learner = find_learner(run["algorithm"])
+        learner.build_scenario(dict(run["scenario"]))
+        learner.make_settings(overrides=run["settings"])
         seen = {run[name] for name in ("seed", "num_env_runners", "checkpoint_every", "episodes")}
     except FileNotFoundError:
         raise InputError(f"'{out}' holds no run to resume: {RUN_FILE} is missing.") from None
@@ -195,7 +196,8 @@ class _Run:
         self.address = address
         self.tracking = tracking
         self.on_episode = on_episode
-        self.scenario = build_scenario(dict(run["scenario"]))
+        self.learner: Learner = find_learner(run["algorithm"])
+        self.scenario = self.learner.build_scenario(dict(run["scenario"]))
         self.tracker: Tracker | None = None
 
     def go(self, checkpoint: Path | None) -> TrainResult:
@@ -215,11 +217,11 @@ class _Run:
                     cpu_started = time.process_time()
                     interrupted = self._loop(algorithm)
                     cpu_seconds = time.process_time() - cpu_started
-                    delays = list(algorithm.episode_delays_s)
+                    episodes = _columns(algorithm.episodes)
                     saved = self._save(algorithm)
                 finally:
                     algorithm.stop()
-            self._publish(delays, saved)
+            self._publish(episodes.get(self.learner.headline, []), saved)
             status = "KILLED" if interrupted else "FINISHED"
         finally:
             if self.tracker is not None:
@@ -227,25 +229,24 @@ class _Run:
         return TrainResult(
             out=self.out,
             policy=saved / "policy",
-            episode_delays_s=delays,
+            episodes=episodes,
             seconds=time.perf_counter() - started,
             cpu_seconds=cpu_seconds,
             interrupted=interrupted,
             mlflow_run_id=self.tracker.run_id if self.tracker else None,
             mlflow_uri=self.tracker.uri if self.tracker else None,
+            rivals=self.learner.rivals,
         )
 
-    def _build(self, checkpoint: Path | None) -> LADTS:
-        from edgegen.algorithms.ladts.config import LADTSConfig
-
+    def _build(self, checkpoint: Path | None) -> ArrayAlgorithm:
         config = (
-            LADTSConfig()
-            .scenario(self.scenario)
+            self.learner.config()
+            .world(self.scenario)
             .training(**self.run["settings"])
             .env_runners(num_env_runners=self.run["num_env_runners"])
             .debugging(seed=self.run["seed"], log_level="ERROR")
         )
-        algorithm: LADTS = config.build_algo()
+        algorithm: ArrayAlgorithm = config.build_algo()
         if checkpoint is not None:
             try:
                 algorithm.restore_from_path(str((checkpoint / "algorithm").resolve()))
@@ -258,52 +259,62 @@ class _Run:
                 ) from None
         return algorithm
 
-    def _loop(self, algorithm: LADTS) -> bool:
+    def _loop(self, algorithm: ArrayAlgorithm) -> bool:
         """Train until done or asked to stop; returns whether it was asked to."""
         episodes = int(self.run["episodes"])
         every = int(self.run["checkpoint_every"])
-        saved_at = len(algorithm.episode_delays_s)
+        saved_at = len(algorithm.episodes)
         with _stop_requests() as asked_to_stop:
-            while (done := len(algorithm.episode_delays_s)) < episodes:
+            while (done := len(algorithm.episodes)) < episodes:
                 if asked_to_stop.is_set():
                     return True
                 result = algorithm.train()
-                delays = algorithm.episode_delays_s
-                self._report(algorithm, result, delays, done)
-                if len(delays) - saved_at >= every and len(delays) < episodes:
+                self._report(algorithm, result, done)
+                finished = len(algorithm.episodes)
+                if finished - saved_at >= every and finished < episodes:
                     self._save(algorithm)
-                    saved_at = len(delays)
+                    saved_at = finished
         return False
 
-    def _report(self, algorithm: LADTS, result: dict[str, Any], delays: list[float], done: int) -> None:
-        recent = delays[-10:]
-        recent_s = sum(recent) / max(1, len(recent))
+    def _report(self, algorithm: ArrayAlgorithm, result: dict[str, Any], done: int) -> None:
         if self.tracker is not None:
             rows: list[tuple[int, dict[str, float]]] = [
-                (episode + 1, {"episode/delay_mean_s": delays[episode]}) for episode in range(done, len(delays))
+                (number + 1, {f"episode/{name}": value for name, value in algorithm.episodes[number].items()})
+                for number in range(done, len(algorithm.episodes))
             ]
-            learner = result.get("learners", {}).get("ladts", {})
-            names = ("critic_loss", "actor_loss", "entropy_nats", "temperature", "q_mean")
-            per_slot = {f"slot/{name}": float(learner[name]) for name in names if name in learner}
-            per_slot["slot/updates"] = float(algorithm.updates)
-            self.tracker.log_metrics([*rows, (algorithm.slots_sampled, per_slot)])
+            self.tracker.log_metrics([*rows, (algorithm.slots_sampled, self._per_slot(algorithm, result))])
         if self.on_episode is not None:
-            last = delays[-1] if delays else float("nan")
-            self.on_episode(EpisodeReport(len(delays), int(self.run["episodes"]), last, recent_s))
+            recent = [episode[self.learner.headline] for episode in algorithm.episodes[-10:]]
+            mean = sum(recent) / len(recent) if recent else float("nan")
+            report = EpisodeReport(
+                len(algorithm.episodes), int(self.run["episodes"]), self.learner.headline_label, mean
+            )
+            self.on_episode(report)
 
-    def _save(self, algorithm: LADTS) -> Path:
+    def _per_slot(self, algorithm: ArrayAlgorithm, result: dict[str, Any]) -> dict[str, float]:
+        """Losses and the like, and how many updates there were, by module if there are several."""
+        values: dict[str, float] = {}
+        for module_id, updates in algorithm.updates.items():
+            prefix = f"slot/{module_id}/" if len(algorithm.updates) > 1 else "slot/"
+            values[f"{prefix}updates"] = float(updates)
+            for name, value in result.get("learners", {}).get(module_id, {}).items():
+                if name in TRACKED or name.endswith("_loss"):
+                    values[prefix + name] = float(value)
+        return values
+
+    def _save(self, algorithm: ArrayAlgorithm) -> Path:
         """Write a checkpoint that appears whole or not at all, and drop the oldest ones."""
         from edgegen.algorithms.export import save_policy
 
-        delays = algorithm.episode_delays_s
-        target = self.out / f"{CHECKPOINT_PREFIX}{len(delays):06d}"
+        finished = len(algorithm.episodes)
+        target = self.out / f"{CHECKPOINT_PREFIX}{finished:06d}"
         temporary = self.out / f".{target.name}.part"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
             algorithm.save_to_path(str((temporary / "algorithm").resolve()))
             training = {name: self.run[name] for name in ("algorithm", "preset", "settings", "seed")}
-            save_policy(algorithm.policy(), temporary / "policy", self.scenario, {**training, "episodes": len(delays)})
+            save_policy(algorithm.policy(), temporary / "policy", self.scenario, {**training, "episodes": finished})
             shutil.rmtree(target, ignore_errors=True)
             temporary.replace(target)
         except OSError as error:
@@ -315,7 +326,7 @@ class _Run:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        write_json(self.out / EPISODES_FILE, {"episode_delays_s": delays})
+        write_json(self.out / EPISODES_FILE, _columns(algorithm.episodes))
         complete = sorted(self.out.glob(f"{CHECKPOINT_PREFIX}*"))
         for old in complete[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old, ignore_errors=True)
@@ -327,8 +338,7 @@ class _Run:
             "algorithm": self.run["algorithm"],
             "preset": self.run["preset"],
             "scenario": self.scenario.name,
-            "servers": self.scenario.servers,
-            "load": round(self.scenario.load, 4),
+            **_size(self.scenario),
             "seed": self.run["seed"],
             "num_env_runners": self.run["num_env_runners"],
             **{f"{self.run['algorithm']}.{name}": value for name, value in settings.items()},
@@ -336,12 +346,13 @@ class _Run:
         name = f"{self.run['algorithm']}-{self.run['preset']}-{self.scenario.name}-seed{self.run['seed']}"
         return Tracker(name, parameters, {"out": str(self.out)}, self.run["mlflow_run_id"])
 
-    def _publish(self, delays: list[float], checkpoint: Path) -> None:
+    def _publish(self, headline: list[float], checkpoint: Path) -> None:
         """Draw the learning curve and hand the results to MLflow."""
         from edgegen.platform.plots import plot_training
 
         curve = self.out / CURVE_FILE
-        plot_training(delays, curve, title=f"{self.run['algorithm']} {self.run['preset']} on {self.scenario.name}")
+        title = f"{self.run['algorithm']} {self.run['preset']} on {self.scenario.name}"
+        plot_training(headline, curve, title, self.learner.headline_label)
         scenario_file = self.out / "scenario.yaml"
         scenario_file.write_text(
             yaml.safe_dump(json.loads(self.scenario.model_dump_json()), sort_keys=False), encoding="utf-8"
@@ -350,6 +361,19 @@ class _Run:
             for path in (curve, scenario_file, self.out / RUN_FILE, self.out / EPISODES_FILE):
                 self.tracker.log_file(path)
             self.tracker.log_folder(checkpoint, "checkpoint")
+
+
+def _columns(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Turn a list of records into lists by name."""
+    names = episodes[0] if episodes else {}
+    return {name: [episode[name] for episode in episodes] for name in names}
+
+
+def _size(scenario: Scenario | ProvisioningScenario) -> dict[str, Any]:
+    """What of a scenario is worth a column in a table of runs."""
+    if isinstance(scenario, ProvisioningScenario):
+        return {"cells": scenario.cells, "users": scenario.users, "models": scenario.models}
+    return {"servers": scenario.servers, "load": round(scenario.load, 4)}
 
 
 @contextmanager

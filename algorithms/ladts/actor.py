@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal, cast
 
 import torch
@@ -28,6 +29,8 @@ class ActorSpec(BaseModel):
         size_scale_mbit: Size that is 1 after normalisation.
         workload_scale_gcycles: Workload that is 1 after normalisation.
         slot_s: Slot length, s.
+        actor: The kind of network; policies saved before there was a choice are of the first.
+        epsilon: Share of random actions of actor ``q``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,9 +47,11 @@ class ActorSpec(BaseModel):
     beta_min: Annotated[float, Field(gt=0)]
     beta_max: Annotated[float, Field(gt=0)]
     epsilon_output: Literal["softmax", "tanh", "linear"]
-    memory: Literal["slot", "task", "gaussian"]
+    memory: Literal["slot", "task", "gaussian", "none"]
     normalise: bool
     in_slot_load: Literal["none", "own"]
+    actor: Literal["diffusion", "mlp", "q"] = "diffusion"
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.01
 
     @classmethod
     def of(cls, scenario: Scenario, settings: LADTSSettings) -> ActorSpec:
@@ -66,6 +71,18 @@ class ActorSpec(BaseModel):
     def groups(self) -> int:
         """Independent sets of weights G: one per server, or one for all."""
         return self.servers if self.sharing == "none" else 1
+
+    @property
+    def method(self) -> str:
+        """What a policy of this form is called: LAD-TS or one of its learned baselines."""
+        if self.actor == "diffusion":
+            return "d2sac-ts" if self.memory == "gaussian" else "lad-ts"
+        return "sac-ts" if self.actor == "mlp" else "dqn-ts"
+
+    @property
+    def latent_size(self) -> int:
+        """Length of what the network starts from beside the state: B, or 0 where there is no chain."""
+        return 0 if self.memory == "none" else self.servers
 
     @property
     def state_size(self) -> int:
@@ -106,8 +123,8 @@ class ActorSpec(BaseModel):
     def grouped(self, x: Tensor) -> Tensor:
         """Bring ``[E, B, n, F]`` into the order of the stacked networks, ``[G, rows, F]``."""
         if self.sharing == "full":
-            return x.reshape(1, -1, x.shape[-1])
-        return x.transpose(0, 1).reshape(self.servers, -1, x.shape[-1])
+            return x.flatten(0, 2)[None]
+        return x.transpose(0, 1).flatten(1, 2)
 
     def ungrouped(self, x: Tensor, copies: int, width: int) -> Tensor:
         """Undo ``grouped``."""
@@ -116,22 +133,44 @@ class ActorSpec(BaseModel):
         return x.reshape(self.servers, copies, width, x.shape[-1]).transpose(0, 1)
 
 
-class LatentDiffusionActor(nn.Module):
+class Actor(nn.Module):
+    """A stacked network that decides. Here π = softmax of :meth:`logits`, and nothing is random."""
+
+    def __init__(self, spec: ActorSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
+        """Return the action probabilities ``[G, rows, B]``; see :meth:`logits`."""
+        return self.logits(state, latent, noise).softmax(-1)
+
+    @abstractmethod
+    def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
+        """Return one number per server ``[G, rows, B]``.
+
+        Args:
+            state: ``[G, rows, D]``.
+            latent: ``[G, rows, latent_size]``.
+            noise: From :meth:`chain_noise`.
+        """
+
+    def chain_noise(self, rows: int, generator: torch.Generator) -> Tensor | None:
+        """Draw what a forward pass over ``[G, rows, B]`` needs of random numbers, on the host; None if nothing."""
+        del rows, generator
+        return None
+
+
+class LatentDiffusionActor(Actor):
     """The stacked ε-networks and their reverse chain; π(·|s, x_I) = softmax(x_0) (LAD-TS spec §4.1–4.2)."""
 
     embedding: Tensor
 
     def __init__(self, spec: ActorSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.schedule = vp_schedule(spec.denoising_steps, spec.beta_min, spec.beta_max)
         inputs = spec.servers + EMBEDDING + spec.state_size
         self.net = StackedMLP(spec.groups, [inputs, spec.hidden, spec.hidden, spec.servers])
         self.register_buffer("embedding", step_embedding(spec.denoising_steps, EMBEDDING), persistent=False)
-
-    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the action probabilities π(·|s, x_I) = softmax(x_0) ``[G, rows, B]``; see :meth:`logits`."""
-        return self.logits(state, latent, noise).softmax(-1)
 
     def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Run the chain.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from edgegen.algorithms.ladts.actor import LatentDiffusionActor
+from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.ladts.module import MODULE_ID
 from edgegen.algorithms.ladts.policy import LADTSPolicy
@@ -72,6 +72,6 @@ class LADTS(ArrayAlgorithm):
 
     def policy(self, seed: int = 0) -> LADTSPolicy:
         """Return the trained policy, independent of this algorithm and of Ray."""
-        actor = LatentDiffusionActor(self.spec)
+        actor = make_actor(self.spec)
         actor.load_state_dict(self.learned_weights(MODULE_ID, "actor"))
         return LADTSPolicy(actor, self.latents(), seed)

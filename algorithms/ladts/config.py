@@ -7,6 +7,7 @@ from typing import Self
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.dqn import DQNLearner, DQNModule
 from edgegen.algorithms.ladts.learner import LADTSLearner
 from edgegen.algorithms.ladts.module import MODULE_ID, LADTSModule
 from edgegen.algorithms.ladts.runner import LADTSRunner, spaces_of
@@ -42,16 +43,16 @@ class LADTSConfig(ArrayConfig):
         """The actor these settings ask for in the chosen scenario."""
         return ActorSpec.of(build_scenario(dict(self.env_config["scenario"])), self.settings())
 
-    def get_default_learner_class(self) -> type[LADTSLearner]:
+    def get_default_learner_class(self) -> type[LADTSLearner | DQNLearner]:
         """The learner."""
-        return LADTSLearner
+        return DQNLearner if self.settings().actor == "q" else LADTSLearner
 
     def module_specs(self) -> dict[str, RLModuleSpec]:
         """One module holds all agents; its model config is the actor's spec."""
         spec = self.actor_spec()
         state, action = spaces_of(spec)
         module = RLModuleSpec(
-            module_class=LADTSModule,
+            module_class=DQNModule if spec.actor == "q" else LADTSModule,
             observation_space=state,
             action_space=action,
             model_config={"spec": spec.model_dump(), "initial_temperature": self.settings().initial_temperature},

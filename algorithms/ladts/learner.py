@@ -63,7 +63,7 @@ class LADTSLearner(FusedLearner):
             noise = module.actor.chain_noise(state.shape[1], self._generator)
             next_probability = module.actor(next_state, batch[NEXT_LATENT], noise)
             next_q = module.least(module.target_critics, next_state)
-            temperature = module.log_temperature.exp()
+            temperature = module.log_temperature.exp() * self._settings.soft_target
             target = td_target(batch[Columns.REWARDS], next_probability, next_q, temperature, self._settings.gamma)
         return critic_loss(module.twin(module.critics, state), batch[Columns.ACTIONS], target)
 

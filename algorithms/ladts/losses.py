@@ -1,6 +1,7 @@
-"""The losses of LAD-TS as pure functions (spec §4.4). Leading axes are ``[G, rows]``: groups of weights, samples.
+"""The losses of LAD-TS and its learned baselines as pure functions (spec §4.4, §5).
 
-Losses are averaged over rows and summed over groups, so that every group's gradient is what it would be alone.
+Leading axes are ``[G, rows]``: groups of weights, samples. Losses are averaged over rows and summed
+over groups, so that every group's gradient is what it would be alone.
 """
 
 from __future__ import annotations
@@ -28,16 +29,27 @@ def td_target(reward: Tensor, next_probability: Tensor, next_q: Tensor, temperat
     return reward + gamma * value
 
 
-def critic_loss(twin_q: Tensor, action: Tensor, target: Tensor) -> Tensor:
-    """L_Q = mean (Q_1(s,a) − y)² + mean (Q_2(s,a) − y)².
+def dqn_target(reward: Tensor, next_q: Tensor, gamma: float) -> Tensor:
+    """Y = r + γ max_a Q̃(s', a): the target network both chooses and values (no double DQN); no terminal mask.
 
     Args:
-        twin_q: ``[2, G, rows, B]``.
+        reward: ``[G, rows]``.
+        next_q: Value by the target network ``[G, rows, B]``.
+        gamma: Discount.
+    """
+    return reward + gamma * next_q.amax(-1)
+
+
+def critic_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
+    """L_Q = Σ_j mean (Q_j(s,a) − y)², over the C critics of an agent: two of an actor-critic, one of DQN.
+
+    Args:
+        q: ``[C, G, rows, B]``.
         action: ``[G, rows]`` int64.
         target: y ``[G, rows]``.
     """
-    index = action[None, ..., None].expand(2, -1, -1, 1)
-    chosen = twin_q.gather(-1, index)[..., 0]
+    index = action[None, ..., None].expand(len(q), -1, -1, 1)
+    chosen = q.gather(-1, index)[..., 0]
     return (chosen - target).square().mean(-1).sum()
 
 

@@ -10,7 +10,8 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
+from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.networks import StackedMLP
 
 MODULE_ID = "ladts"
@@ -31,7 +32,7 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         """Build the networks; critics only where training happens."""
         spec = ActorSpec.model_validate(self.model_config["spec"])
         self.spec = spec
-        self.actor = LatentDiffusionActor(spec)
+        self.actor = make_actor(spec)
         if self.inference_only:
             return
         # The two critics of group g are networks g and G + g of one stack. Critics do not see the latent.

@@ -1,4 +1,4 @@
-"""A LAD-TS actor as a :class:`Policy`: the same object rolls out in training, is compared, and schedules live."""
+"""A LAD-TS or baseline actor as a :class:`Policy`: the same object trains, is compared, schedules live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgegen.algorithms.ladts.actor import LatentDiffusionActor
+from edgegen.algorithms.ladts.actor import Actor
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.envs.offloading import Observation
 
@@ -18,7 +18,7 @@ class Decision:
 
     Attributes:
         state: ``[E, B, N, D]``.
-        latent: x_I each chain started from ``[E, B, N, B]``.
+        latent: x_I each chain started from ``[E, B, N, B]``; empty, ``[E, B, N, 0]``, where there is no chain.
         probability: π(·|s, x_I) ``[E, B, N, B]``.
         action: Chosen server ``[E, B, N]``.
     """
@@ -30,23 +30,22 @@ class Decision:
 
 
 class LADTSPolicy(Policy):
-    """Latent-action diffusion scheduling.
+    """Latent-action diffusion scheduling, or what one of its learned baselines does instead.
 
     The chain's noise is part of the policy, so it is drawn whether or not the policy explores; without exploration
     the most likely action of the resulting distribution is taken.
 
     Args:
-        actor: The network.
+        actor: The deciding network.
         latents: Trained latent memory to begin with, ``[T, B, N, B]`` for slot or ``[B, N, B]`` for task memory;
             Gaussian if None.
         seed: Seed of latents, chain noise and sampling.
     """
 
-    name = "lad-ts"
-
-    def __init__(self, actor: LatentDiffusionActor, latents: Tensor | None = None, seed: int = 0) -> None:
+    def __init__(self, actor: Actor, latents: Tensor | None = None, seed: int = 0) -> None:
         self.actor = actor
         self.spec = actor.spec
+        self.name = self.spec.method
         self.latents = latents
         own = ", own placements in the slot" if self.spec.in_slot_load == "own" else ""
         self.information = f"slot-start backlogs{own}"
@@ -55,7 +54,7 @@ class LADTSPolicy(Policy):
     def initial_memory(self, observation: Observation) -> Memory:
         """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
         copies = observation.backlog_gcycles.shape[0]
-        if self.spec.memory == "gaussian":
+        if self.spec.memory in ("gaussian", "none"):
             return {}
         if self.latents is not None:
             return {"latent": self.latents.to(observation.backlog_gcycles).repeat(copies, *[1] * self.latents.dim())}
@@ -65,12 +64,12 @@ class LADTSPolicy(Policy):
         return {"latent": torch.randn((copies, *shape), generator=self.generator).to(observation.backlog_gcycles)}
 
     def read(self, memory: Memory, slot: int, index: Tensor, copies: int) -> Tensor:
-        """Latents of the tasks with the given indices in a slot, ``[E, B, n, B]`` (a copy).
+        """Latents of the tasks with the given indices in a slot, ``[E, B, n, latent_size]`` (a copy).
 
         Slots and indices beyond those trained on wrap around.
         """
-        if self.spec.memory == "gaussian":
-            shape = (copies, self.spec.servers, index.numel(), self.spec.servers)
+        if self.spec.memory in ("gaussian", "none"):
+            shape = (copies, self.spec.servers, index.numel(), self.spec.latent_size)
             return torch.randn(shape, generator=self.generator).to(index.device)
         table = memory["latent"]
         if self.spec.memory == "slot":
@@ -82,7 +81,7 @@ class LADTSPolicy(Policy):
 
         In place: a slot memory is large, and no caller keeps an old one.
         """
-        if self.spec.memory == "gaussian":
+        if self.spec.memory in ("gaussian", "none"):
             return
         table = memory["latent"]
         if self.spec.memory == "slot":

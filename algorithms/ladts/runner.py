@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.dqn import DQNModule
 from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT, LADTSModule
 from edgegen.algorithms.ladts.policy import Decision, LADTSPolicy
 from edgegen.algorithms.ladts.settings import LADTSSettings
@@ -52,8 +53,8 @@ class LADTSRunner(ArrayEnvRunner):
         self._begin_episode(self.simulator.reset(self.arrivals_seed))
         self.memory = self.policy.initial_memory(self._observation)
 
-    def _actor_module(self) -> LADTSModule:
-        return cast(LADTSModule, self.module[MODULE_ID])
+    def _actor_module(self) -> LADTSModule | DQNModule:
+        return cast(LADTSModule | DQNModule, self.module[MODULE_ID])
 
     def module_spaces(self) -> dict[str, Spaces]:
         """Spaces of one decision."""

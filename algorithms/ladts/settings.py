@@ -1,10 +1,10 @@
-"""Every knob of LAD-TS with its source, and the two presets."""
+"""Every knob of LAD-TS and its learned baselines with its source, and the presets."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
 
@@ -16,7 +16,12 @@ Count = Annotated[int, Field(ge=1)]
 class LADTSSettings(BaseModel):
     """Settings of LAD-TS. The defaults are those of the authors' public code ("paper").
 
+    A baseline is LAD-TS with other values of ``actor`` and ``memory``. What a network or method does not have, such as
+    the chain of a plain network, ignores its settings.
+
     Attributes:
+        actor: What decides. ``diffusion``: the chain. ``mlp``: a plain network with softmax (SAC-TS). ``q``: ε-greedy
+            in one Q network, which takes the place of actor, critics and temperature (DQN-TS).
         sharing: ``none``: one learner per server, nothing shared, as published. ``full``: one set of weights, replay
             and temperature for all servers, told apart by a one-hot of the deciding server.
         hidden: Width of the two hidden layers of actor and critics.
@@ -27,6 +32,7 @@ class LADTSSettings(BaseModel):
         memory: Where the chain starts. ``slot``: the action probabilities of the same slot, server and index in the
             previous episode, as in the code; needs episodes that repeat. ``task``: those of the same server and
             index in the previous slot, as in the paper's figure; works online. ``gaussian``: fresh noise (D2SAC).
+            ``none``: there is no chain (actors ``mlp`` and ``q``).
         normalise: Scale the state: sizes and workloads to [0, 1], backlogs to log1p of waiting time in slots.
         in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
             slot's tasks sequential: one forward pass per task index instead of one per slot.
@@ -38,8 +44,11 @@ class LADTSSettings(BaseModel):
         initial_temperature: ξ at the start.
         learn_temperature: Adapt ξ towards ``target_entropy``.
         target_entropy: H̄, nats. The published −1 is below any discrete entropy, so ξ only decays.
+        soft_target: Whether the critics' target holds the entropy of the next decision, as in soft actor-critic.
+        epsilon: Share of random actions of actor ``q`` while it explores.
         gamma: Discount per task.
         tau: Rate of the soft target update.
+        target_copy_every: Updates of actor ``q`` between copies into its target network, which does not follow softly.
         reward_scale: Factor on the reward −T_serv.
         replay_capacity: Transitions kept per agent.
         replay_warmup: Updates begin when every agent holds more than this.
@@ -53,13 +62,14 @@ class LADTSSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    actor: Literal["diffusion", "mlp", "q"] = "diffusion"
     sharing: Literal["none", "full"] = "none"
     hidden: Count = 20
     denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
     beta_min: Positive = 0.1
     beta_max: Positive = 10.0
     epsilon_output: Literal["softmax", "tanh", "linear"] = "softmax"
-    memory: Literal["slot", "task", "gaussian"] = "slot"
+    memory: Literal["slot", "task", "gaussian", "none"] = "slot"
     normalise: bool = False
     in_slot_load: Literal["none", "own"] = "none"
     actor_objective: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
@@ -69,8 +79,11 @@ class LADTSSettings(BaseModel):
     initial_temperature: Positive = 0.05
     learn_temperature: bool = True
     target_entropy: float = -1.0
+    soft_target: bool = True
+    epsilon: Fraction = 0.01
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.95
     tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    target_copy_every: Count = 200
     reward_scale: Positive = 1.0
     replay_capacity: Count = 1_000
     replay_warmup: Count = 300
@@ -79,6 +92,18 @@ class LADTSSettings(BaseModel):
     copies: Count = 1
     legacy_alias: bool = False
     legacy_zero_next_queue: bool = False
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.beta_min > self.beta_max:
+            raise ValueError(f"beta_min is {self.beta_min:g}, but must not exceed beta_max, {self.beta_max:g}")
+        if self.actor == "diffusion" and self.memory == "none":
+            raise ValueError("memory is 'none', but actor 'diffusion' needs 'slot', 'task' or 'gaussian'")
+        if self.actor != "diffusion" and self.memory != "none":
+            raise ValueError(f"memory is '{self.memory}', but actor '{self.actor}' has no chain and needs 'none'")
+        if self.actor != "diffusion" and self.legacy_alias:
+            raise ValueError(f"legacy_alias is on, but actor '{self.actor}' has no latents to store")
+        return self
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -102,8 +127,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "copies": 16,
         "updates_per_slot": 0.25,
     },
+    "d2sac-ts": {"memory": "gaussian"},
+    "sac-ts": {"actor": "mlp", "memory": "none"},
+    "dqn-ts": {"actor": "q", "memory": "none", "critic_lr": 1e-4},
+    "agod": {
+        "memory": "gaussian",
+        "hidden": 256,
+        "epsilon_output": "tanh",
+        "learn_temperature": False,
+        "soft_target": False,
+        "batch_size": 512,
+        "replay_capacity": 20_000,
+    },
 }
-"""What each preset changes from the defaults. ``improved`` is ours; docs/ladts.md says what each change is for."""
+"""What each preset changes from the defaults. ``improved`` is ours; docs/ladts.md says what each change is for.
+
+The baselines' values are of the LAD-TS spec, §5: ``sac-ts`` and ``dqn-ts`` as in the authors' code [C]; ``d2sac-ts``,
+of which they published none, is LAD-TS with x_I ~ N(0, 1) and all else equal [O]. ``agod`` has the sizes and losses of
+the public code Lizonghang/AGOD, but neither its Mish and time network, target actor, weight decay and returns over 3
+steps, nor its replay of 10^6, which would take 7 GB for 20 servers [O].
+"""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> LADTSSettings:

@@ -39,7 +39,11 @@ def train(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="improved (ours), paper (as published), or ddpg (t2drl's benchmark).")
+        str,
+        typer.Option(
+            help="improved (ours), paper (as published), d2sac-ts, sac-ts, dqn-ts or agod (ladts's baselines), "
+            "or ddpg (t2drl's)."
+        ),
     ] = "improved",
     episodes: Annotated[
         int | None,

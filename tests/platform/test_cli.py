@@ -14,7 +14,19 @@ from edgegen.platform.commands import live
 from edgegen.platform.commands.compare import folder_label
 from edgegen.platform.commands.train import free_folder
 
-COMMANDS = ("scenarios", "train", "evaluate", "compare", "replay", "bench", "profile", "serve", "generate", "demo")
+COMMANDS = (
+    "scenarios",
+    "train",
+    "evaluate",
+    "compare",
+    "replay",
+    "bench",
+    "profile",
+    "sweep",
+    "serve",
+    "generate",
+    "demo",
+)
 EDGEGEN = [sys.executable, "-m", "edgegen.platform.cli"]
 TINY = ["--set", "slots=4", "--set", "tasks_per_slot.high=3"]
 

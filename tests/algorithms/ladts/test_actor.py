@@ -91,6 +91,8 @@ def test_settings_refuse_what_is_wrong_in_one_sentence():
         make_settings(overrides={"actor_rl": 1})
     with pytest.raises(InputError, match=r"'gamma' is 1\.0, but input should be less than 1"):
         make_settings(overrides={"gamma": 1.0})
-    with pytest.raises(InputError, match=r"presets are paper, improved\. Did you mean 'paper'\?"):
+    with pytest.raises(InputError, match=r"presets are paper, improved, .*dqn-ts.*\. Did you mean 'paper'\?"):
         make_settings("papr")
+    with pytest.raises(InputError, match=r"beta_min is 20, but must not exceed beta_max, 10\."):
+        make_settings(overrides={"beta_min": 20})
     assert make_settings("paper") == LADTSSettings()

@@ -6,6 +6,7 @@ import torch
 from edgegen.algorithms.ladts.losses import (
     actor_loss,
     critic_loss,
+    dqn_target,
     entropy,
     projection_loss,
     td_target,
@@ -36,6 +37,15 @@ def test_critic_loss_uses_the_chosen_actions_of_both_critics():
     loss = critic_loss(twin, torch.tensor([[1, 0]]), torch.tensor([[3.0, 3.0]]))
     # critic 1: (5−3)², (2−3)² → mean 2.5; critic 2: (4−3)², (3−3)² → mean 0.5
     assert loss.item() == pytest.approx(3.0)
+
+
+def test_dqn_target_and_loss_by_hand():
+    # y = −2 + 0.9·max(−4, −8) = −5.6 and −1 + 0.9·max(−7, −3) = −3.7
+    y = dqn_target(torch.tensor([[-2.0, -1.0]]), torch.tensor([[[-4.0, -8.0], [-7.0, -3.0]]]), 0.9)
+    assert y[0].tolist() == pytest.approx([-5.6, -3.7])
+    q = torch.tensor([[[[-5.0, 9.0], [9.0, -3.5]]]])  # [1, G=1, rows=2, B=2]
+    loss = critic_loss(q, torch.tensor([[0, 1]]), y)
+    assert loss.item() == pytest.approx((0.6**2 + 0.2**2) / 2)
 
 
 def test_actor_loss_by_hand_and_its_direction():

@@ -1,0 +1,162 @@
+"""What people see while a sweep runs: a live table in a terminal, a line per trial in a log file."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
+from edgegen.platform.sweep_study import Study
+
+_ROWS = 15
+_ORDER = {RUNNING: 0, WAITING: 1, FINISHED: 2, FAILED: 3}
+
+
+class SweepProgress:
+    """Shows how the trials of a stage stand.
+
+    Args:
+        study: The sweep.
+        console: Where to.
+        title: What the stage is.
+        total: Trials there will be.
+        labels: Names of the trials by number; their numbers if empty.
+    """
+
+    def __init__(self, study: Study, console: Console, title: str, total: int, labels: Sequence[str] = ()) -> None:
+        self.study = study
+        self.console = console
+        self.title = title
+        self.total = total
+        self.labels = list(labels)
+        self._started = time.monotonic()
+        self._at_start: float | None = None
+        self._live: Live | None = None
+        self._trials: list[TrialView] = []
+        self._told: set[str] = set()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Keep the table on the screen for the length of a block."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, get_renderable=self.render, refresh_per_second=2) as live:
+            self._live = live
+            yield
+
+    def watch(self, trials: Sequence[TrialView]) -> None:
+        """Take note of how the trials stand."""
+        if self._at_start is None:  # what an earlier process did says nothing about the speed of this one
+            self._at_start = self._done(trials)
+        self._trials = list(trials)
+        if self._live is not None:
+            return
+        for trial in trials:
+            if trial.ended and trial.identity not in self._told:
+                self._told.add(trial.identity)
+                self.console.print(f"{self._line(trial)}  {self.headline()}", soft_wrap=True)
+
+    def headline(self) -> str:
+        """Trials by state, the best so far, time, and time left."""
+        counts = Counter(trial.status for trial in self._trials)
+        ended = counts[FINISHED] + counts[FAILED]
+        what = "trainings" if self.labels else "trials"
+        parts = [f"{ended} of {self.total} {what}", f"{counts[RUNNING]} running"]
+        if counts[FAILED]:
+            parts.append(f"{counts[FAILED]} failed")
+        if not self.labels and (best := best_of(self.study, self._trials)) is not None:
+            parts.append(f"best {self.study.metric} {best.objective:.4g} ({self.label(best)})")
+        parts.append(f"{duration(time.monotonic() - self._started)} elapsed")
+        left = self.seconds_left()
+        parts.append("time left unknown" if left is None else f"at most {duration(left)} left")
+        return ", ".join(parts)
+
+    def seconds_left(self) -> float | None:
+        """Time to the end if no further trial is stopped early, s; None as long as nothing is known."""
+        done = self._done(self._trials)
+        gained = done - (self._at_start or 0.0)
+        elapsed = time.monotonic() - self._started
+        if gained <= 0:
+            return None
+        left = elapsed * (self.total - done) / gained
+        limit = self.study.spec.budget.time_s
+        return left if limit is None else min(left, max(0.0, limit - elapsed))
+
+    def _done(self, trials: Sequence[TrialView]) -> float:
+        """Work behind us, in whole trials: one that was stopped early saves the rest."""
+        episodes = self.study.spec.budget.episodes
+        return sum(1.0 if trial.ended else min(1.0, trial.episodes / episodes) for trial in trials)
+
+    def label(self, trial: TrialView) -> str:
+        """What a trial is called."""
+        number = trial.config.get("entry")
+        return self.labels[number] if number is not None and self.labels else f"trial {trial.number}"
+
+    def _line(self, trial: TrialView) -> str:
+        value = "no result" if trial.objective is None else f"{self.study.metric} {trial.objective:.4g}"
+        values = "  ".join(f"{name}={short(value)}" for name, value in trial.values.items())
+        return f"{self.label(trial)} {trial.status} after {trial.episodes} episodes, {value}; {values}"
+
+    def render(self) -> RenderableType:
+        """The table: what runs, then the best of what is over."""
+        table = Table(box=SIMPLE_HEAD, title=self.title, title_justify="left")
+        names = list(self.study.space)
+        for column in ("trial", "state", "episodes", self.study.metric, *names):
+            table.add_column(column, justify="left" if column in ("trial", "state") else "right")
+        sign = 1 if self.study.mode == "min" else -1
+        ranked = sorted(
+            self._trials,
+            key=lambda trial: (
+                _ORDER[trial.status],
+                sign * trial.objective if trial.objective is not None else float("inf"),
+            ),
+        )
+        for trial in ranked[:_ROWS]:
+            shown = "" if trial.objective is None else f"{trial.objective:.4g}"
+            values = [short(trial.values.get(name, "")) for name in names]
+            table.add_row(self.label(trial), trial.status, str(trial.episodes), shown, *values)
+        more = len(ranked) - _ROWS
+        return Group(table, Text(self.headline() + (f"; {more} trials not shown" if more > 0 else "")))
+
+
+def best_of(study: Study, trials: Sequence[TrialView]) -> TrialView | None:
+    """Return the trial with the best last value among those that trained the longest; None without any value."""
+    known = [trial for trial in trials if trial.objective is not None]
+    ranked = ranking(study, known)
+    return ranked[0] if ranked else None
+
+
+def ranking(study: Study, trials: Sequence[TrialView]) -> list[TrialView]:
+    """Return trials that have a value, longest trained first and best first among those.
+
+    Values after different amounts of training can not be compared, and those that were stopped were stopped for a
+    reason.
+    """
+    sign = 1 if study.mode == "min" else -1
+    full = study.spec.budget.episodes
+    known = [trial for trial in trials if trial.objective is not None]
+    return sorted(known, key=lambda trial: (-min(trial.episodes, full), sign * (trial.objective or 0.0), trial.number))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def short(value: object) -> str:
+    """Return a value in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

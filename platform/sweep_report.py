@@ -1,0 +1,321 @@
+"""The report of a sweep: what was tried, what mattered, what came of it, and which seeds stand behind every number."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import matplotlib as mpl
+import numpy as np
+
+from edgegen.platform.comparison import Comparison, decimals_for
+from edgegen.platform.files import write_json, write_text
+from edgegen.platform.model_registry import Registration
+from edgegen.platform.plots import plot_comparison, save
+from edgegen.platform.statistics import mean_interval
+from edgegen.platform.sweep_progress import duration, ranking, short
+from edgegen.platform.sweep_relay import FAILED, TrialView
+from edgegen.platform.sweep_study import Study
+
+if TYPE_CHECKING:
+    import optuna
+    from matplotlib.figure import Figure
+
+CONTROL = "preset"
+"""Label of the preset in the final training."""
+_FEWEST = 6  # trials from which importances say anything
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class FinalResult:
+    """What one seed of the final training achieved.
+
+    Attributes:
+        label: Whose settings: ``trial N`` or :data:`CONTROL`.
+        seed: Training seed.
+        objective: The metric on the validation episodes.
+        policy: Folder of the policy.
+        identity: Tune's name of the training.
+    """
+
+    label: str
+    seed: int
+    objective: float
+    policy: Path
+    identity: str
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """Everything a sweep found.
+
+    Attributes:
+        study: The sweep.
+        trials: Trials of the search.
+        finals: Results of the final training.
+        chosen: The one whose policy was taken: of the best settings, the seed in the middle.
+        comparison: The policies of the final training and rules on evaluation episodes.
+        registration: What became of the policy in the registry, if there is one.
+        seconds: Wall-clock time of the last call, s.
+    """
+
+    study: Study
+    trials: tuple[TrialView, ...]
+    finals: tuple[FinalResult, ...]
+    chosen: FinalResult
+    comparison: Comparison
+    registration: Registration | None
+    seconds: float
+
+    def of(self, label: str) -> list[float]:
+        """Final results of some settings, one per seed."""
+        return [final.objective for final in self.finals if final.label == label]
+
+    @property
+    def labels(self) -> list[str]:
+        """Settings of the final training, in their order."""
+        return list(dict.fromkeys(final.label for final in self.finals))
+
+
+def choose(study: Study, finals: Sequence[FinalResult]) -> FinalResult:
+    """Choose what to register: the settings with the best mean over their seeds, and of these the seed in the middle.
+
+    The best seed would promise more than the settings hold. The preset itself only serves as control.
+    """
+    labels = dict.fromkeys(final.label for final in finals if final.label != CONTROL)
+    sign = 1 if study.mode == "min" else -1
+    best = min(labels, key=lambda label: sign * float(np.mean([f.objective for f in finals if f.label == label])))
+    own = sorted((final for final in finals if final.label == best), key=lambda final: sign * final.objective)
+    return own[len(own) // 2]
+
+
+def write_report(outcome: SweepOutcome, folder: Path) -> None:
+    """Write ``report.md`` and ``report.json`` with their plots.
+
+    Raises:
+        InputError: If a file can not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "comparison.json", outcome.comparison.to_json())
+    plot_comparison(outcome.comparison, folder / "comparison.png")
+    importances, episodes, reason = _importances(outcome, folder)
+    write_json(folder / "report.json", report_json(outcome, importances, episodes))
+    write_text(folder / "report.md", _markdown(outcome, importances, episodes, reason))
+
+
+def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: int) -> dict[str, Any]:
+    """Return what a sweep found as plain values."""
+    study = outcome.study
+    return {
+        "format": "edgegen-sweep-1",
+        "sweep": study.spec.model_dump(mode="json"),
+        "scenario": study.world.model_dump(mode="json"),
+        "metric": study.metric,
+        "mode": study.mode,
+        "trials": [
+            {
+                "trial": trial.number,
+                "status": trial.status,
+                "episodes": trial.episodes,
+                "objective": trial.objective,
+                "settings": trial.values,
+                "schedule": trial.schedule,
+                "history": trial.history,
+                "restarts": trial.restarts,
+            }
+            for trial in outcome.trials
+        ],
+        "importances": {"after_episodes": episodes, "shares": importances},
+        "final": {
+            label: {
+                "seeds": {str(final.seed): final.objective for final in outcome.finals if final.label == label},
+                "mean": mean_interval(outcome.of(label)).to_json(),
+            }
+            for label in outcome.labels
+        },
+        "chosen": {"settings_of": outcome.chosen.label, "seed": outcome.chosen.seed, "policy": outcome.chosen.policy},
+        "model": None
+        if (registered := outcome.registration) is None
+        else {"uri": registered.uri, "version": registered.version, "reason": registered.reason},
+        "seconds": outcome.seconds,
+    }
+
+
+def optuna_study(study: Study, trials: Sequence[TrialView]) -> tuple[optuna.Study, int]:
+    """Return the trials as an Optuna study, all after the same amount of training, and how many episodes that is.
+
+    Trials that were stopped early would look bad for having been stopped.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = [trial for trial in trials if trial.history]
+    reports = min((len(trial.history) for trial in known), default=0)
+    made = optuna.create_study(direction="minimize" if study.mode == "min" else "maximize")
+    distributions = {name: domain.optuna() for name, domain in study.space.items()}
+    for trial in known:
+        settings = trial.schedule[0][1] if trial.schedule else trial.values
+        made.add_trial(
+            optuna.trial.create_trial(
+                params=settings, distributions=distributions, value=trial.history[reports - 1]["objective"]
+            )
+        )
+    return made, int(known[0].history[reports - 1]["episodes"]) if known else 0
+
+
+def _importances(outcome: SweepOutcome, folder: Path) -> tuple[dict[str, float], int, str]:
+    """Importances by field, after how many episodes, and why there are none; draws both plots."""
+    study, episodes = optuna_study(outcome.study, outcome.trials)
+    values = [trial.value for trial in study.trials]
+    if len(values) < _FEWEST or len(set(values)) < 2:
+        return {}, episodes, f"{len(values)} trials are too few to tell importances; it takes {_FEWEST}."
+    import optuna
+
+    mpl.use("Agg")  # no window, whatever screen there is
+    from matplotlib import pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    with mpl.rc_context({"savefig.bbox": "tight"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plots are marked experimental
+        drawn = {
+            "importance": plots.plot_param_importances(study, evaluator=evaluator, target_name=outcome.study.metric),
+            "parallel": plots.plot_parallel_coordinate(study, target_name=outcome.study.metric),
+        }
+        try:
+            for name, axes in drawn.items():
+                axes.set_title(
+                    f"{outcome.study.spec.name}: {len(values)} trials after {episodes} episodes", fontsize=10
+                )
+                figure = cast("Figure", axes.get_figure(root=True))
+                save(figure, folder / f"{name}.png")
+        finally:
+            plt.close("all")
+    return {name: float(share) for name, share in shares.items()}, episodes, ""
+
+
+def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: int, reason: str) -> str:
+    study, spec = outcome.study, outcome.study.spec
+    decimals = decimals_for(min(abs(final.objective) for final in outcome.finals))
+    lines = [f"# Sweep {spec.name}", ""]
+    if spec.description:
+        lines += [spec.description, ""]
+    lines += [
+        f"{spec.algorithm}, preset {spec.preset}, on {study.world.name}. {_searched(outcome)}",
+        "",
+        "## Seeds",
+        "",
+        "| what | training seeds | arrivals |",
+        "|---|---|---|",
+        f"| search | {_listed(spec.seeds)} | validation, seed {spec.validation.seed}, "
+        f"{spec.validation.episodes} episodes |",
+        f"| final training | {_listed(spec.retrain.seeds)} | the same |",
+        f"| comparison below | as above | evaluation, seed {outcome.comparison.seed}, "
+        f"{outcome.comparison.episodes} episodes |",
+        "",
+        "Validation arrivals are never those of training, nor those that `edgegen compare` or `evaluate` can draw with "
+        "any seed: nothing below was chosen by what the comparison shows.",
+        "",
+        "## Best trials",
+        "",
+        f"| trial | episodes | {study.metric} | {' | '.join(study.space)} |",
+        "|---|" + "---|" * (2 + len(study.space)),
+    ]
+    ranked = ranking(study, [trial for trial in outcome.trials if trial.status != FAILED])
+    for trial in ranked[:_SHOWN]:
+        cells = " | ".join(short(trial.values.get(name, "")) for name in study.space)
+        lines.append(f"| {trial.number} | {trial.episodes} | {trial.objective:.{decimals}f} | {cells} |")
+    lines += ["", "Longest trained first. These are results of the search's own seeds, so the best are also lucky.", ""]
+    lines += ["## What mattered", ""]
+    if importances:
+        lines += [
+            f"Share of the variance between trials after {episodes} episodes, which all of them reached (fANOVA):",
+            "",
+            *(f"- {name}: {share:.2f}" for name, share in importances.items()),
+            "",
+            "![Importances](importance.png)",
+            "",
+            "![Parallel coordinates](parallel.png)",
+        ]
+    else:
+        lines.append(reason)
+    lines += ["", "## Final training", "", *_final_table(outcome, decimals), "", _verdict(outcome, decimals), ""]
+    lines += ["## Comparison", "", *_comparison_table(outcome.comparison), "", "![Comparison](comparison.png)", ""]
+    if outcome.registration is not None:
+        registered = outcome.registration
+        lines += [
+            "## Model",
+            "",
+            f"`models:/{registered.name}/{registered.version}`, alias `{registered.alias}`. {registered.reason}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _searched(outcome: SweepOutcome) -> str:
+    spec, trials = outcome.study.spec, outcome.trials
+    failed = sum(trial.status == FAILED for trial in trials)
+    full = sum(trial.episodes >= spec.budget.episodes for trial in trials)
+    text = (
+        f"{len(trials)} trials by {spec.searcher.kind} search with scheduler {spec.scheduler.kind}, "
+        f"{full} of them over all {spec.budget.episodes} episodes"
+    )
+    return f"{text}, {failed} failed." if failed else f"{text}."
+
+
+def _final_table(outcome: SweepOutcome, decimals: int) -> list[str]:
+    seeds = outcome.study.spec.retrain.seeds
+    lines = [
+        f"| settings of | mean {outcome.study.metric} | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        "|---|---|" + "---|" * len(seeds),
+    ]
+    for label in outcome.labels:
+        by_seed = {final.seed: final.objective for final in outcome.finals if final.label == label}
+        cells = " | ".join(f"{by_seed[seed]:.{decimals}f}" if seed in by_seed else "failed" for seed in seeds)
+        lines.append(f"| {label} | {mean_interval(outcome.of(label)).text(decimals)} | {cells} |")
+    return [*lines, "", "± is a 95 % interval over training seeds (Student t), all judged on the same arrivals."]
+
+
+def _verdict(outcome: SweepOutcome, decimals: int) -> str:
+    chosen, study = outcome.chosen, outcome.study
+    text = (
+        f"Taken: the settings of {chosen.label}, with seed {chosen.seed}, the one in the middle "
+        f"({chosen.objective:.{decimals}f})."
+    )
+    control = outcome.of(CONTROL)
+    if not control:
+        return text
+    ours, theirs = float(np.mean(outcome.of(chosen.label))), float(np.mean(control))
+    if not study.better(ours, theirs):
+        return f"{text} The preset without any change is no worse ({theirs:.{decimals}f}): the search did not pay."
+    return f"{text} The preset without any change has {theirs:.{decimals}f} on average."
+
+
+def _comparison_table(comparison: Comparison) -> list[str]:
+    kind = comparison.kind
+    decimals = decimals_for(min(row.mean.estimate for row in comparison.rows))
+    lines = [f"| policy | {kind.quantity}{kind.unit} | relative to {comparison.reference} |", "|---|---|---|"]
+    return [
+        *lines,
+        *(f"| {row.label} | {row.mean.text(decimals)} | {row.ratio.text(3)} |" for row in comparison.rows),
+    ]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def summary(outcome: SweepOutcome) -> list[str]:
+    """Return what to say at the end, a sentence a line."""
+    spec, decimals = outcome.study.spec, decimals_for(min(abs(final.objective) for final in outcome.finals))
+    lines = [f"Done in {duration(outcome.seconds)}: {_searched(outcome)}"]
+    for label in outcome.labels:
+        mean = mean_interval(outcome.of(label)).text(decimals)
+        lines.append(f"{label}, trained again with seeds {_listed(spec.retrain.seeds)}: {outcome.study.metric} {mean}")
+    lines.append(_verdict(outcome, decimals))
+    return lines

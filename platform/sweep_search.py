@@ -1,0 +1,187 @@
+"""Searchers and schedulers of a sweep, as Ray Tune has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+
+from edgegen.platform.sweep_relay import Relay
+from edgegen.platform.sweep_space import Domain
+from edgegen.platform.sweep_state import StateKeeper
+from edgegen.platform.sweep_study import Study
+from edgegen.platform.sweep_trial import EPISODES, OBJECTIVE, SweepTrial
+
+KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4}
+"""Of a trial, by scheduler. The last one alone would be too few: a killed driver may remember the one before, and
+other trials of a population copy a little late."""
+
+RETRIES = 1
+"""How often a trial that failed, or whose node was lost, continues from its checkpoint."""
+
+_ENVIRONMENT = {
+    "TUNE_GLOBAL_CHECKPOINT_S": "0",  # remember every step: a trial must be known before its first checkpoint
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow keeps the records
+    "RAY_AIR_NEW_OUTPUT": "0",  # the sweep has a display of its own
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_WARN_THRESHOLD_S": "5",
+}
+
+
+class RememberingASHA(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no types
+    """Successive halving that goes on where it was: Tune restores trials and searcher, but not the scheduler.
+
+    What every restored trial reported is entered into the rungs again, in order of the episodes.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._remembered = False
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Recall before the first decision, when all restored trials are known."""
+        if not self._remembered:
+            self._remembered = True
+            self.recall({trial.trial_id: (trial, trial.last_result) for trial in tune_controller.get_trials()})
+        return super().choose_trial_to_run(tune_controller)
+
+    def recall(self, trials: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> None:
+        """Enter what trials reported earlier; each is a trial and its last result, by identity."""
+        (bracket,) = self._brackets
+        for trial, result in trials.values():
+            for report in (result or {}).get("history", ()):
+                bracket.on_result(trial, report[EPISODES], self._metric_op * report[OBJECTIVE])
+
+
+class ClipToSpace:
+    """Keeps the values that population-based training moves inside their ranges."""
+
+    def __init__(self, space: Mapping[str, Domain]) -> None:
+        self.space = dict(space)
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Clip the settings of a config."""
+        settings = {name: self.space[name].clip(value) for name, value in config["settings"].items()}
+        return {**config, "settings": settings}
+
+
+def search_tuner(study: Study, folder: Path, stage: str) -> tune.Tuner:
+    """Return the tuner of the search."""
+    spec = study.spec
+    space = {name: domain.tune() for name, domain in study.space.items()}
+    return _tuner(
+        study,
+        folder,
+        stage,
+        {"settings": space},
+        tune.TuneConfig(
+            search_alg=_searcher(study),
+            scheduler=_scheduler(study),
+            num_samples=spec.budget.trials,
+            max_concurrent_trials=None if spec.scheduler.kind == "pbt" else spec.resources.concurrent,
+            time_budget_s=spec.budget.time_s,
+            **_common(study),
+        ),
+    )
+
+
+def final_tuner(study: Study, folder: Path, stage: str, entries: int) -> tune.Tuner:
+    """Return the tuner of the final training, whose trials have numbers."""
+    config = tune.TuneConfig(max_concurrent_trials=study.spec.resources.concurrent, **_common(study))
+    return _tuner(study, folder, stage, {"entry": tune.grid_search(list(range(entries)))}, config)
+
+
+def restored_tuner(study: Study, folder: Path, stage: str) -> tune.Tuner:
+    """Return the tuner of a stage that was interrupted."""
+    os.environ.update(_ENVIRONMENT)
+    return tune.Tuner.restore(str(folder / stage), _trainable(study), resume_unfinished=True, resume_errored=True)
+
+
+def _trainable(study: Study) -> Any:
+    resources = study.spec.resources
+    own = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    return tune.with_resources(SweepTrial, PlacementGroupFactory([own, *[{"CPU": 1.0}] * resources.env_runners]))
+
+
+def _common(study: Study) -> dict[str, Any]:
+    return {
+        "metric": OBJECTIVE,
+        "mode": study.mode,
+        "reuse_actors": True,
+        "trial_name_creator": _identity,
+        "trial_dirname_creator": _identity,
+    }
+
+
+def _identity(trial: Any) -> str:
+    return str(trial.trial_id)
+
+
+def _tuner(study: Study, folder: Path, stage: str, space: dict[str, Any], config: tune.TuneConfig) -> tune.Tuner:
+    os.environ.update(_ENVIRONMENT)
+    return tune.Tuner(
+        _trainable(study),
+        param_space={"folder": str(folder), "stage": stage, **space},
+        tune_config=config,
+        run_config=tune.RunConfig(
+            name=stage,
+            storage_path=str(folder),
+            callbacks=[StateKeeper(), Relay()],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=KEPT_CHECKPOINTS[study.spec.scheduler.kind]
+            ),
+            verbose=0,
+        ),
+    )
+
+
+def _searcher(study: Study) -> Searcher | SearchAlgorithm:
+    import optuna
+    from optuna.samplers import RandomSampler, TPESampler
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searcher = study.spec.searcher
+    if study.spec.scheduler.kind == "pbt":  # the whole population is drawn at once; Tune allows no other searcher
+        return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=study.spec.resources.concurrent or 0)
+    if searcher.kind == "random":
+        sampler: Any = RandomSampler(seed=searcher.seed)
+    else:
+        # Trials that are still running count as bad ones, so that parallel ones do not all try the same place.
+        sampler = TPESampler(seed=searcher.seed, n_startup_trials=searcher.startup_trials, constant_liar=True)
+    return OptunaSearch(sampler=sampler)
+
+
+def _scheduler(study: Study) -> TrialScheduler:
+    scheduler, budget = study.spec.scheduler, study.spec.budget
+    if scheduler.kind == "asha":
+        return RememberingASHA(
+            time_attr=EPISODES,
+            max_t=budget.episodes,
+            grace_period=scheduler.grace_episodes or budget.report_every,
+            reduction_factor=scheduler.reduction_factor,
+        )
+    if scheduler.kind == "pbt":
+        # A list is a choice; the rest is drawn anew or moved by a fifth.
+        moved = {
+            name: list(domain.values) if domain.kind == "choice" else domain.tune()
+            for name, domain in study.space.items()
+        }
+        return PopulationBasedTraining(
+            time_attr=EPISODES,
+            perturbation_interval=scheduler.interval_episodes or budget.report_every,
+            hyperparam_mutations={"settings": moved},
+            quantile_fraction=scheduler.quantile,
+            resample_probability=scheduler.resample,
+            custom_explore_fn=ClipToSpace(study.space),
+            log_config=False,
+        )
+    return FIFOScheduler()

@@ -1,0 +1,206 @@
+"""What a sweep does, as frozen data: the fields of its YAML file, and what they have to do with one another."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgegen.platform.evaluation import MAX_SEED
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Searcher(_Frozen):
+    """Who proposes values.
+
+    Attributes:
+        kind: ``random``, or ``tpe``: Optuna's tree-structured Parzen estimator.
+        seed: Seed of the proposals.
+        startup_trials: Trials that ``tpe`` draws at random before it begins to learn.
+    """
+
+    kind: Literal["random", "tpe"] = "tpe"
+    seed: Seed = 0
+    startup_trials: Count = 10
+
+
+class Scheduler(_Frozen):
+    """Who stops trials early, or changes them.
+
+    Attributes:
+        kind: ``none``; ``asha``: asynchronous successive halving; ``pbt``: population-based training.
+        grace_episodes: Episodes that ``asha`` grants every trial.
+        reduction_factor: One in so many trials passes each of its halts.
+        interval_episodes: Episodes between two chances of a trial of ``pbt`` to copy a better one.
+        quantile: Share of the trials that copy, and of those that are copied.
+        resample: Probability that a copied value is drawn anew instead of moved by a fifth.
+    """
+
+    kind: Literal["none", "asha", "pbt"] = "asha"
+    grace_episodes: Count | None = None
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+    interval_episodes: Count | None = None
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
+
+
+class Budget(_Frozen):
+    """How much is spent.
+
+    Attributes:
+        trials: Trials in all; the population of ``pbt``.
+        episodes: Training episodes of a trial that is not stopped early.
+        report_every: Training episodes between two validations.
+        time_s: No trial goes on for longer than this after the search has begun, s; the final training still follows.
+    """
+
+    trials: Annotated[int, Field(ge=1, le=100_000)]
+    episodes: Count
+    report_every: Count
+    time_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class Validation(_Frozen):
+    """What trials are judged on. The arrivals are neither those of training nor those of ``compare``.
+
+    Attributes:
+        episodes: Episodes per validation.
+        seed: Their seed.
+        actions: Sampled from the policy, or its most likely ones.
+    """
+
+    episodes: Count = 20
+    seed: Seed = 0
+    actions: Literal["sampled", "greedy"] = "sampled"
+
+
+class Retrain(_Frozen):
+    """The final training, which tells good settings from lucky seeds.
+
+    Attributes:
+        seeds: Training seeds; none may be one of the search.
+        finalists: Best trials whose settings are trained anew.
+        control: Whether the preset without any change is trained the same way, to see what the search was worth.
+    """
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=32)] = (101, 102, 103)
+    finalists: Annotated[int, Field(ge=1, le=5)] = 1
+    control: bool = True
+
+
+class Evaluation(_Frozen):
+    """The comparison in the report, on the arrivals of ``edgegen compare`` with the same seed.
+
+    Attributes:
+        episodes: Episodes per policy.
+        seed: Their seed.
+        rules: Rules to compare with; the usual ones of the algorithm if not given.
+    """
+
+    episodes: Count = 30
+    seed: Seed = 1000
+    rules: tuple[str, ...] | None = None
+
+
+class Resources(_Frozen):
+    """What a trial takes.
+
+    Attributes:
+        cpus: CPU cores of the trial's own process.
+        gpus: GPUs of the same.
+        env_runners: Remote env runners, one more core each; 0 plays in the trial's own process.
+        concurrent: Most trials at a time; as many as the cluster holds if not given.
+    """
+
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
+    env_runners: Annotated[int, Field(ge=0, le=1024)] = 0
+    concurrent: Count | None = None
+
+
+class SweepSpec(_Frozen):
+    """A sweep.
+
+    Attributes:
+        name: Its name; that of the file if not given.
+        description: What it is for.
+        algorithm: What is trained.
+        preset: The preset that the settings begin with.
+        scenario: The world; the algorithm's own if neither this nor ``service`` is given.
+        service: Name or file of a service config: the world is the one ``edgegen demo`` makes of its edge servers.
+        settings: Settings of the algorithm that differ from the preset in every trial.
+        overrides: Fields of the scenario that differ, by dotted name.
+        space: What varies: settings by name, fields of the scenario as ``scenario.NAME``.
+        metric: What is judged; the usual one of the kind of world if not given.
+        seeds: Training seeds of every trial; its metric is the mean over them.
+        searcher: Who proposes values.
+        scheduler: Who stops trials early.
+        budget: How much is spent.
+        validation: What trials are judged on.
+        retrain: The final training.
+        evaluation: The comparison in the report.
+        resources: What a trial takes.
+        model: Name of the registered model; ``edgegen-NAME`` if not given.
+    """
+
+    name: Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+    description: str = ""
+    algorithm: str
+    preset: str = "improved"
+    scenario: str | None = None
+    service: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    metric: str | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0,)
+    searcher: Searcher = Searcher()
+    scheduler: Scheduler = Scheduler()
+    budget: Budget
+    validation: Validation = Validation()
+    retrain: Retrain = Retrain()
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    model: Annotated[str, Field(pattern=f"^{_NAME.pattern}$")] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.scenario is not None and self.service is not None:
+            raise ValueError("scenario and service both name the world; give one of them")
+        for name, seeds in (("seeds", self.seeds), ("retrain.seeds", self.retrain.seeds)):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{name} is {list(seeds)}, but no seed may occur twice")
+        if both := set(self.seeds) & set(self.retrain.seeds):
+            raise ValueError(
+                f"retrain.seeds holds {min(both)}, which is a seed of the search too; the final training needs seeds "
+                "that chose nothing"
+            )
+        budget, scheduler = self.budget, self.scheduler
+        if budget.report_every > budget.episodes:
+            raise ValueError(
+                f"budget.report_every is {budget.report_every}, but must not exceed budget.episodes ({budget.episodes})"
+            )
+        for name in ("grace_episodes", "interval_episodes"):
+            value = getattr(scheduler, name)
+            if value is not None and value > budget.episodes:
+                raise ValueError(
+                    f"scheduler.{name} is {value}, but must not exceed budget.episodes ({budget.episodes})"
+                )
+        if scheduler.kind == "pbt" and self.searcher.kind != "random":
+            raise ValueError(
+                f"searcher.kind is {self.searcher.kind}, but the population of scheduler pbt is drawn at random; "
+                "write searcher: {kind: random}"
+            )
+        if scheduler.kind == "pbt" and budget.trials < 2:
+            raise ValueError(f"budget.trials is {budget.trials}, but scheduler pbt needs a population of at least 2")
+        return self

@@ -1,0 +1,268 @@
+"""A sweep with everything its names stand for, checked to the last name before any trial starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgegen.algorithms.learners import Learner, find_learner
+from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.scenario_files import with_overrides
+from edgegen.platform.sweep_space import SCENARIO_PREFIX, Domain, parse_domain
+from edgegen.platform.sweep_spec import SweepSpec
+from edgegen.platform.worlds import World, kind_of, rules_for
+
+MAXIMISED = frozenset({"hit_ratio"})
+"""Metrics of which more is better."""
+
+IN_FLIGHT = {
+    "ladts": ("actor_lr", "critic_lr", "temperature_lr", "gamma", "tau", "batch_size", "updates_per_slot"),
+    "t2drl": (
+        *("actor_lr", "critic_lr", "cacher_lr", "gamma", "frame_gamma", "tau", "batch_size", "frame_batch_size"),
+        *("updates_per_slot", "updates_per_frame", "exploration_noise"),
+    ),
+}
+"""By algorithm, the settings that population-based training may change in the middle of a run; all others decide the
+shape of what a checkpoint holds, or what the replay means."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as everyone means it; YAML 1.1 wants a dot."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep with everything that its names stand for.
+
+    Attributes:
+        spec: The sweep.
+        learner: Its algorithm.
+        world: The world that every trial is judged in.
+        space: What varies.
+        metric: What is judged, an attribute of the results of an evaluation.
+        mode: ``min`` or ``max``.
+        model: Name of the registered model.
+    """
+
+    spec: SweepSpec
+    learner: Learner
+    world: World
+    space: dict[str, Domain]
+    metric: str
+    mode: Literal["min", "max"]
+    model: str
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first value of the metric is better than the second."""
+        return first < second if self.mode == "min" else first > second
+
+    def settings(self, values: Mapping[str, Any]) -> BaseModel:
+        """Return the algorithm's settings for some values of the space."""
+        own = {name: value for name, value in values.items() if not name.startswith(SCENARIO_PREFIX)}
+        return self.learner.make_settings(self.spec.preset, {**self.spec.settings, **own})
+
+    def training_world(self, values: Mapping[str, Any]) -> World:
+        """Return the world a trial trains in: the sweep's, with the fields that vary."""
+        changes = {
+            name.removeprefix(SCENARIO_PREFIX): v for name, v in values.items() if name.startswith(SCENARIO_PREFIX)
+        }
+        if not changes:
+            return self.world
+        return changed_world(self.learner, self.world, changes)
+
+
+def changed_world(learner: Learner, world: World, changes: Mapping[str, Any]) -> World:
+    """Return a world with fields replaced, by dotted name.
+
+    Raises:
+        InputError: If a field is unknown or a value impossible.
+    """
+    data = with_overrides(world.model_dump(), dict(changes), world.name, learner.scenario)
+    changed: World = learner.build_scenario(data)
+    return changed
+
+
+def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+    """Read and check a sweep.
+
+    Args:
+        path: The file.
+        changes: Values that replace fields of the file, by dotted name, for example ``{"budget.trials": 4}``.
+
+    Raises:
+        InputError: If the file can not be read, or any name or value in it is wrong.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        near = [str(other) for other in sorted(path.parent.glob("*.yaml"))] if path.parent.is_dir() else []
+        raise InputError(f"There is no sweep file '{path}'.{did_you_mean(str(path), near)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"Sweep file '{path}' can not be read: {reason}.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"Sweep file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    data.setdefault("name", path.stem)
+    for name, value in (changes or {}).items():
+        _replace(data, name.split("."), name, value)
+    for field in ("scenario", "service"):  # files are looked for beside the one that names them
+        wanted = data.get(field)
+        if isinstance(wanted, str) and wanted.partition(":")[0].endswith((".yaml", ".yml")):
+            data[field] = str(path.parent / wanted)
+    return make_study(data)
+
+
+def _replace(data: dict[str, Any], parts: list[str], name: str, value: Any) -> None:
+    # What is below space, settings and overrides are names with dots of their own.
+    depth = 2 if parts[0] in ("space", "settings", "overrides") else len(parts)
+    parts = [*parts[: depth - 1], ".".join(parts[depth - 1 :])]
+    for part in parts[:-1]:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise InputError(f"--set {name}: '{part}' has no fields of its own.")
+    data[parts[-1]] = value
+
+
+def make_study(data: Mapping[str, Any]) -> Study:
+    """Check a sweep given as plain data.
+
+    Raises:
+        InputError: If any name or value is wrong.
+    """
+    what = f"Sweep '{data.get('name', '?')}'"
+    try:
+        spec = SweepSpec.model_validate(dict(data))
+    except ValidationError as error:
+        raise from_validation(error, what, _fields_at(error)) from None
+    try:
+        return _checked(spec)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def _fields_at(error: ValidationError) -> list[str]:
+    """Names of the fields that are known where the first complaint is."""
+    model: type[BaseModel] = SweepSpec
+    for part in error.errors(include_url=False)[0]["loc"][:-1]:
+        inner = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _checked(spec: SweepSpec) -> Study:
+    learner = find_learner(spec.algorithm)
+    learner.make_settings(spec.preset)  # a wrong preset is named as such
+    _check_names(learner, spec)
+    world = _world(learner, spec)
+    space = {name: parse_domain(name, line) for name, line in spec.space.items()}
+    kind = kind_of(world)
+    metric = spec.metric or kind.metric
+    if metric not in kind.metrics:
+        raise InputError(
+            f"metric is '{metric}', but must be one of {', '.join(kind.metrics)}.{did_you_mean(metric, kind.metrics)}"
+        )
+    study = Study(
+        spec=spec,
+        learner=learner,
+        world=world,
+        space=space,
+        metric=metric,
+        mode="max" if metric in MAXIMISED else "min",
+        model=spec.model or f"edgegen-{spec.name}",
+    )
+    _check_space(study)
+    _check_scheduler(study)
+    _check_rules(study)
+    return study
+
+
+def _check_names(learner: Learner, spec: SweepSpec) -> None:
+    known = list(learner.settings.model_fields)
+    for field, names in (("settings", spec.settings), ("space", spec.space)):
+        for name in names:
+            if name in known or (field == "space" and name.startswith(SCENARIO_PREFIX)):
+                continue
+            heads = [f"{SCENARIO_PREFIX}{other}" for other in learner.scenario.model_fields if other != "kind"]
+            allowed = known + heads if field == "space" else known
+            more = f", and fields of the scenario as {SCENARIO_PREFIX}NAME" if field == "space" else ""
+            raise InputError(
+                f"{field} names '{name}', but {spec.algorithm} has no such setting; settings are "
+                f"{', '.join(known)}{more}.{did_you_mean(name, allowed)}"
+            )
+    if both := set(spec.settings) & set(spec.space):
+        raise InputError(f"'{min(both)}' is fixed in settings and varied in space; remove one of them.")
+    if both := {f"{SCENARIO_PREFIX}{name}" for name in spec.overrides} & set(spec.space):
+        raise InputError(f"'{min(both)}' is fixed in overrides and varied in space; remove one of them.")
+
+
+def _world(learner: Learner, spec: SweepSpec) -> World:
+    world: World
+    if spec.service is None:
+        world = learner.load_scenario(spec.scenario or learner.default_scenario, spec.overrides)
+        return world
+    from edgegen.platform.demo import service_scenario
+    from edgegen.serve.config import load_config
+
+    if learner.name != "ladts":
+        raise InputError(f"service is '{spec.service}', but services are scheduled by ladts, not by {learner.name}.")
+    world = service_scenario(load_config(spec.service))
+    return changed_world(learner, world, spec.overrides) if spec.overrides else world
+
+
+def _check_space(study: Study) -> None:
+    """Try the ends and all choices of every range, so that no trial meets an impossible value."""
+    for name, domain in study.space.items():
+        for value in domain.probes():
+            try:
+                study.settings({name: value})
+                world = study.training_world({name: value})
+            except InputError as error:
+                whole = (
+                    domain.kind in ("uniform", "log_uniform") and isinstance(value, float) and not value.is_integer()
+                )
+                hint = f" If only whole numbers are allowed, write {domain.kind.replace('uniform', 'int')}."
+                raise InputError(f"space.{name} can not be {value!r}: {error}{hint if whole else ''}") from None
+            _check_same_size(study.world, world, name)
+
+
+def _check_same_size(world: World, changed: World, name: str) -> None:
+    for size in ("servers", "cells", "users", "models"):
+        if getattr(world, size, None) != getattr(changed, size, None):
+            raise InputError(
+                f"space.{name} changes the number of {size}, but every trial is judged in the same world; vary another "
+                "field, or make one sweep for each."
+            )
+
+
+def _check_scheduler(study: Study) -> None:
+    if study.spec.scheduler.kind != "pbt":
+        return
+    allowed = IN_FLIGHT.get(study.learner.name, ())
+    for name in study.space:
+        if name not in allowed:
+            raise InputError(
+                f"space names '{name}', but scheduler pbt changes values in the middle of a training, which is "
+                f"possible for {', '.join(allowed)} only; fix it in settings or use another scheduler."
+            )
+
+
+def _check_rules(study: Study) -> None:
+    known = rules_for(study.world)
+    for rule in study.spec.evaluation.rules or ():
+        if rule not in known:
+            raise InputError(
+                f"evaluation.rules names '{rule}'; rules are {', '.join(known)}.{did_you_mean(rule, known)}"
+            )

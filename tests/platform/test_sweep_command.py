@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from edgegen.platform.cli import app
+from edgegen.platform.sweep_study import make_study
+
+SPEC = {
+    "name": "small",
+    "algorithm": "ladts",
+    "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
+    "budget": {"trials": 1, "episodes": 4, "report_every": 4},
+}
+
+
+def refused(*arguments):
+    """Run a wrong command line; returns the sentence it was refused with."""
+    result = CliRunner().invoke(app, ["sweep", *map(str, arguments)])
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SPEC))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["small.yml"], "Did you mean 'small.yaml'?"),
+        (["small.yaml", "--set", "budget.trails=3"], "Did you mean 'trials'?"),
+        (["small.yaml", "--set", "space.actor_lr={uniform: [-1, 1]}"], "space.actor_lr can not be -1.0"),
+        (["small.yaml", "--json", "."], "is a folder"),
+        (["small.yaml", "--out", "small.yaml/x"], "can not be written"),
+        (["small.yaml", "--out", "."], "holds something that is no sweep"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_runs(file, arguments, sentence):
+    assert sentence in refused(*arguments)
+    assert [path.name for path in file.parent.iterdir()] == ["small.yaml"]
+
+
+def test_a_wrong_tracking_server_leaves_nothing_behind(file, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert refused(file).startswith("MLflow at 'http://127.0.0.1:9' can not be used:")
+    assert [path.name for path in file.parent.iterdir()] == ["small.yaml"]
+
+
+def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    described = folder / "sweep.json"
+    spec = make_study(SPEC).spec.model_dump(mode="json")
+    described.write_text(json.dumps({"identity": "small-1", "spec": spec}))
+    always = [file, "--out", folder, "--no-tracking"]
+    assert "continue it with --resume" in refused(*always)
+    changed = refused(*always, "--resume", "--set", "budget.trials=2", "--set", "seeds=[3]")
+    assert "begun with other values of budget, seeds" in changed
+    described.write_text('{"identity": "small-1"')
+    assert "sweep.json can not be read" in refused(*always, "--resume")
+    assert sorted(path.name for path in folder.iterdir()) == ["sweep.json"]

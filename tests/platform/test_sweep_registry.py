@@ -1,0 +1,193 @@
+"""From a policy folder to ``models:/NAME@champion`` and back, as MLflow and as every command sees it."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from edgegen.algorithms.export import save_policy
+from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
+from edgegen.algorithms.ladts.policy import LADTSPolicy
+from edgegen.algorithms.registered import fetch, is_registered, pinned, shown
+from edgegen.algorithms.registry import make_policy
+from edgegen.algorithms.t2drl.allocator import AllocationActor
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
+from edgegen.algorithms.t2drl.policy import T2DRLPolicy
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.errors import InputError
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.platform.cli import app
+from edgegen.platform.model_flavor import example_input
+from edgegen.platform.model_registry import CHALLENGER, CHAMPION, register
+from edgegen.platform.sweep_study import make_study
+from edgegen.platform.tracking import Store
+
+BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
+STUDY = make_study(
+    {
+        "name": "small",
+        "algorithm": "ladts",
+        "overrides": {"slots": 4, "tasks_per_slot.high": 3},
+        "settings": {"hidden": 8},
+        "space": {"actor_lr": {"uniform": [0.1, 1]}},
+        "budget": BUDGET,
+        "evaluation": {"episodes": 4},
+    }
+)
+
+
+def ladts_policy(folder):
+    """Write an untrained policy."""
+    world = STUDY.world
+    torch.manual_seed(0)
+    actor = LatentDiffusionActor(ActorSpec.of(world, STUDY.settings({"actor_lr": 0.5})))
+    save_policy(LADTSPolicy(actor, None), folder, world, {"seed": 0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("registry")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    patch.setenv("EDGEGEN_CACHE", str(folder / "cache"))
+    yield Store()
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def registered(store, tmp_path_factory):
+    """A policy, registered; returns its folder and what became of it."""
+    folder = ladts_policy(tmp_path_factory.mktemp("policy") / "policy")
+    run = store.create_run("trained", {}, {})
+    return folder, register(store, STUDY, folder, run, {"sweep": "1"}, "the first")
+
+
+def test_registering_twice_is_registering_once(store, registered):
+    folder, first = registered
+    assert (first.name, first.version, first.alias) == ("edgegen-small", "1", CHAMPION)
+    again = register(store, STUDY, folder, store.create_run("x", {}, {}), {"sweep": "1"}, "the first")
+    assert (again.version, again.alias) == ("1", CHAMPION)
+    assert len(store.client.search_model_versions("name='edgegen-small'")) == 1
+
+
+def test_a_registered_policy_decides_like_its_folder(registered):
+    folder, _ = registered
+    observation = OffloadingSimulator(STUDY.world, 3).reset(seed=5)
+    decided = []
+    for name in (
+        str(folder),
+        "models:/edgegen-small@champion",
+        "models:/edgegen-small/1",
+        "models:/edgegen-small/latest",
+    ):
+        policy = make_policy(name, STUDY.world, 4)
+        decided.append(policy.act(observation, policy.initial_memory(observation), explore=False)[0])
+    for other in decided[1:]:
+        assert torch.equal(decided[0], other)
+
+
+def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
+    import mlflow
+
+    model = mlflow.pyfunc.load_model("models:/edgegen-small@champion")
+    names = model.metadata.signature.inputs.input_names()
+    assert {"backlog_gcycles", "tasks.present", "tasks.size_mbit"} <= set(names)
+    assert model.metadata.signature.outputs.input_names() == ["server"]
+    given = example_input(STUDY.world)
+    policy = make_policy(str(registered[0]), STUDY.world, 3)
+    observation = OffloadingSimulator(STUDY.world, 1).reset(seed=0)
+    expected, _ = policy.act(observation, policy.initial_memory(observation), explore=True)
+    assert np.array_equal(model.predict(given, params={"sample": True, "seed": 3})["server"], expected.numpy())
+    with pytest.raises(mlflow.exceptions.MlflowException, match="backlog_gcycles"):
+        model.predict({**given, "backlog_gcycles": given["backlog_gcycles"][:, :2]})
+
+
+def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monkeypatch):
+    scores = {}
+    monkeypatch.setattr("edgegen.platform.model_registry._score", lambda study, folder: scores.get(folder, 1.0))
+    worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
+    scores |= {worse: 1.5, better: 0.5}
+    run = store.create_run("y", {}, {})
+    second = register(store, STUDY, worse, run, {"sweep": "2"}, "")
+    assert (second.version, second.alias) == ("2", CHALLENGER)
+    assert "1.5, champion 1 has 1 on the same arrivals" in second.reason
+    third = register(store, STUDY, better, run, {"sweep": "3"}, "")
+    assert (third.version, third.alias) == ("3", CHAMPION)
+    aliases = {
+        name: int(version) for name, version in store.client.get_registered_model("edgegen-small").aliases.items()
+    }
+    assert aliases == {CHAMPION: 3, CHALLENGER: 2}
+    assert pinned("models:/edgegen-small@champion") == "models:/edgegen-small/3"
+
+
+def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
+    import mlflow
+
+    study = make_study(
+        {
+            "name": "provisioning",
+            "algorithm": "t2drl",
+            "settings": {"hidden": 8, "cacher_hidden": 8},
+            "space": {"actor_lr": {"uniform": [0.1, 1]}},
+            "budget": BUDGET,
+        }
+    )
+    spec = T2DRLSpec.of(study.world, study.settings({"actor_lr": 0.5}))
+    policy = T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), study.world)
+    save_policy(policy, tmp_path / "policy", study.world, {"seed": 0})
+    done = register(store, study, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
+    decided = mlflow.pyfunc.load_model(done.uri).predict(example_input(study.world))
+    cells, users, models = study.world.cells, study.world.users, study.world.models
+    assert decided["cache"].shape == (1, cells, models)
+    assert decided["bandwidth"].shape == decided["compute"].shape == (1, cells, users)
+    assert decided["bandwidth"].sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_evaluate_and_compare_take_registered_models(registered):
+    tiny = ["--set", "slots=4", "--set", "tasks_per_slot.high=3", "--episodes", "2"]
+    for command in (["evaluate", "models:/edgegen-small/1"], ["compare", "models:/edgegen-small@champion", "uniform"]):
+        result = CliRunner().invoke(app, [*command, *tiny])
+        assert result.exit_code == 0, result.stderr
+        assert "lad-ts" in result.stdout or "edgegen-small@champion" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("models:/edgegen-small", "must look like models:/NAME@ALIAS"),
+        ("models:/edgegen-small/best", "versions are numbers"),
+        ("models:/edgegen-small/99", "no version 99"),
+        ("models:/edgegen-smal@champion", "Did you mean 'edgegen-small'?"),
+        ("models:/edgegen-small@chmpion", "Did you mean 'champion'?"),
+    ],
+)
+def test_names_of_models_that_are_not_there(registered, uri, sentence):
+    result = CliRunner().invoke(app, ["evaluate", uri])
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_without_a_registry_it_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
+    with pytest.raises(InputError, match=r"there is no MLflow database .*none\.db"):
+        fetch("models:/x@champion")
+    assert not list(tmp_path.iterdir())
+
+
+def test_passwords_are_not_printed():
+    assert shown("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert shown("http://host:5000") == "http://host:5000"
+    assert not is_registered("runs/models")
+
+
+def test_a_service_keeps_the_version_it_began_with(registered, monkeypatch):
+    pytest.importorskip("diffusers")
+    from edgegen.serve import app as service
+
+    folder = service._lasting("models:/edgegen-small/1")
+    assert folder == str(fetch("models:/edgegen-small/1"))  # a database is a file of this machine
+    monkeypatch.setattr(service, "tracking_uri", lambda: "http://tracking:5000")
+    monkeypatch.setattr(service, "pinned", lambda name: pinned("models:/edgegen-small/1"))
+    assert service._lasting("models:/edgegen-small@champion") == "models:/edgegen-small/1"  # each replica fetches

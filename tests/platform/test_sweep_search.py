@@ -1,0 +1,144 @@
+from types import SimpleNamespace
+
+import pytest
+
+from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, TrialView, views_of
+from edgegen.platform.sweep_search import ClipToSpace, RememberingASHA
+from edgegen.platform.sweep_space import Domain
+from edgegen.platform.sweep_study import make_study
+
+SPEC = {
+    "name": "small",
+    "algorithm": "ladts",
+    "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
+    "budget": {"trials": 6, "episodes": 16, "report_every": 4},
+}
+
+
+def result(*values):
+    """The last result of a trial that reported these values, one every four episodes."""
+    history = [{"episodes": 4 * (number + 1), "objective": value} for number, value in enumerate(values)]
+    return {"history": history, "episodes": 4 * len(values), "objective": values[-1]} if values else {}
+
+
+def asha():
+    made = RememberingASHA(time_attr="episodes", max_t=16, grace_period=4, reduction_factor=2)
+    made.set_search_properties("objective", "min")
+    return made
+
+
+def trial(name, *values):
+    return SimpleNamespace(trial_id=name, status="TERMINATED", last_result=result(*values))
+
+
+def test_halving_goes_on_where_it_was():
+    stories = {"a": (1.0, 0.9, 0.8), "b": (2.0, 1.5), "c": (3.0,), "d": (0.5, 0.7)}
+    lived = asha()
+    for name in stories:
+        lived.on_trial_add(None, trial(name))
+    for name, values in stories.items():
+        for number in range(len(values)):
+            lived.on_trial_result(None, trial(name), result(*values[: number + 1]))
+    restored = asha()
+    restored.recall({name: (trial(name), result(*values)) for name, values in stories.items()})
+    assert [rung for _, rung in restored._brackets[0]._rungs] == [rung for _, rung in lived._brackets[0]._rungs]
+    for scheduler in (lived, restored):
+        scheduler.on_trial_add(None, trial("e"))
+        assert scheduler.on_trial_result(None, trial("e"), result(1.7)) == "STOP"  # worse than the better half
+    fresh = asha()
+    fresh.on_trial_add(None, trial("e"))
+    assert fresh.on_trial_result(None, trial("e"), result(1.7)) == "CONTINUE"  # had it forgotten
+
+
+def test_it_recalls_once_and_before_the_first_decision():
+    scheduler = asha()
+    trials = [trial("a", 1.0, 0.5), trial("b")]
+    controller = SimpleNamespace(get_trials=lambda: trials)
+    scheduler.choose_trial_to_run(controller)
+    recorded = [dict(rung) for _, rung in scheduler._brackets[0]._rungs]
+    assert recorded == [{}, {"a": -0.5}, {"a": -1.0}]
+    scheduler.choose_trial_to_run(controller)
+    assert [dict(rung) for _, rung in scheduler._brackets[0]._rungs] == recorded
+
+
+def test_moved_values_stay_in_their_ranges():
+    clip = ClipToSpace(
+        {"a": Domain("log_uniform", (0.1, 1.0)), "b": Domain("int", (2, 8)), "c": Domain("choice", ("x", "y"))}
+    )
+    config = clip({"folder": "f", "settings": {"a": 1.2, "b": 9.6, "c": "y"}})
+    assert config == {"folder": "f", "settings": {"a": 1.0, "b": 8, "c": "y"}}
+
+
+def test_trials_are_numbered_as_they_were_created():
+    def tuned(name, tag, status, values=()):
+        return SimpleNamespace(
+            trial_id=name,
+            experiment_tag=tag,
+            status=status,
+            config={"settings": {"x": 1}},
+            last_result=result(*values),
+            checkpoint=SimpleNamespace(path="/c") if values else None,
+            num_failures=0,
+            error_file=None,
+        )
+
+    views = views_of(
+        [
+            tuned("late", "12_x=1", "RUNNING", (2.0, 1.0)),
+            tuned("first", "1", "TERMINATED", (3.0,)),
+            tuned("second", "2_x=1@perturbed[x=2]", "ERROR"),
+        ]
+    )
+    assert [(view.identity, view.number, view.status, view.episodes) for view in views] == [
+        ("first", 0, FINISHED, 4),
+        ("second", 1, FAILED, 0),
+        ("late", 11, RUNNING, 8),
+    ]
+    assert views[2].objective == 1.0
+    assert [TrialView.of(view.to_json()) for view in views] == views
+
+
+def test_searchers_and_schedulers_follow_the_spec():
+    from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
+
+    from edgegen.platform import sweep_search
+
+    study = make_study({**SPEC, "scheduler": {"kind": "asha", "grace_episodes": 8}})
+    scheduler = sweep_search._scheduler(study)
+    assert [milestone for milestone, _ in scheduler._brackets[0]._rungs] == [8]
+    assert isinstance(sweep_search._scheduler(make_study({**SPEC, "scheduler": {"kind": "none"}})), FIFOScheduler)
+    pbt = make_study({**SPEC, "scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}})
+    assert isinstance(sweep_search._scheduler(pbt), PopulationBasedTraining)
+    drawn = []
+    for kind in ("random", "tpe"):
+        for _ in range(2):
+            searcher = sweep_search._searcher(make_study({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
+            searcher.set_search_properties("objective", "min", {"actor_lr": study.space["actor_lr"].tune()})
+            drawn.append([searcher.suggest(str(number))["actor_lr"] for number in range(3)])
+    assert drawn[0] == drawn[1]  # the same seed
+    assert drawn[2] == drawn[3]
+    assert all(1e-4 <= value <= 1e-2 for values in drawn for value in values)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_is_the_best_of_the_longest_trained(mode):
+    from edgegen.platform.sweep_progress import best_of, ranking
+
+    study = make_study({**SPEC, **({} if mode == "min" else {"algorithm": "t2drl", "metric": "hit_ratio"})})
+
+    def view(number, status, *values):
+        return TrialView(
+            str(number), number, status, {"settings": {}}, tuple(result(*values).get("history", ())), (), None
+        )
+
+    trials = [
+        view(0, FINISHED, 5.0, 5.0, 5.0, 3.0),
+        view(1, FINISHED, 9.0),
+        view(2, FINISHED, 0.1),
+        view(3, FINISHED, 5.0, 5.0, 5.0, 4.0),
+        view(4, RUNNING),
+    ]
+    order = [0, 3, 2, 1] if mode == "min" else [3, 0, 1, 2]
+    assert [trial.number for trial in ranking(study, trials)] == order
+    assert best_of(study, trials).number == order[0]
+    assert best_of(study, trials[4:]) is None
