@@ -26,7 +26,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # `make demo KEEP=1` leaves the service up until Ctrl-C.
 demo: install

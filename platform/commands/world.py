@@ -31,19 +31,21 @@ def scenarios(json: JsonOption = None) -> None:
         table.add_row(name, *numbers, _description(name, scenario.description))
     console().print(table)
     table = _table("Provisioning", "users, storage and steps/slot: per cell; models are cached once per frame.")
-    for title in ("cells", "users", "models", "frames x slots", "storage, GB", "steps/slot", "backhaul, Mbit/s"):
+    # Headings of two lines and descriptions below: names must not be cut, also where a terminal is narrow.
+    for title in ("cells", "users", "models", "storage,\nGB", "steps/\nslot", "backhaul,\nMbit/s"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("description")
     for name, world in provisioning.items():
         shown = (
             *(str(count) for count in (world.cells, world.users, world.models)),
-            f"{world.frames} x {world.slots_per_frame}",
             _span(world.storage_per_cell_gb),
             _span(world.steps_per_cell),
             f"{world.backhaul_mbit_s:g}",
         )
-        table.add_row(name, *shown, _description(name, world.description))
+        table.add_row(name, *shown)
     console().print(table)
+    for name, world in provisioning.items():
+        if description := _description(name, world.description):
+            console().print(f"{name}: {description}", soft_wrap=True)
     if json is not None:
         data = {
             name: {**scenario.model_dump(mode="json"), "servers": scenario.servers, "load": scenario.load}

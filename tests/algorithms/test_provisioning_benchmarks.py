@@ -111,5 +111,5 @@ def test_policies_for_the_other_kind_of_world_are_refused(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'schrs'"):
         make_provisioning_policy("shcrs", world)
     (tmp_path / "policy.json").write_text('{"format": "edgegen-policy/1", "algorithm": "ladts"}')
-    with pytest.raises(InputError, match="trained by ladts for offloading"):
+    with pytest.raises(InputError, match="trained by ladts for another kind of scenario than 't2drl-default'"):
         make_provisioning_policy(str(tmp_path), world)
