@@ -171,6 +171,7 @@ class OptTS(Policy):
 
     def act(self, observation: Observation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
+        observation = observation.truth
         tasks = observation.tasks
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
         ahead = observation.backlog_gcycles.clone()
@@ -199,6 +200,7 @@ def expected_delay(observation: Observation, tasks: Tasks, ahead_gcycles: Tensor
     extra = (1,) * (tasks.present.dim() - 2)
     local = torch.eye(servers, dtype=torch.bool, device=ahead_gcycles.device).view(1, servers, *extra, servers)
     per_server = (copies, 1, *extra, servers)
+    per_link = (copies, servers if observation.rate_mbit_s.dim() == 3 else 1, *extra, servers)
     return service_delay(
         tasks.size_mbit[..., None],
         tasks.workload_gcycles[..., None],
@@ -206,7 +208,7 @@ def expected_delay(observation: Observation, tasks: Tasks, ahead_gcycles: Tensor
         local,
         ahead_gcycles,
         observation.capacity_gcycles_s.view(per_server),
-        observation.rate_mbit_s.view(per_server),
+        observation.rate_mbit_s.view(per_link),
     ).total_s
 
 

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.scenario import Quantity, Scenario
+from edgegen.envs.traffic import modulated
+
+TRAFFIC_STREAM = 1
+"""Place in the spawn key of an episode of what modulates its arrivals."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ def draw_episodes(
     rngs = [np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(n,)))) for n in episodes]
     low, high = scenario.tasks_per_slot.low, scenario.tasks_per_slot.high
     count = np.stack([rng.integers(low, high, shape[:2], endpoint=True) for rng in rngs])
+    if not scenario.traffic.plain:
+        own = [
+            np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(n, TRAFFIC_STREAM))))
+            for n in episodes
+        ]
+        count = modulated(count, scenario.traffic.draw(own, *shape[:2]), own)
     present = torch.from_numpy(np.arange(scenario.max_tasks) < count[..., None]).to(device)
 
     def values(quantity: Quantity) -> Tensor:

@@ -10,7 +10,7 @@ for everything placed on its server earlier in the slot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.arrivals import Tasks, draw_episodes
+from edgegen.envs.progress import Progress
 from edgegen.envs.scenario import Scenario
+from edgegen.envs.servers import LEAST_SEEN, draw_servers
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Observation:
     """What can be known when the tasks of a slot are placed. All leading axes are the E copies.
 
     A policy must use only what its description says it may: row b of ``tasks`` belongs to server b's own users.
+    Backlogs and capacities are what the schedulers have heard of the servers; see :class:`HeardObservation`.
 
     Attributes:
         slot: Number of the slot.
         backlog_gcycles: Backlog q_{b,t} of every server at the start of the slot ``[E, B]``, Gcycle.
-        capacity_gcycles_s: Capacity f_b ``[E, B]``, Gcycle/s.
-        rate_mbit_s: Transmission rate v_b towards each server ``[E, B]``, Mbit/s.
+        capacity_gcycles_s: Capacity f_b ``[E, B]`` in this slot, Gcycle/s.
+        rate_mbit_s: Transmission rate v_b towards each server ``[E, B]``, or ``[E, B, B]`` from origin to destination,
+            Mbit/s.
         tasks: Tasks waiting to be placed in this slot ``[E, B, N]``.
     """
 
@@ -40,6 +44,39 @@ class Observation:
     capacity_gcycles_s: Tensor
     rate_mbit_s: Tensor
     tasks: Tasks
+
+    @property
+    def truth(self) -> Observation:
+        """The same slot with true backlogs and capacities, for policies that are said to know everything."""
+        return self
+
+    @property
+    def age_slots(self) -> Tensor:
+        """How many slots ago the servers were as they are shown ``[E, B]``."""
+        return torch.zeros_like(self.backlog_gcycles)
+
+
+@dataclass(frozen=True)
+class HeardObservation(Observation):
+    """An observation of servers whose reports are late or lost.
+
+    Attributes:
+        actual: How things really are.
+        age: Age of the newest report of each server ``[E, B]``, slots.
+    """
+
+    actual: Observation
+    age: Tensor
+
+    @property
+    def truth(self) -> Observation:
+        """How things really are."""
+        return self.actual
+
+    @property
+    def age_slots(self) -> Tensor:
+        """Age of the newest report of each server ``[E, B]``, slots."""
+        return self.age
 
 
 @dataclass(frozen=True)
@@ -124,6 +161,14 @@ def work_ahead(queue: Tensor, workload_gcycles: Tensor, queues: int) -> tuple[Te
     return torch.empty_like(work).index_copy_(0, order, ahead_sorted), placed
 
 
+def until_done(delays: Delays, queue: Tensor, ahead_gcycles: Tensor, workload_gcycles: Tensor, by: Progress) -> Delays:
+    """Replace waiting and computing by the time until the queues have really done the work; all ``[M]``."""
+    start_s = by.time_to(queue, ahead_gcycles)
+    end_s = by.time_to(queue, ahead_gcycles.double() + workload_gcycles)
+    dtype = delays.wait_s.dtype
+    return replace(delays, wait_s=start_s.to(dtype), compute_s=(end_s - start_s).to(dtype))
+
+
 @dataclass(frozen=True)
 class SlotOutcome:
     """What happened to the tasks placed in one slot, in order of service per copy.
@@ -155,13 +200,17 @@ class SlotOutcome:
         )
 
 
-def place(observation: Observation, server: Tensor, *, check: bool = True) -> tuple[SlotOutcome, Tensor]:
+def place(
+    observation: Observation, server: Tensor, *, check: bool = True, progress: Progress | None = None
+) -> tuple[SlotOutcome, Tensor]:
     """Serve the tasks of one slot on the chosen servers: the heart of the simulator, a pure function.
 
     Args:
         observation: The slot: tasks, backlogs and servers.
         server: Chosen server of each task ``[E, B, N]``, ignored where no task is present.
         check: Refuse servers out of range.
+        progress: What the queues can do from this slot on, if their capacities change; waiting and computing then
+            last until the work is really done.
 
     Returns:
         The outcome of the tasks, and the work placed on each server ``[E, B]``, Gcycle.
@@ -182,6 +231,7 @@ def place(observation: Observation, server: Tensor, *, check: bool = True) -> tu
     workload = tasks.workload_gcycles.reshape(-1)[flat]
     ahead, placed = work_ahead(queue, workload, copies * servers)
     ahead += observation.backlog_gcycles.reshape(-1)[queue]
+    link = queue if observation.rate_mbit_s.dim() == 2 else (copy * servers + edge) * servers + chosen
     delays = service_delay(
         tasks.size_mbit.reshape(-1)[flat],
         workload,
@@ -189,8 +239,10 @@ def place(observation: Observation, server: Tensor, *, check: bool = True) -> tu
         chosen == edge,
         ahead.to(workload.dtype),
         observation.capacity_gcycles_s.reshape(-1)[queue],
-        observation.rate_mbit_s.reshape(-1)[queue],
+        observation.rate_mbit_s.reshape(-1)[link],
     )
+    if progress is not None:
+        delays = until_done(delays, queue, ahead, workload, progress)
     outcome = SlotOutcome(copy, edge, index, chosen, delays, (copies, servers, width))
     return outcome, placed.view(copies, servers).to(workload.dtype)
 
@@ -199,19 +251,22 @@ def place(observation: Observation, server: Tensor, *, check: bool = True) -> tu
 class OffloadingState:
     """Everything that changes while the simulator runs.
 
-    Arrivals are a function of (seed, first_episode) and are redrawn on restore instead of being stored.
+    Arrivals, servers and reports are functions of (seed, first_episode) and are redrawn on restore instead of stored.
 
     Attributes:
         seed: Root of the arrival stream.
         first_episode: Number of the first of the E episodes being played.
         slot: Slot about to be placed.
         backlog_gcycles: Backlog of each server ``[E, B]``, Gcycle.
+        history_gcycles: Backlogs at the start of the slots so far ``[E, T, B]``, 0 from the present one on; None where
+            nobody looks back.
     """
 
     seed: int
     first_episode: int
     slot: int
     backlog_gcycles: Tensor
+    history_gcycles: Tensor | None = None
 
 
 class OffloadingSimulator:
@@ -229,6 +284,10 @@ class OffloadingSimulator:
         copies: Number of copies E.
         device: Where state and equations live.
         dtype: Floating-point type of the state.
+
+    Attributes:
+        capacity_gcycles_s: Whole capacity of each server in the episodes being played ``[E, B]``.
+        rate_mbit_s: Rates ``[E, B]`` or ``[E, B, B]``.
     """
 
     def __init__(
@@ -242,9 +301,6 @@ class OffloadingSimulator:
         self.copies = copies
         self.device = torch.device(device)
         self.dtype = dtype
-        shape = (copies, scenario.servers)
-        self.capacity_gcycles_s = torch.tensor(scenario.capacity_gcycles_s, device=device, dtype=dtype).expand(shape)
-        self.rate_mbit_s = torch.tensor(scenario.rate_mbit_s, device=device, dtype=dtype).expand(shape)
         self.reset(seed=0)
 
     def reset(self, seed: int | None = None) -> Observation:
@@ -262,14 +318,40 @@ class OffloadingSimulator:
         """True once every scheduled slot has been placed; ``observe`` then shows the one slot beyond."""
         return self.state.slot >= self.scenario.slots
 
+    @property
+    def progress(self) -> Progress | None:
+        """What the queues ``E·B`` can do from the present slot on; None if capacities do not change."""
+        if self._share is None:
+            return None
+        return Progress.of(self.capacity_gcycles_s, self._share[:, self.state.slot :], self.scenario.slot_s)
+
     def observe(self) -> Observation:
-        """Return the slot about to be placed."""
-        return Observation(
-            self.state.slot,
+        """Return the slot about to be placed, as the schedulers see it."""
+        slot = self.state.slot
+        actual = Observation(
+            slot,
             self.state.backlog_gcycles,
-            self.capacity_gcycles_s,
+            self._capacity_seen(slot),
             self.rate_mbit_s,
-            self._arrivals.slot(self.state.slot),
+            self._arrivals.slot(slot),
+        )
+        history = self.state.history_gcycles
+        if self._age is None or history is None:
+            return actual
+        age = self._age[:, slot]
+        sent = (slot - age)[:, None]
+        history[:, slot] = self.state.backlog_gcycles
+        capacity = actual.capacity_gcycles_s
+        if self._share is not None:
+            capacity = self.capacity_gcycles_s * self._share.gather(1, sent)[:, 0].clamp_min(LEAST_SEEN)
+        return HeardObservation(
+            slot,
+            history.gather(1, sent)[:, 0],
+            capacity,
+            actual.rate_mbit_s,
+            actual.tasks,
+            actual,
+            age.to(self.dtype),
         )
 
     def step(self, server: Tensor) -> SlotOutcome:
@@ -283,17 +365,18 @@ class OffloadingSimulator:
         """
         if self.done:
             raise ValueError("the episode is over; call reset()")
-        outcome, placed = place(self.observe(), server)
-        self.state.backlog_gcycles = drain_backlog(
-            self.state.backlog_gcycles, placed, self.capacity_gcycles_s, self.scenario.slot_s
-        )
+        outcome, placed = place(self.observe().truth, server, progress=self.progress)
+        capacity = self.capacity_gcycles_s
+        if self._share is not None:
+            capacity = capacity * self._share[:, self.state.slot]
+        self.state.backlog_gcycles = drain_backlog(self.state.backlog_gcycles, placed, capacity, self.scenario.slot_s)
         self.state.slot += 1
         return outcome
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state as plain values and tensors."""
         state = {field.name: getattr(self.state, field.name) for field in fields(self.state)}
-        return {**state, "backlog_gcycles": self.state.backlog_gcycles.clone()}
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state returned by ``state_dict`` of a simulator of the same scenario and copies."""
@@ -302,9 +385,25 @@ class OffloadingSimulator:
             raise ValueError(
                 f"the state is of {tuple(backlog.shape)} copies and servers, not {(self.copies, self.scenario.servers)}"
             )
-        self._load(OffloadingState(state["seed"], state["first_episode"], state["slot"], backlog))
+        history = state.get("history_gcycles")
+        if history is not None:
+            history = history.to(self.device, self.dtype).clone()
+        elif state["slot"] and self.scenario.reports is not None:
+            raise ValueError("the state lacks history_gcycles, which this scenario's reports look back to")
+        self._load(OffloadingState(state["seed"], state["first_episode"], state["slot"], backlog, history))
 
     def _load(self, state: OffloadingState) -> None:
         episodes = range(state.first_episode, state.first_episode + self.copies)
         self._arrivals = draw_episodes(self.scenario, state.seed, episodes, self.device, self.dtype)
+        servers = draw_servers(self.scenario, state.seed, episodes, self.device, self.dtype)
+        self.capacity_gcycles_s = servers.capacity_gcycles_s
+        self.rate_mbit_s = servers.rate_mbit_s
+        self._share, self._age = servers.share, servers.age
+        if self._age is not None and state.history_gcycles is None:
+            state.history_gcycles = torch.zeros(self._age.shape, device=self.device, dtype=self.dtype)
         self.state = state
+
+    def _capacity_seen(self, slot: int) -> Tensor:
+        if self._share is None:
+            return self.capacity_gcycles_s
+        return self.capacity_gcycles_s * self._share[:, slot].clamp_min(LEAST_SEEN)

@@ -19,8 +19,9 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator, service_delay, work_ahead
+from edgegen.envs.offloading import OffloadingSimulator, service_delay, until_done, work_ahead
 from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.envs.servers import LEAST_SEEN
 
 AgentObservation = np.ndarray | dict[str, np.ndarray]
 """What one agent sees: a vector, or a dictionary of the vector and the action mask."""
@@ -58,11 +59,13 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
     | 1           | Workload of the waiting task, 0 if none            | 0   | max(w)           | Gcycle   |
     | 2           | Result size of the waiting task, 0 if none         | 0   | max(r)           | Mbit     |
     | 3           | Tasks left in this slot, the waiting one included  | 0   | N                | tasks    |
-    | 4 … 3+B     | Backlog of each server at the start of the slot    | 0   | T·max(W − fΔ, 0) | Gcycle   |
+    | 4 … 3+B     | Backlog of each server, as last heard of           | 0   | T·max(W − fΔ, 0) | Gcycle   |
     | 4+B … 3+2B  | Own work placed on each server earlier in the slot | 0   | N·max(w)         | Gcycle   |
-    | 4+2B … 3+3B | Capacity of each server                            | f   | f                | Gcycle/s |
+    | 4+2B … 3+3B | Capacity of each server, as last heard of          | f   | f                | Gcycle/s |
     | 4+3B … 3+4B | Transmission rate towards each server              | v   | v                | Mbit/s   |
 
+    Where servers are drawn for every episode, f and v are the ends of what can be drawn; where servers fail, the least
+    capacity is what they have then (at least a thousandth) and nothing is taken off the largest backlog.
     Bounds are finite and a factor of 1.00001 wide, for rounding in float32.
 
     ## Rewards
@@ -204,14 +207,15 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs a render_mode; make the environment with render_mode='ansi'.")
             return None
-        queued = self._slot.backlog_gcycles[0].double() + self._placed.sum(0)
-        wait_s = (queued / self._slot.capacity_gcycles_s[0]).tolist()
+        slot = self._slot.truth
+        queued = slot.backlog_gcycles[0].double() + self._placed.sum(0)
+        wait_s = (queued / slot.capacity_gcycles_s[0]).tolist()
         scale = _BAR / max(*wait_s, self.scenario.slot_s)
         lines = [f"slot {self._slot.slot} of {self.scenario.slots}, round {self._round}"]
         for b, agent in enumerate(self.possible_agents):
             bar = "#" * round(wait_s[b] * scale)
             lines.append(
-                f"{agent:>8} |{bar:<{_BAR}}| {wait_s[b]:8.2f} s wait at {self.scenario.capacity_gcycles_s[b]:g} "
+                f"{agent:>8} |{bar:<{_BAR}}| {wait_s[b]:8.2f} s wait at {float(slot.capacity_gcycles_s[0, b]):g} "
                 f"Gcycle/s, {max(int(self._count[b]) - self._round, 0)} to place"
             )
         picture = "\n".join(lines) + "\n"
@@ -225,24 +229,42 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     def _make_observation_space(self) -> spaces.Space[Any]:
         scenario = self.scenario
-        capacity = np.array(scenario.capacity_gcycles_s)
-        rate = np.array(scenario.rate_mbit_s)
+        capacity, rate = self._bounds()
+        least = capacity[0]
+        if scenario.outages is not None:
+            least = least * max(scenario.outages.factor, LEAST_SEEN)
+        drained = np.zeros_like(least) if scenario.outages is not None else capacity[0] * scenario.slot_s
         arriving = scenario.servers * scenario.max_tasks * scenario.max_workload_gcycles
         high = np.concatenate(
             [
                 [scenario.size_mbit.high, scenario.max_workload_gcycles, scenario.result_mbit.high, scenario.max_tasks],
-                scenario.slots * np.maximum(arriving - capacity * scenario.slot_s, 0),
+                scenario.slots * np.maximum(arriving - drained, 0),
                 np.full(scenario.servers, scenario.max_tasks * scenario.max_workload_gcycles),
-                capacity,
-                rate,
+                capacity[1],
+                rate[1],
             ]
         )
-        low = np.concatenate([np.zeros(4 + 2 * scenario.servers), capacity, rate])
+        low = np.concatenate([np.zeros(4 + 2 * scenario.servers), least, rate[0]])
         vector = spaces.Box((low / _SLACK).astype(np.float32), (high * _SLACK).astype(np.float32), dtype=np.float32)
         if not self._as_dict:
             return vector
         mask = spaces.Box(0, 1, (scenario.servers,), np.int8)
         return spaces.Dict({"observation": vector, "action_mask": mask})
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest whole capacity and rate of each server ``[2, B]``, whatever episode is played."""
+        scenario, sets = self.scenario, self.scenario.server_sets
+        if sets is None or sets.drawn == "once":
+            rates = np.array(scenario.rate_mbit_s).reshape(-1, scenario.servers)  # one row per origin, or one for all
+            return np.tile(scenario.capacity_gcycles_s, (2, 1)), np.stack([rates.min(0), rates.max(0)])
+        spread = np.array([sets.capacity_gcycles_s.low, sets.capacity_gcycles_s.high])
+        if sets.load is not None:
+            # Scaled to a given sum: a server has most of it where all others are drawn at the other end, and least.
+            others = (scenario.servers - 1) * spread[::-1]
+            load = np.full(2, sets.load) if isinstance(sets.load, float) else np.array([sets.load.high, sets.load.low])
+            spread = spread / (spread + others) * scenario.work_gcycles_s / load
+        rate = np.array([sets.rate_mbit_s.low, sets.rate_mbit_s.high])
+        return tuple(np.repeat(ends[:, None], scenario.servers, axis=1) for ends in (spread, rate))  # type: ignore[return-value]
 
     def _begin_slot(self) -> None:
         servers = self.scenario.servers
@@ -273,10 +295,11 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     def _place(self, edge: torch.Tensor, server: torch.Tensor) -> dict[str, torch.Tensor]:
         """Place this round's tasks of the agents ``edge [M]``, in order of service; returns their delays by part."""
-        slot, tasks = self._slot, self._slot.tasks.at_index(self._round)
+        slot, tasks = self._slot.truth, self._slot.tasks.at_index(self._round)
         workload = tasks.workload_gcycles[0, edge]
         ahead, _ = work_ahead(server, workload, self.scenario.servers)  # placed by agents before, in this round
         ahead += slot.backlog_gcycles[0, server] + self._placed.sum(0)[server]
+        rate = slot.rate_mbit_s[0]
         delays = service_delay(
             tasks.size_mbit[0, edge],
             workload,
@@ -284,8 +307,11 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
             server == edge,
             ahead.to(workload.dtype),
             slot.capacity_gcycles_s[0, server],
-            slot.rate_mbit_s[0, server],
+            rate[server] if rate.dim() == 1 else rate[edge, server],
         )
+        progress = self._simulator.progress
+        if progress is not None:
+            delays = until_done(delays, server, ahead, workload, progress)
         self._placed[edge, server] += workload
         self._server[0, edge, self._round] = server
         return {**vars(delays), "delay_s": delays.total_s}
@@ -298,8 +324,9 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         waiting = self._waiting()
         tasks = self._slot.tasks.at_index(min(self._round, self.scenario.max_tasks - 1))
         task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
-        servers = (self._slot.backlog_gcycles, self._slot.capacity_gcycles_s, self._slot.rate_mbit_s)  # [1, B] each
-        backlog, capacity, rate = (values.numpy().repeat(self.scenario.servers, axis=0) for values in servers)
+        seen = (self._slot.backlog_gcycles, self._slot.capacity_gcycles_s, self._slot.rate_mbit_s)
+        # [1, B] for all agents alike; rates may be [1, B, B], a row for each.
+        backlog, capacity, rate = (np.broadcast_to(values[0].numpy(), (len(waiting),) * 2) for values in seen)
         left = np.maximum(self._count - self._round, 0)
         columns = [task * waiting[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
         vectors = np.concatenate(columns, axis=1, dtype=np.float32)  # [agent, 4 + 4B]

@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from edgegen.envs.fields import Frozen, NonNegative, Positive
 from edgegen.envs.scenario_files import scenario_data, shipped_names, validated
+from edgegen.envs.servers import Outages, Reports, ServerSets
+from edgegen.envs.traffic import Traffic, most_tasks
 
 KIND = "offloading"
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class IntegerRange(_Frozen):
+class IntegerRange(Frozen):
     """A discrete uniform distribution on ``{low, ..., high}``, both ends included."""
 
     low: Annotated[int, Field(ge=0)]
@@ -44,7 +40,7 @@ class IntegerRange(_Frozen):
         return (self.low + self.high) / 2
 
 
-class Quantity(_Frozen):
+class Quantity(Frozen):
     """A task property, uniform on ``[low, high)``, or on ``{low, ..., high}`` if ``integer``.
 
     ``drawn: per_task`` draws it afresh for every task. ``drawn: per_index`` draws it once per task index n from
@@ -86,7 +82,19 @@ class Quantity(_Frozen):
         return rng.random(shape, dtype=np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
 
 
-class Scenario(_Frozen):
+def _form_of_rates(value: Any) -> str:
+    first = value[0] if isinstance(value, list | tuple) and value else None
+    return "(per link)" if isinstance(first, list | tuple) else "(per server)"
+
+
+PerServer = Annotated[tuple[Positive, ...], Field(min_length=1)]
+Rates = Annotated[
+    Annotated[tuple[Positive, ...], Tag("(per server)")] | Annotated[tuple[PerServer, ...], Tag("(per link)")],
+    Discriminator(_form_of_rates),
+]
+
+
+class Scenario(Frozen):
     """A set of edge servers and the work that reaches them.
 
     Every server is also an agent: it places the tasks of its own users on one of the servers.
@@ -97,8 +105,13 @@ class Scenario(_Frozen):
         slot_s: Slot length [Δ], s.
         slots: Scheduled slots per episode [T−1]. One more slot of arrivals is drawn, it only supplies a next state.
         capacity_gcycles_s: Computing capacity of each server [f_b], Gcycle/s.
-        rate_mbit_s: Transmission rate towards each server [v_b], Mbit/s.
+        rate_mbit_s: Transmission rate towards each server [v_b], Mbit/s; or a row per origin with a rate towards each
+            destination.
+        server_sets: Draw the servers instead of naming capacities and rates.
         tasks_per_slot: Tasks per server and slot [N_{b,t}], discrete uniform, independent.
+        traffic: Bursts, time of day and hot spots: factors on the number of tasks.
+        outages: Servers that slow down or fail.
+        reports: Backlogs and capacities that are heard of late or not at all.
         size_mbit: Input size [d_n], Mbit.
         cycles_per_step_gcycles: Work of one denoising step [ρ_n], Gcycle.
         steps: Denoising steps the request asks for [z_n].
@@ -109,32 +122,62 @@ class Scenario(_Frozen):
     description: str = ""
     slot_s: Positive = 1.0
     slots: Annotated[int, Field(ge=1, le=100_000)]
-    capacity_gcycles_s: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    rate_mbit_s: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    capacity_gcycles_s: PerServer = ()
+    rate_mbit_s: Rates = ()
+    server_sets: ServerSets | None = None
     tasks_per_slot: IntegerRange
+    traffic: Traffic = Traffic()
+    outages: Outages | None = None
+    reports: Reports | None = None
     size_mbit: Quantity
     cycles_per_step_gcycles: Quantity
     steps: Quantity
     result_mbit: Quantity
 
+    @model_validator(mode="before")
+    @classmethod
+    def _servers_are_given(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("server_sets") is None:
+            for name in ("capacity_gcycles_s", "rate_mbit_s"):
+                if name not in data:
+                    raise ValueError(f"the field '{name}' is missing; give it, or server_sets")
+        return data
+
     @model_validator(mode="after")
-    def _rate_per_server(self) -> Self:
+    def _servers_are_known(self) -> Self:
+        if self.server_sets is not None:
+            self._draw_the_set(self.server_sets)
         if len(self.rate_mbit_s) != len(self.capacity_gcycles_s):
             raise ValueError(
                 f"rate_mbit_s has {len(self.rate_mbit_s)} entries and capacity_gcycles_s has "
                 f"{len(self.capacity_gcycles_s)}; both need one per server"
             )
+        for origin, row in enumerate(self.rate_mbit_s):
+            if isinstance(row, tuple) and len(row) != self.servers:
+                raise ValueError(f"rate_mbit_s.{origin} has {len(row)} entries, but needs one per server")
+        if self.traffic.hot_spots is not None:
+            self.traffic.hot_spots.factors(self.servers)  # refuses weights for another number of servers
         return self
+
+    def _draw_the_set(self, sets: ServerSets) -> None:
+        """Fill in the set that the seed gives."""
+        capacity, rate = sets.draw(np.random.default_rng(sets.seed), self.work_gcycles_s)
+        for name, values in (("capacity_gcycles_s", capacity), ("rate_mbit_s", rate)):
+            drawn = tuple(tuple(row) if isinstance(row, list) else row for row in values.tolist())
+            if getattr(self, name) not in ((), drawn):  # a scenario that was saved holds what was drawn
+                raise ValueError(f"{name} is drawn by server_sets, so it can not be given too")
+            object.__setattr__(self, name, drawn)  # the one place that fills a frozen model
 
     @property
     def servers(self) -> int:
         """Number of servers B, also the number of agents and of actions."""
-        return len(self.capacity_gcycles_s)
+        return self.server_sets.servers if self.server_sets is not None else len(self.capacity_gcycles_s)
 
     @property
     def max_tasks(self) -> int:
         """Most tasks one server can receive in a slot, the padded length of the task axis."""
-        return self.tasks_per_slot.high
+        high = self.tasks_per_slot.high
+        return high if self.traffic.plain else most_tasks(high, self.traffic.highest(self.servers))
 
     @property
     def max_workload_gcycles(self) -> float:
@@ -143,13 +186,28 @@ class Scenario(_Frozen):
 
     @property
     def load(self) -> float:
-        """Offered load: expected work arriving per second over the summed capacity; above 1 the queues grow."""
+        """Offered load: expected work arriving per second over the summed capacity; above 1 the queues grow.
+
+        Capacity that outages take away does not count.
+        """
+        there = 1.0 if self.outages is None else self.outages.mean_factor
+        return self.work_gcycles_s / (sum(self.capacity_gcycles_s) * there)
+
+    @property
+    def work_gcycles_s(self) -> float:
+        """Expected work that arrives at all servers per second, Gcycle/s."""
+        return self.servers * float(self.work_by_index_gcycles.sum()) / self.slot_s
+
+    @property
+    def work_by_index_gcycles(self) -> np.ndarray:
+        """Expected work of the n-th task of a server and slot, 0 where there is none, float64 ``[N]``, Gcycle."""
         count = np.arange(self.tasks_per_slot.low, self.tasks_per_slot.high + 1)
         index = np.arange(self.max_tasks)
-        exists = (index < count[:, None]).mean(axis=0)  # P(N_{b,t} > n), [N]
-        work = self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
-        per_slot = self.servers * float(exists @ work)
-        return per_slot / (self.slot_s * sum(self.capacity_gcycles_s))
+        factor, share = self.traffic.distribution(self.servers)
+        # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated.
+        exists = (np.clip(count * factor[:, None] - index[:, None, None], 0, 1).mean(-1) * share).sum(-1)
+        work: np.ndarray = exists * self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
+        return work
 
     def _mean_by_index(self, quantity: Quantity) -> np.ndarray:
         if quantity.drawn == "per_index":
