@@ -85,10 +85,11 @@ def load_policy(folder: Path, scenario: Scenario, seed: int = 0) -> Policy:
     """Load a policy folder for an offloading scenario.
 
     Raises:
-        InputError: If the folder is not a policy, is damaged, or was trained for another number of servers.
+        InputError: If the folder is not a policy, is damaged, or was trained for another number of servers and can not
+            do with these.
     """
     manifest = _manifest_of(folder, "ladts", scenario.name)
-    spec = _spec(folder, manifest, ActorSpec)
+    spec = _spec(folder, manifest, ActorSpec).for_servers(scenario)
     if spec.servers != scenario.servers:
         trained = manifest.get("scenario", {}).get("name", "?")
         raise InputError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
+from edgegen.algorithms.ladts.set_view import COMMON_FEATURES, MEMBER_FEATURES
 from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.networks import StackedLinear, StackedMLP
 from edgegen.envs.offloading import Observation
@@ -31,6 +32,10 @@ class ActorSpec(BaseModel):
         slot_s: Slot length, s.
         actor: The kind of network; policies saved before there was a choice are of the first.
         epsilon: Share of random actions of actor ``q``.
+        network: Whether servers are scored by outputs of their own or all by the same weights.
+        work_profile_gcycles: Work of the n-th task of a server and slot that the training scenario brings on average
+            ``[N]``; of network ``set``.
+        start_temperature_s: Delay by which a server's probability falls by e before training; of network ``set``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,20 +57,32 @@ class ActorSpec(BaseModel):
     in_slot_load: Literal["none", "own"]
     actor: Literal["diffusion", "mlp", "q"] = "diffusion"
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.01
+    network: Literal["mlp", "set"] = "mlp"
+    work_profile_gcycles: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    start_temperature_s: Annotated[float, Field(gt=0)] = 1.0
 
     @classmethod
     def of(cls, scenario: Scenario, settings: LADTSSettings) -> ActorSpec:
         """Describe the actor that ``settings`` ask for in ``scenario``."""
+        of_a_set: dict[str, Any] = {
+            "work_profile_gcycles": tuple(scenario.work_by_index_gcycles.tolist()),
+            "start_temperature_s": settings.initial_temperature / settings.reward_scale,
+        }
         shared = settings.model_dump(include=set(cls.model_fields) & set(LADTSSettings.model_fields))
         return cls(
-            servers=scenario.servers,
+            servers=max(settings.train_servers, default=scenario.servers),
             slots=scenario.slots + 1,
             tasks=scenario.max_tasks,
             size_scale_mbit=scenario.size_mbit.high,
             workload_scale_gcycles=scenario.max_workload_gcycles,
             slot_s=scenario.slot_s,
             **shared,
+            **(of_a_set if settings.network == "set" else {}),
         )
+
+    def for_servers(self, scenario: Scenario) -> ActorSpec:
+        """The same actor for the servers of another scenario, or itself if it is bound to those it was trained on."""
+        return self.model_copy(update={"servers": scenario.servers}) if self.network == "set" else self
 
     @property
     def groups(self) -> int:
@@ -75,6 +92,8 @@ class ActorSpec(BaseModel):
     @property
     def method(self) -> str:
         """What a policy of this form is called: LAD-TS or one of its learned baselines."""
+        if self.network == "set":
+            return "set-ts" if self.actor == "mlp" else "set-lad-ts"
         if self.actor == "diffusion":
             return "d2sac-ts" if self.memory == "gaussian" else "lad-ts"
         return "sac-ts" if self.actor == "mlp" else "dqn-ts"
@@ -87,6 +106,8 @@ class ActorSpec(BaseModel):
     @property
     def state_size(self) -> int:
         """Length D of the state vector."""
+        if self.network == "set":
+            return COMMON_FEATURES + self.servers * MEMBER_FEATURES
         blocks = 1 + (self.in_slot_load == "own") + (self.sharing == "full")
         return 2 + blocks * self.servers
 

@@ -11,6 +11,7 @@ from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.ladts.module import MODULE_ID
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.runner import DELAY
+from edgegen.algorithms.ladts.set_replay import ReplayByServers
 from edgegen.algorithms.replay import TensorReplay
 from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
 
@@ -31,8 +32,10 @@ class LADTS(ArrayAlgorithm):
         return LADTSConfig(algo_class=cls)
 
     def make_replays(self, seed: int) -> dict[str, TensorReplay]:
-        """One replay, with a ring for every group of weights."""
+        """One replay, with a ring for every group of weights; of set networks one per number of servers."""
         self.spec = self.config.actor_spec()
+        if self.spec.network == "set":
+            return {MODULE_ID: ReplayByServers(self.settings.replay_capacity, seed)}
         return {MODULE_ID: TensorReplay(self.spec.groups, self.settings.replay_capacity, seed)}
 
     def training_step(self) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import Actor, ActorSpec, LatentDiffusionActor
+from edgegen.algorithms.ladts.set_networks import SetActor, SetDiffusionActor
 from edgegen.algorithms.networks import StackedMLP
 
 
@@ -36,6 +37,10 @@ ACTORS: dict[str, type[Actor]] = {"diffusion": LatentDiffusionActor, "mlp": Soft
 """Deciding networks by the setting ``actor``."""
 
 
+SET_ACTORS: dict[str, type[Actor]] = {"diffusion": SetDiffusionActor, "mlp": SetActor}
+"""The same for ``network: set``."""
+
+
 def make_actor(spec: ActorSpec) -> Actor:
     """Make the network a spec asks for, with fresh weights."""
-    return ACTORS[spec.actor](spec)
+    return (SET_ACTORS if spec.network == "set" else ACTORS)[spec.actor](spec)

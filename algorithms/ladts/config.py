@@ -55,6 +55,10 @@ class LADTSConfig(ArrayConfig):
             module_class=DQNModule if spec.actor == "q" else LADTSModule,
             observation_space=state,
             action_space=action,
-            model_config={"spec": spec.model_dump(), "initial_temperature": self.settings().initial_temperature},
+            model_config={
+                "spec": spec.model_dump(),
+                "initial_temperature": self.settings().initial_temperature,
+                "reward_scale": self.settings().reward_scale,
+            },
         )
         return {MODULE_ID: module}

@@ -17,6 +17,7 @@ from edgegen.algorithms.ladts.losses import (
     temperature_loss,
 )
 from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT, LADTSModule
+from edgegen.algorithms.ladts.set_view import log_capacity, split
 from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.rllib.learner import FusedLearner
 
@@ -58,9 +59,12 @@ class LADTSLearner(FusedLearner):
         }
 
     def _critic_loss(self, module: LADTSModule, batch: dict[str, Tensor]) -> Tensor:
-        state, next_state = batch[Columns.OBS], batch[Columns.NEXT_OBS]
+        state = batch[Columns.OBS]
+        if Columns.NEXT_OBS not in batch:  # network 'set' looks at one decision at a time
+            return critic_loss(module.twin(module.critics, state), batch[Columns.ACTIONS], batch[Columns.REWARDS])
+        next_state = batch[Columns.NEXT_OBS]
         with torch.no_grad():
-            noise = module.actor.chain_noise(state.shape[1], self._generator)
+            noise = self.noise(module.actor.chain_noise, state.shape[1])
             next_probability = module.actor(next_state, batch[NEXT_LATENT], noise)
             next_q = module.least(module.target_critics, next_state)
             temperature = module.log_temperature.exp() * self._settings.soft_target
@@ -73,11 +77,12 @@ class LADTSLearner(FusedLearner):
         with torch.no_grad():
             q = module.least(module.critics, state)
             temperature = module.log_temperature.exp()
-        noise = module.actor.chain_noise(state.shape[1], self._generator)
+        noise = self.noise(module.actor.chain_noise, state.shape[1])
         logits = module.actor.logits(state, batch[LATENT], noise)
         probability = logits.softmax(-1)
         if self._settings.actor_objective == "forward_kl":
-            loss = projection_loss(logits, q, temperature)
+            prior = log_capacity(split(state)[1]) if module.spec.network == "set" else None
+            loss = projection_loss(logits, q, temperature, prior)
         else:
             loss = actor_loss(probability, q, temperature)
         return loss, entropy(probability.detach()), q

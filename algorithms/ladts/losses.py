@@ -64,7 +64,7 @@ def actor_loss(probability: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
     return (-temperature[:, None] * entropy(probability) - (probability * q).sum(-1)).mean(-1).sum()
 
 
-def projection_loss(logits: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
+def projection_loss(logits: Tensor, q: Tensor, temperature: Tensor, prior: Tensor | None = None) -> Tensor:
     """L_π = mean −Σ_a softmax(min_j Q_j(s, ·)/ξ)_a ln π_a: project the Boltzmann policy onto the actor.
 
     The minimum of ``actor_loss`` over unrestricted policies is the same Boltzmann distribution. That loss weighs each
@@ -75,8 +75,10 @@ def projection_loss(logits: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
         logits: ln π up to a constant ``[G, rows, B]``.
         q: Least value ``[G, rows, B]``, a constant.
         temperature: ξ ``[G]``, a constant.
+        prior: ln of a policy that ξ pulls towards instead of the uniform one, up to a constant ``[G, rows, B]``.
     """
-    target = (q / temperature[:, None, None]).softmax(-1)
+    preference = q / temperature[:, None, None]
+    target = (preference if prior is None else preference + prior).softmax(-1)
     return -(target * logits.log_softmax(-1)).sum(-1).mean(-1).sum()
 
 

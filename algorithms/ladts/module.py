@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.baselines import make_actor
+from edgegen.algorithms.ladts.set_networks import SetCritic
 from edgegen.algorithms.networks import StackedMLP
 
 MODULE_ID = "ladts"
@@ -24,8 +25,8 @@ NEXT_LATENT = "next_latent"
 class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     """Networks of LAD-TS (spec §4).
 
-    ``model_config`` holds the actor's ``spec`` and the ``initial_temperature``. The temperatures are parameters so
-    that a checkpoint of the module holds them.
+    ``model_config`` holds the actor's ``spec``, the ``initial_temperature`` and the ``reward_scale``. The temperatures
+    are parameters so that a checkpoint of the module holds them.
     """
 
     def setup(self) -> None:
@@ -35,17 +36,22 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         self.actor = make_actor(spec)
         if self.inference_only:
             return
-        # The two critics of group g are networks g and G + g of one stack. Critics do not see the latent.
-        self.critics = StackedMLP(2 * spec.groups, [spec.state_size, spec.hidden, spec.hidden, spec.servers])
+        self.critics = self._make_critics()
         initial = torch.full((spec.groups,), float(self.model_config["initial_temperature"]))
         self.log_temperature = nn.Parameter(initial.log())
 
     def make_target_networks(self) -> None:
         """Copy the critics; LAD-TS has no target actor."""
-        spec = self.spec
-        self.target_critics = StackedMLP(2 * spec.groups, [spec.state_size, spec.hidden, spec.hidden, spec.servers])
+        self.target_critics = self._make_critics()
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.target_critics.requires_grad_(False)
+
+    def _make_critics(self) -> StackedMLP | SetCritic:
+        """The two critics of group g are networks g and G + g of one stack. Critics do not see the latent."""
+        spec = self.spec
+        if spec.network == "set":
+            return SetCritic(spec, 2 * spec.groups, float(self.model_config["reward_scale"]))
+        return StackedMLP(2 * spec.groups, [spec.state_size, spec.hidden, spec.hidden, spec.servers])
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pairs of (network, its target)."""
@@ -59,13 +65,13 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         """Least of the two target critics, ``[G, rows, B]``."""
         return {"q": self.least(self.target_critics, batch[Columns.OBS])}
 
-    def twin(self, critics: StackedMLP, state: Tensor) -> Tensor:
+    def twin(self, critics: StackedMLP | SetCritic, state: Tensor) -> Tensor:
         """Both critics' values ``[2, G, rows, B]`` of states ``[G, rows, D]``."""
         groups, rows, _ = state.shape
         values: Tensor = critics(torch.cat([state, state]))
         return values.view(2, groups, rows, -1)
 
-    def least(self, critics: StackedMLP, state: Tensor) -> Tensor:
+    def least(self, critics: StackedMLP | SetCritic, state: Tensor) -> Tensor:
         """The smaller of the two critics' values ``[G, rows, B]``."""
         return self.twin(critics, state).amin(0)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import Actor
+from edgegen.algorithms.ladts.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
+from edgegen.algorithms.ladts.set_view import SlotView, catch_up
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.envs.offloading import Observation
 
@@ -48,12 +50,18 @@ class LADTSPolicy(Policy):
         self.name = self.spec.method
         self.latents = latents
         own = ", own placements in the slot" if self.spec.in_slot_load == "own" else ""
+        if self.spec.network == "set":
+            own += " and before, mean arrivals"
         self.information = f"slot-start backlogs{own}"
         super().__init__(seed)
 
     def initial_memory(self, observation: Observation) -> Memory:
         """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
         copies = observation.backlog_gcycles.shape[0]
+        started = empty_memory(observation) if self.spec.network == "set" else {}
+        return {**started, **self._initial_latents(observation, copies)}
+
+    def _initial_latents(self, observation: Observation, copies: int) -> Memory:
         if self.spec.memory in ("gaussian", "none"):
             return {}
         if self.latents is not None:
@@ -97,6 +105,8 @@ class LADTSPolicy(Policy):
         tasks = observation.tasks
         copies, servers, width = tasks.present.shape
         own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
+        if self.spec.network == "set":
+            return self._decide_set(observation, memory, explore)
         if self.spec.in_slot_load == "none":
             return self._decide(observation, memory, explore, slice(0, width), own)
         parts = []
@@ -123,6 +133,41 @@ class LADTSPolicy(Policy):
         else:
             action = probability.argmax(-1)
         return Decision(state, latent, probability, action)
+
+    def _decide_set(self, observation: Observation, memory: Memory, explore: bool) -> Decision:
+        tasks, spec, slot = observation.tasks, self.spec, observation.slot
+        copies, servers, width = tasks.present.shape
+        begin_slot(memory, slot)
+        arriving = servers * sum(spec.work_profile_gcycles)
+        waiting = catch_up(observation, before(memory, slot, arriving), spec.slot_s)
+        view = SlotView(spec, observation, waiting, recent_arrivals(memory))
+        like = observation.backlog_gcycles
+        shape = (copies, servers, width)
+        decision = Decision(
+            like.new_zeros(*shape, spec.state_size),
+            like.new_zeros(*shape, spec.latent_size),
+            like.new_full((*shape, servers), 1 / servers),
+            torch.zeros(shape, dtype=torch.long, device=like.device),
+        )
+        for n in tasks.present.any(0).any(0).nonzero()[:, 0].tolist():  # each placement changes what follows
+            task, index = tasks.at_index(n), torch.tensor([n], device=like.device)
+            state = view.state(task)
+            latent = self.read(memory, slot, index, copies)
+            grouped = spec.grouped(state)
+            noise = self.actor.chain_noise(grouped.shape[1], self.generator)
+            probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise), copies, 1)
+            self.write(memory, slot, index, task.present[..., None], probability)
+            if explore:
+                action = sample_shares(probability[:, :, 0], self.random((copies, servers, 1), like))[..., 0]
+            else:
+                action = probability[:, :, 0].argmax(-1)
+            view.place(task, action, probability[:, :, 0])
+            decision.state[:, :, n : n + 1] = state
+            decision.latent[:, :, n : n + 1] = latent
+            decision.probability[:, :, n : n + 1] = probability
+            decision.action[:, :, n] = action
+        remember(memory, slot, view.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
+        return decision
 
     def act(self, observation: Observation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`; ``memory`` is updated in place and returned."""

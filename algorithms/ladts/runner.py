@@ -11,12 +11,14 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.credit import delay_to_others
 from edgegen.algorithms.ladts.dqn import DQNModule
 from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT, LADTSModule
 from edgegen.algorithms.ladts.policy import Decision, LADTSPolicy
 from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
 from edgegen.algorithms.rollout import Fragment, concatenate
+from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import Observation, OffloadingSimulator, SlotOutcome
 from edgegen.envs.scenario import Scenario, build_scenario
 
@@ -30,6 +32,26 @@ def spaces_of(spec: ActorSpec) -> Spaces:
     return state, gym.spaces.Discrete(spec.servers)
 
 
+def worlds_of(scenario: Scenario, settings: LADTSSettings) -> list[Scenario]:
+    """The scenario, or one with each of the numbers of servers to train with.
+
+    Raises:
+        InputError: If the scenario names its servers instead of drawing them.
+    """
+    if not settings.train_servers:
+        return [scenario]
+    if scenario.server_sets is None:
+        raise InputError(
+            f"train_servers is {list(settings.train_servers)}, but scenario '{scenario.name}' names its servers; "
+            "choose one with server_sets."
+        )
+    data = scenario.model_dump(exclude={"capacity_gcycles_s", "rate_mbit_s"})
+    return [
+        build_scenario({**data, "server_sets": {**data["server_sets"], "servers": count}})
+        for count in settings.train_servers
+    ]
+
+
 class LADTSRunner(ArrayEnvRunner):
     """Rolls LAD-TS out over E copies of the scenario in ``config.env_config``.
 
@@ -41,6 +63,7 @@ class LADTSRunner(ArrayEnvRunner):
         self.scenario: Scenario = build_scenario(dict(config.env_config["scenario"]))
         self.settings: LADTSSettings = config.settings()
         self.spec = ActorSpec.of(self.scenario, self.settings)
+        self.worlds = worlds_of(self.scenario, self.settings)
         self._observation: Observation
         self._delay_sum: Tensor
         self._task_count: Tensor
@@ -48,10 +71,19 @@ class LADTSRunner(ArrayEnvRunner):
 
     def make_env(self) -> None:
         """Create the batched simulator, and the policy that plays it."""
-        self.simulator = OffloadingSimulator(self.scenario, self.settings.copies)
+        self.simulators = [OffloadingSimulator(world, self.settings.copies) for world in self.worlds]
         self.policy = LADTSPolicy(self._actor_module().actor, seed=self.policy_seed)
-        self._begin_episode(self.simulator.reset(self.arrivals_seed))
+        for simulator in self.simulators:
+            simulator.reset(self.arrivals_seed)
+        self._enter(0)
+        self._begin_episode(self.simulator.observe())
         self.memory = self.policy.initial_memory(self._observation)
+
+    def _enter(self, turn: int) -> None:
+        """Go on in one of the worlds, of which there are several only for set networks."""
+        self._turn = turn
+        self.simulator = self.simulators[turn]
+        self.policy.spec = self.spec.for_servers(self.worlds[turn])
 
     def _actor_module(self) -> LADTSModule | DQNModule:
         return cast(LADTSModule | DQNModule, self.module[MODULE_ID])
@@ -129,6 +161,8 @@ class LADTSRunner(ArrayEnvRunner):
         spec, settings = self.spec, self.settings
         present = observation.tasks.present
         copies, servers, _ = present.shape
+        if spec.network == "set":
+            return self._single_decisions(decision, outcome, following, present)
         first_task = following.tasks.at_index(0)
         backlog = following.backlog_gcycles
         shown = Observation(
@@ -164,6 +198,25 @@ class LADTSRunner(ArrayEnvRunner):
             grouped[name] = grouped[name][..., 0]
         return Fragment(grouped, spec.grouped(present[..., None])[..., 0], copies)
 
+    def _single_decisions(
+        self, decision: Decision, outcome: SlotOutcome, following: Observation, present: Tensor
+    ) -> Fragment:
+        """Transitions without a next state: the set networks look at one decision at a time."""
+        cost = outcome.delays.total_s
+        if self.settings.credit == "all":
+            after = following.truth
+            cost = cost + delay_to_others(outcome, after.backlog_gcycles, after.capacity_gcycles_s)
+        columns = {
+            Columns.OBS: decision.state,
+            LATENT: decision.latent,
+            Columns.ACTIONS: decision.action[..., None],
+            Columns.REWARDS: -outcome.dense(cost)[..., None] * self.settings.reward_scale,
+        }
+        grouped = {name: self.spec.grouped(value) for name, value in columns.items()}
+        for name in (Columns.ACTIONS, Columns.REWARDS):
+            grouped[name] = grouped[name][..., 0]
+        return Fragment(grouped, self.spec.grouped(present[..., None])[..., 0], present.shape[0])
+
     def _begin_episode(self, observation: Observation) -> None:
         self._observation = observation
         self._delay_sum = torch.zeros(self.settings.copies, dtype=torch.float64)
@@ -173,12 +226,19 @@ class LADTSRunner(ArrayEnvRunner):
         delays = self._delay_sum / self._task_count.clamp_min(1)
         returns = (-self._delay_sum * self.settings.reward_scale).tolist()
         self.finish_episodes([{DELAY: delay} for delay in delays.tolist()], returns)
-        self._begin_episode(self.simulator.reset())
+        if len(self.simulators) > 1:
+            self.simulator.reset()
+            self._enter((self._turn + 1) % len(self.simulators))
+            self._begin_episode(self.simulator.observe())
+            self.memory = self.policy.initial_memory(self._observation)
+        else:
+            self._begin_episode(self.simulator.reset())
 
     def get_world_state(self) -> dict[str, Any]:
         """Everything but the weights that decides what the runner samples next."""
         return {
-            "simulator": self.simulator.state_dict(),
+            "simulators": [simulator.state_dict() for simulator in self.simulators],
+            "turn": self._turn,
             "memory": {name: value.clone() for name, value in self.memory.items()},
             "generator": self.policy.generator.get_state(),
             "delay_sum": self._delay_sum.clone(),
@@ -187,7 +247,9 @@ class LADTSRunner(ArrayEnvRunner):
 
     def set_world_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_world_state`` was called."""
-        self.simulator.load_state_dict(state["simulator"])
+        for simulator, saved in zip(self.simulators, state["simulators"], strict=True):
+            simulator.load_state_dict(saved)
+        self._enter(state["turn"])
         self._observation = self.simulator.observe()
         self.memory = {name: value.clone() for name, value in state["memory"].items()}
         self.policy.generator.set_state(state["generator"])
@@ -195,7 +257,9 @@ class LADTSRunner(ArrayEnvRunner):
         self._task_count = state["task_count"].clone()
 
     def get_latents(self) -> Tensor | None:
-        """The first copy's latent memory, for export; None if the policy has none."""
+        """The first copy's latent memory, for export; None if the policy has none or fits other servers too."""
+        if self.spec.network == "set":
+            return None
         return self.memory["latent"][0].clone() if "latent" in self.memory else None
 
     def set_latents(self, latents: Tensor | None) -> None:

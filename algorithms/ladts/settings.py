@@ -24,6 +24,11 @@ class LADTSSettings(BaseModel):
             in one Q network, which takes the place of actor, critics and temperature (DQN-TS).
         sharing: ``none``: one learner per server, nothing shared, as published. ``full``: one set of weights, replay
             and temperature for all servers, told apart by a one-hot of the deciding server.
+        network: ``mlp``: one output per server, for the servers it was trained on. ``set``: every server is scored by
+            the same weights from features of its own, so one policy fits any servers
+            (:mod:`edgegen.algorithms.ladts.set_view`). Needs ``sharing`` full, ``in_slot_load`` own and ``gamma`` 0.
+        train_servers: Numbers of servers to train with in turn, episode by episode, instead of the scenario's own; of
+            network ``set``, in a scenario that draws its servers.
         hidden: Width of the two hidden layers of actor and critics.
         denoising_steps: Steps I of the actor's chain.
         beta_min: Start of the variance schedule.
@@ -36,6 +41,8 @@ class LADTSSettings(BaseModel):
         normalise: Scale the state: sizes and workloads to [0, 1], backlogs to log1p of waiting time in slots.
         in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
             slot's tasks sequential: one forward pass per task index instead of one per slot.
+        credit: What a reward holds. ``own``: the delay of the task, as published. ``all``: also what the task delays
+            others (:mod:`edgegen.algorithms.ladts.credit`).
         actor_objective: ``reverse_kl``: expected value plus entropy, as published. ``forward_kl``: the cross-entropy
             to the Boltzmann policy of the critics, whose gradient does not vanish for actions ruled out.
         actor_lr: Adam step size of the actor.
@@ -64,6 +71,8 @@ class LADTSSettings(BaseModel):
 
     actor: Literal["diffusion", "mlp", "q"] = "diffusion"
     sharing: Literal["none", "full"] = "none"
+    network: Literal["mlp", "set"] = "mlp"
+    train_servers: tuple[Count, ...] = ()
     hidden: Count = 20
     denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
     beta_min: Positive = 0.1
@@ -72,6 +81,7 @@ class LADTSSettings(BaseModel):
     memory: Literal["slot", "task", "gaussian", "none"] = "slot"
     normalise: bool = False
     in_slot_load: Literal["none", "own"] = "none"
+    credit: Literal["own", "all"] = "own"
     actor_objective: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
     actor_lr: Positive = 1e-4
     critic_lr: Positive = 1e-3
@@ -103,7 +113,21 @@ class LADTSSettings(BaseModel):
             raise ValueError(f"memory is '{self.memory}', but actor '{self.actor}' has no chain and needs 'none'")
         if self.actor != "diffusion" and self.legacy_alias:
             raise ValueError(f"legacy_alias is on, but actor '{self.actor}' has no latents to store")
+        if self.network == "set":
+            self._fit_a_set()
+        elif self.train_servers:
+            raise ValueError("train_servers is given, but network 'mlp' fits one number of servers only")
         return self
+
+    def _fit_a_set(self) -> None:
+        needs = {"sharing": "full", "in_slot_load": "own", "gamma": 0, "actor_objective": "forward_kl"}
+        for name, needed in needs.items():
+            if (found := getattr(self, name)) != needed:
+                raise ValueError(f"{name} is {found!r}, but network 'set' needs {needed!r}")
+        if self.actor == "q":
+            raise ValueError("actor is 'q', but network 'set' needs 'diffusion' or 'mlp'")
+        if self.memory == "slot":
+            raise ValueError("memory is 'slot', but network 'set' needs 'task', 'gaussian' or 'none'")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -119,6 +143,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         "actor_objective": "forward_kl",
         "actor_lr": 1e-3,
         "initial_temperature": 0.02,
+        "learn_temperature": False,
+        "gamma": 0.0,
+        "replay_capacity": 50_000,
+        "replay_warmup": 1_000,
+        "batch_size": 256,
+        "copies": 16,
+        "updates_per_slot": 0.25,
+    },
+    "set": {
+        "actor": "mlp",
+        "memory": "none",
+        "sharing": "full",
+        "network": "set",
+        "hidden": 64,
+        "in_slot_load": "own",
+        "normalise": True,
+        "credit": "all",
+        "actor_objective": "forward_kl",
+        "actor_lr": 1e-3,
+        "initial_temperature": 0.05,
         "learn_temperature": False,
         "gamma": 0.0,
         "replay_capacity": 50_000,

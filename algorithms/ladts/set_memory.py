@@ -1,0 +1,75 @@
+"""What a set policy remembers from slot to slot: where each server has sent work lately, and how much comes in.
+
+All of it is a server's own: work of its own users and its own decisions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.ladts.set_view import LOOK_BACK, RECENT_RATE
+from edgegen.algorithms.policy import Memory
+from edgegen.envs.offloading import Observation
+
+PLACED = "placed_gcycles"
+"""Work each server has probably placed on each, by slot modulo K ``[E, B, K, B]``."""
+
+SLOT = "placed_slot"
+"""Slot that each of the K entries is of ``[E, K]``; -1 for none."""
+
+ARRIVED = "arrived_gcycles"
+"""Running sum of each server's own arrivals per slot, and of its weights ``[E, B, 2]``."""
+
+
+def empty_memory(observation: Observation) -> Memory:
+    """Return a memory of nothing."""
+    copies, servers, _ = observation.tasks.present.shape
+    like = observation.backlog_gcycles
+    return {
+        PLACED: like.new_zeros(copies, servers, LOOK_BACK, servers),
+        SLOT: torch.full((copies, LOOK_BACK), -1, dtype=torch.long, device=like.device),
+        ARRIVED: like.new_zeros(copies, servers, 2),
+    }
+
+
+def begin_slot(memory: Memory, slot: int) -> None:
+    """Forget what the place of this slot held before, in place; a service comes more than once in a slot."""
+    place = slot % LOOK_BACK
+    if bool((memory[SLOT] > slot).any()):  # a new episode
+        for values in (memory[PLACED], memory[ARRIVED]):
+            values.zero_()
+        memory[SLOT].fill_(-1)
+    if not bool((memory[SLOT][:, place] == slot).all()):
+        memory[PLACED][:, :, place] = 0
+        memory[SLOT][:, place] = slot
+        memory[ARRIVED] *= 1 - RECENT_RATE
+
+
+def before(memory: Memory, slot: int, arriving_gcycles: float) -> Tensor:
+    """Work that all servers together have probably placed in the slots before, newest first ``[E, B, K, B]``.
+
+    A server takes it that the others have spread their work as it has, and that as much came in as does on average.
+
+    Args:
+        memory: The memory.
+        slot: The present slot.
+        arriving_gcycles: Work that reaches all servers in a slot on average.
+    """
+    ago = torch.arange(1, LOOK_BACK + 1, device=memory[SLOT].device)
+    place = (slot - ago) % LOOK_BACK
+    known = (memory[SLOT][:, place] == slot - ago) & (ago <= slot)  # [E, K]
+    placed = memory[PLACED][:, :, place] * known[:, None, :, None]
+    return placed / placed.sum(-1, keepdim=True).clamp_min(1e-9) * arriving_gcycles
+
+
+def recent_arrivals(memory: Memory) -> Tensor:
+    """Running mean of each server's own arrivals in the slots before ``[E, B]``, Gcycle; 0 at first."""
+    return memory[ARRIVED][..., 0] / memory[ARRIVED][..., 1].clamp_min(1e-6)
+
+
+def remember(memory: Memory, slot: int, expected_gcycles: Tensor, arrived_gcycles: Tensor) -> None:
+    """Add the placements and arrivals of a slot, or of a part of it, in place."""
+    memory[PLACED][:, :, slot % LOOK_BACK] += expected_gcycles
+    memory[ARRIVED][..., 0] += RECENT_RATE * arrived_gcycles
+    memory[ARRIVED][..., 1] += RECENT_RATE

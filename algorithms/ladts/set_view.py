@@ -1,0 +1,185 @@
+"""What a deciding server knows of every server, one row of features each: the state of the set networks.
+
+Every feature is a ratio or a time in slots, and none depends on how the servers are numbered or how many there are, so
+a network that scores all servers with the same weights fits any set of servers.
+
+Servers decide at once and do not see each other's placements of the slot. What the others do is estimated in two ways:
+as this server does (times B), and from the arrivals that the policy was trained with, spread as this server's own
+decisions have been. Probabilities are summed rather than samples: the servers share one policy, so what it would do on
+average is what the others do on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from edgegen.envs.arrivals import Tasks
+from edgegen.envs.offloading import Observation
+
+if TYPE_CHECKING:
+    from edgegen.algorithms.ladts.actor import ActorSpec
+
+MEMBER_FEATURES = 12
+COMMON_FEATURES = 11
+LOOK_BACK = 8
+"""Slots of own placements that are remembered to bring old reports up to date."""
+
+RECENT_RATE = 0.2
+"""Weight of the newest slot in the running mean of a server's own arrivals."""
+
+_BASE = 0  # place of the expected delay among the features of a member
+_CAPACITY = 1  # place of the log of the relative capacity
+
+
+def split(state: Tensor) -> tuple[Tensor, Tensor]:
+    """Split states ``[..., C + B·F]`` into what is common ``[..., C]`` and the members ``[..., B, F]``."""
+    common, members = state[..., :COMMON_FEATURES], state[..., COMMON_FEATURES:]
+    return common, members.reshape(*members.shape[:-1], -1, MEMBER_FEATURES)
+
+
+def expected_delay_slots(members: Tensor) -> Tensor:
+    """Delay expected on each server ``[..., B]``, slots, from the features of the members."""
+    return members[..., _BASE].expm1()
+
+
+def log_capacity(members: Tensor) -> Tensor:
+    """Log of each server's share of the capacity, times B ``[..., B]``."""
+    return members[..., _CAPACITY]
+
+
+@dataclass
+class SlotView:
+    """One slot as the B servers see it while they place their tasks one by one.
+
+    Args:
+        spec: Scales and expected arrivals.
+        observation: The slot.
+        waiting_gcycles: Estimated backlogs by observer and server ``[E, B, B]``.
+        recent_gcycles: Running mean of each server's own arrivals per slot ``[E, B]``.
+
+    Attributes:
+        own_gcycles: Work placed so far by each server ``[E, B, B]``.
+        expected_gcycles: The same in expectation over the policy's choices ``[E, B, B]``.
+        rank: Tasks placed so far by each server ``[E, B]``, int64.
+    """
+
+    spec: ActorSpec
+    observation: Observation
+    waiting_gcycles: Tensor
+    recent_gcycles: Tensor
+
+    def __post_init__(self) -> None:
+        seen, tasks = self.observation, self.observation.tasks
+        copies, servers, _ = tasks.present.shape
+        self.own_gcycles = seen.backlog_gcycles.new_zeros(copies, servers, servers)
+        self.expected_gcycles = torch.zeros_like(self.own_gcycles)
+        self.rank = torch.zeros(copies, servers, dtype=torch.long, device=tasks.present.device)
+        self._per_slot = (seen.capacity_gcycles_s * self.spec.slot_s)[:, None]  # [E, 1, B]
+        self._all = self._per_slot.sum(-1)  # [E, 1]
+        work = tasks.workload_gcycles * tasks.present
+        self._left = work.sum(-1)  # [E, B]
+        wide = (copies, servers, servers)
+        rate = seen.rate_mbit_s if seen.rate_mbit_s.dim() == 3 else seen.rate_mbit_s[:, None]
+        self._rate = rate.expand(wide)
+        self._local = torch.eye(servers, dtype=torch.bool, device=work.device).expand(wide)
+        profile = servers * work.new_tensor(self.spec.work_profile_gcycles)
+        self._before = torch.cat([profile.new_zeros(1), profile.cumsum(0)])  # [N + 1]
+        per_slot = self._per_slot
+        wait = (seen.backlog_gcycles[:, None] / per_slot).log1p()
+        self._fixed = [
+            (per_slot * (servers / self._all[..., None])).log().expand(wide),
+            wait.expand(wide),
+            (self.waiting_gcycles / per_slot).log1p(),
+            self._local.to(work.dtype),
+            seen.age_slots[:, None].log1p().expand(wide),
+        ]
+        self._total = servers * self._left / self._all
+        self._queued = (self.waiting_gcycles.sum(-1) / self._all).log1p()
+        self._recent = servers * self.recent_gcycles / self._all
+
+    def state(self, task: Tasks) -> Tensor:
+        """State of the next task of every server ``[E, B]``, as ``[E, B, 1, D]``."""
+        spec, per_slot = self.spec, self._per_slot
+        servers = task.present.shape[1]
+        done = self.rank.clamp_max(len(self._before) - 1)
+        before, after = self._before[done], self._before[-1] - self._before[(done + 1).clamp_max(len(self._before) - 1)]
+        placed = self.expected_gcycles.sum(-1, keepdim=True)
+        share = torch.where(placed > 0, self.expected_gcycles / placed.clamp_min(1e-9), per_slot / self._all[..., None])
+        arrived = share * before[..., None] / per_slot
+        work = task.workload_gcycles[..., None] / per_slot
+        slot_s = spec.slot_s
+        transfer = torch.where(self._local, 0.0, task.size_mbit[..., None] / self._rate / slot_s)
+        back = task.result_mbit[..., None] / self._rate / slot_s
+        base = self.waiting_gcycles / per_slot + arrived + work + transfer + back
+        members = torch.stack(
+            [
+                base.log1p(),
+                *self._fixed,
+                arrived.log1p(),
+                (servers * self.own_gcycles / per_slot).log1p(),
+                (servers * self.expected_gcycles / per_slot).log1p(),
+                work.log1p(),
+                transfer.log1p(),
+                share * servers,
+            ],
+            -1,
+        )
+        one = torch.ones_like(self._left)
+        common = torch.stack(
+            [
+                before / self._all,
+                after / self._all,
+                self.rank / len(spec.work_profile_gcycles),
+                self._total,
+                servers * self._left / self._all,
+                self._recent,
+                self._queued,
+                task.size_mbit / spec.size_scale_mbit,
+                task.workload_gcycles / spec.workload_scale_gcycles,
+                (servers * task.workload_gcycles / self._all),
+                one / servers,
+            ],
+            -1,
+        )
+        return torch.cat([common, members.flatten(-2)], -1)[:, :, None]
+
+    def place(self, task: Tasks, server: Tensor, probability: Tensor) -> None:
+        """Note what was done with the next task of every server.
+
+        Args:
+            task: The tasks ``[E, B]``.
+            server: Chosen servers ``[E, B]``.
+            probability: The distribution they were drawn from ``[E, B, B]``.
+        """
+        work = task.workload_gcycles * task.present
+        self.own_gcycles = self.own_gcycles.scatter_add(-1, server[..., None], work[..., None])
+        self.expected_gcycles = self.expected_gcycles + probability * work[..., None]
+        self._left = self._left - work
+        self.rank = self.rank + task.present
+
+
+def catch_up(observation: Observation, placed_gcycles: Tensor, slot_s: float) -> Tensor:
+    """Bring reported backlogs up to date with what was probably placed since: q ← max(q + placed − f Δ, 0) per slot.
+
+    Args:
+        observation: What was reported, and when.
+        placed_gcycles: Work that each observer thinks was placed in the last K slots ``[E, B, K, B]``, newest first.
+        slot_s: Slot length, s.
+
+    Returns:
+        Estimated backlogs by observer and server ``[E, B, B]``. Reports older than K slots are brought up by K slots.
+    """
+    servers = placed_gcycles.shape[1]
+    backlog = observation.backlog_gcycles[:, None].expand(-1, servers, -1)
+    age = observation.age_slots
+    if not age.any():
+        return backlog
+    drained = (observation.capacity_gcycles_s * slot_s)[:, None]
+    for ago in range(placed_gcycles.shape[2], 0, -1):
+        later = (backlog + placed_gcycles[:, :, ago - 1] - drained).clamp_min(0)
+        backlog = torch.where((age >= ago)[:, None], later, backlog)
+    return backlog

@@ -1,0 +1,251 @@
+"""The set networks: any servers in any order, credit for what a task does to others, and reports brought up to date."""
+
+import pytest
+import torch
+
+from edgegen.algorithms.ladts.actor import ActorSpec
+from edgegen.algorithms.ladts.baselines import make_actor
+from edgegen.algorithms.ladts.config import LADTSConfig
+from edgegen.algorithms.ladts.credit import delay_to_others
+from edgegen.algorithms.ladts.policy import LADTSPolicy
+from edgegen.algorithms.ladts.set_memory import PLACED, before, begin_slot, empty_memory, recent_arrivals, remember
+from edgegen.algorithms.ladts.set_networks import SetCritic
+from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay_slots, split
+from edgegen.algorithms.ladts.settings import make_settings
+from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rules import expected_delay
+from edgegen.envs.arrivals import Tasks
+from edgegen.envs.errors import InputError
+from edgegen.envs.offloading import HeardObservation, Observation, OffloadingSimulator, drain_backlog, place
+from edgegen.envs.scenario import load_scenario
+
+WORLD = load_scenario("stable", {"slots": 4, "tasks_per_slot": {"low": 1, "high": 4}})
+KINDS = [{}, {"actor": "diffusion", "memory": "task", "epsilon_output": "linear"}]
+
+
+def make(scenario=WORLD, seed=0, random_output=True, **overrides):
+    torch.manual_seed(5)
+    actor = make_actor(ActorSpec.of(scenario, make_settings("set", overrides)))
+    if random_output:  # a fresh network adds nothing yet, and nothing is easy to keep
+        for parameter in actor.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        actor.log_slope.data.zero_()
+    return LADTSPolicy(actor, seed=seed)
+
+
+def fresh_view(policy, observation):
+    shape = observation.tasks.present.shape
+    waiting = observation.backlog_gcycles[:, None].expand(shape[0], shape[1], shape[1])
+    return SlotView(policy.spec, observation, waiting, torch.zeros(shape[:2]))
+
+
+def busy(scenario=WORLD, copies=3, seed=1):
+    simulator = OffloadingSimulator(scenario, copies)
+    observation = simulator.reset(seed)
+    for _ in range(2):
+        simulator.step(torch.zeros_like(observation.tasks.present, dtype=torch.long))
+    return simulator.observe()
+
+
+def renumbered(observation, order):
+    tasks = observation.tasks
+    parts = (tasks.present, tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit)
+    rate = observation.rate_mbit_s[:, order]
+    if rate.dim() == 3:
+        rate = rate[:, :, order]
+    return Observation(
+        observation.slot,
+        observation.backlog_gcycles[:, order],
+        observation.capacity_gcycles_s[:, order],
+        rate,
+        Tasks(*(part[:, order] for part in parts)),
+    )
+
+
+@pytest.mark.parametrize("name", ["stable", "links"])
+def test_the_numbers_of_the_servers_mean_nothing(name):
+    scenario = load_scenario(name, {"slots": 4, "tasks_per_slot": {"low": 1, "high": 4}})
+    policy = make(scenario)
+    observation = busy(scenario)
+    order = torch.tensor([3, 0, 9, 1, 2, 8, 7, 4, 6, 5])
+    other = renumbered(observation, order)
+    results = []
+    for seen in (observation, other):
+        task = seen.tasks.at_index(0)
+        results.append(
+            policy.actor(policy.spec.grouped(fresh_view(policy, seen).state(task)), torch.empty(1, 30, 0), None)
+        )
+    one, two = (result.view(3, 10, 10) for result in results)
+    torch.testing.assert_close(two, one[:, order][:, :, order], rtol=1e-4, atol=1e-6)
+    assert float(one.std(-1).mean()) > 1e-3
+
+
+@pytest.mark.parametrize("overrides", KINDS)
+@pytest.mark.parametrize("servers", [1, 3, 17])
+def test_one_policy_for_any_number_of_servers(overrides, servers):
+    here = make(**overrides)
+    scenario = load_scenario("stable", {"server_sets.servers": servers, "slots": 3, "tasks_per_slot.high": 3})
+    there = make_actor(here.spec.for_servers(scenario))
+    there.load_state_dict(here.actor.state_dict())
+    policy = LADTSPolicy(there, seed=2)
+    simulator = OffloadingSimulator(scenario, 2)
+    observation = simulator.reset(0)
+    memory = policy.initial_memory(observation)
+    while not simulator.done:
+        action, memory = policy.act(simulator.observe(), memory)
+        assert action.shape == (2, servers, 3)
+        simulator.step(action)
+
+
+def test_networks_of_one_output_per_server_stay_with_their_servers():
+    spec = ActorSpec.of(load_scenario("demo"), make_settings("improved"))
+    assert spec.for_servers(WORLD) == spec
+
+
+def test_the_expected_delay_of_a_first_task_is_the_real_one_if_nobody_else_comes():
+    policy = make()
+    observation = busy()
+    task = observation.tasks.at_index(0)
+    _, members = split(fresh_view(policy, observation).state(task)[:, :, 0])
+    real = expected_delay(observation, task, observation.backlog_gcycles[:, None])
+    torch.testing.assert_close(expected_delay_slots(members), real, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_policy_prefers_what_is_fast():
+    policy = make(random_output=False)
+    observation = busy()
+    decision = policy.decide(observation, policy.initial_memory(observation))
+    present = observation.tasks.present[:, :, 0]
+    real = expected_delay(observation, observation.tasks.at_index(0), observation.backlog_gcycles[:, None])
+    wanted = (observation.capacity_gcycles_s[:, None].log() - real / 0.05).softmax(-1)
+    torch.testing.assert_close(decision.probability[:, :, 0][present], wanted[present], rtol=1e-3, atol=1e-4)
+    critic = SetCritic(policy.spec, 2)
+    state = policy.spec.grouped(decision.state[:, :, :1])
+    torch.testing.assert_close(critic(torch.cat([state, state]))[1].view(3, 10, 10), -real, rtol=1e-4, atol=1e-4)
+
+
+def test_own_placements_reach_the_next_state():
+    policy = make()
+    observation = busy()
+    view = fresh_view(policy, observation)
+    task = observation.tasks.at_index(0)
+    before_it = view.state(task)
+    sent = torch.full((3, 10), 4)
+    view.place(task, sent, torch.nn.functional.one_hot(sent, 10).float())
+    _, members = split(view.state(task)[:, :, 0])
+    _, members_before = split(before_it[:, :, 0])
+    grown = expected_delay_slots(members) - expected_delay_slots(members_before)
+    # All are taken to do the same: everything that came before is now expected on server 4.
+    expected = 10 * policy.spec.work_profile_gcycles[0] / observation.capacity_gcycles_s[:, 4]
+    torch.testing.assert_close(grown[..., 4], expected[:, None].expand(3, 10), rtol=1e-3, atol=1e-3)
+    assert float(grown[..., :4].abs().max()) < 1e-4
+
+
+def test_cost_to_others_by_hand():
+    # Servers of 10 and 5 Gcycle/s; tasks of 4 and 6 Gcycle at server 0 and 5 at server 1, all sent to server 0.
+    tasks = Tasks(
+        torch.tensor([[[True, True], [True, False]]]),
+        torch.ones(1, 2, 2),
+        torch.tensor([[[4.0, 6], [5, 99]]]),
+        torch.ones(1, 2, 2),
+    )
+    slot = Observation(0, torch.tensor([[2.0, 1]]), torch.tensor([[10.0, 5]]), torch.tensor([[100.0, 50]]), tasks)
+    outcome, placed = place(slot, torch.tensor([[[0, 0], [0, 0]]]))
+    left = drain_backlog(slot.backlog_gcycles, placed, slot.capacity_gcycles_s, 1.0)
+    assert left.tolist() == [[7, 0]]
+    # 0.4 s for two tasks behind, 0.5 s for one, 0.6 s for none; 0.7 s are left, so three tasks of the next slot
+    # wait 0.4, 0.5 and 0.6 s longer.
+    expected = torch.tensor([0.8 + 1.2, 0.5 + 1.5, 0 + 1.8])
+    torch.testing.assert_close(delay_to_others(outcome, left, slot.capacity_gcycles_s), expected)
+
+
+def test_cost_to_others_is_what_the_slot_would_have_been_without_the_task():
+    observation = busy(copies=2)
+    server = torch.randint(10, observation.tasks.present.shape, generator=torch.Generator().manual_seed(4))
+    outcome, _ = place(observation, server)
+    nothing_left = torch.zeros_like(observation.backlog_gcycles)
+    others = delay_to_others(outcome, nothing_left, observation.capacity_gcycles_s)
+    total = outcome.delays.total_s.double().sum()
+    for row in range(0, len(others), 7):
+        present = observation.tasks.present.clone()
+        present[outcome.copy[row], outcome.edge[row], outcome.index[row]] = False
+        tasks = observation.tasks
+        fewer = Tasks(present, tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit)
+        seen = Observation(
+            0,
+            *(getattr(observation, f) for f in ("backlog_gcycles", "capacity_gcycles_s")),
+            observation.rate_mbit_s,
+            fewer,
+        )
+        without = place(seen, server)[0].delays.total_s.double().sum()
+        own = outcome.delays.total_s[row].double()
+        assert float(total - without - own) == pytest.approx(float(others[row]), abs=1e-3)
+
+
+def test_old_reports_are_brought_up_to_date_by_hand():
+    tasks = Tasks(*(torch.zeros(1, 2, 1) for _ in range(4)))
+    capacity = torch.tensor([[4.0, 2.0]])
+    now = Observation(9, torch.tensor([[5.0, 5]]), capacity, torch.ones(1, 2), tasks)
+    placed = torch.tensor([[[[1.0, 3], [0, 1]], [[9.0, 0], [0, 0]]]])  # newest first, by observer
+    heard = HeardObservation(**vars(now), actual=now, age=torch.tensor([[2.0, 1]]))
+    # observer 0: server 0 was 5, +0-4 = 1, +1-4 -> 0; server 1 was 5, +3-2 = 6. observer 1: 5 -> 1 -> 6; 5 -> 3.
+    assert catch_up(heard, placed, 1.0).tolist() == [[[0, 6], [6, 3]]]
+    assert catch_up(now, placed, 1.0).tolist() == [[[5, 5], [5, 5]]]
+
+
+def test_memory_of_placements_and_arrivals():
+    observation = busy(copies=1)
+    memory = empty_memory(observation)
+    work = torch.zeros(1, 10, 10)
+    work[..., 2] = 3.0
+    for slot, arrived in ((4, 10.0), (5, 20.0)):
+        begin_slot(memory, slot)
+        remember(memory, slot, work * slot, torch.full((1, 10), arrived))
+    begin_slot(memory, 6)
+    known = before(memory, 6, 50.0)
+    assert known[0, 0, :, 2].tolist() == [50, 50, 0, 0, 0, 0, 0, 0]  # slots 5 and 4, as shares of all that came
+    # weights 0.2 and 0.2 * 0.8: (20 + 0.8 * 10) / 1.8
+    assert recent_arrivals(memory)[0, 0] == pytest.approx(28 / 1.8)
+    begin_slot(memory, 0)  # a new episode
+    assert float(memory[PLACED].abs().sum()) == 0
+    assert recent_arrivals(memory).tolist() == [[0] * 10]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"gamma": 0.9}, "gamma is 0.9, but network 'set' needs 0"),
+        ({"sharing": "none"}, "sharing is 'none', but network 'set' needs 'full'"),
+        ({"actor": "q"}, "actor is 'q', but network 'set'"),
+        ({"actor": "diffusion", "memory": "slot"}, "memory is 'slot', but network 'set'"),
+    ],
+)
+def test_settings_that_do_not_fit_a_set(overrides, complaint):
+    with pytest.raises(InputError, match=complaint):
+        make_settings("set", overrides)
+
+
+@pytest.mark.parametrize("overrides", KINDS)
+def test_it_trains_and_goes_on_bit_for_bit(overrides, tmp_path):
+    settings = {"copies": 2, "hidden": 8, "replay_warmup": 20, "batch_size": 16, "updates_per_slot": 0.5, **overrides}
+
+    def build():
+        return LADTSConfig().scenario(WORLD).preset("set", **settings).debugging(seed=3, log_level="ERROR").build_algo()
+
+    with ray_session(None):
+        whole = build()
+        whole.train()
+        whole.save_to_path(str(tmp_path / "at-one"))
+        whole.train()
+        assert whole.updates["ladts"] > 4
+        again = build()
+        again.restore_from_path(str(tmp_path / "at-one"))
+        again.train()
+        one, two = (algorithm.learned_weights("ladts", "actor") for algorithm in (whole, again))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+        fresh = make_actor(whole.spec).state_dict()
+        assert any(not torch.equal(one[name], fresh[name]) for name in one if "own.2" in name)
+        policy = whole.policy(0)
+        assert policy.name == ("set-lad-ts" if overrides else "set-ts")
+        whole.stop()
+        again.stop()
