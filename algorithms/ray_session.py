@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import ray
 
 from edgegen.envs.errors import InputError
+
+CONNECT_TIMEOUT_S = 5.0
+"""How long an address may take to answer, s."""
 
 
 @contextmanager
@@ -37,6 +41,7 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
     if address is None:
         defaults |= {"address": "local", "include_dashboard": False}
     else:
+        _check_reachable(address)
         defaults["address"] = address
     try:
         ray.init(**{**defaults, **options})
@@ -49,3 +54,23 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would go on trying for minutes and then end the process.
+
+    Raises:
+        InputError: If the connection is refused, or nothing answers.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address(address) if address == "auto" else address.removeprefix("ray://")
+    host, _, port = (found or "").rpartition(":")
+    if not port.isdigit():
+        return  # no cluster was found, or this is no address: ray.init says so
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        where = f" ({found})" if found != address else ""
+        raise InputError(f"The Ray cluster at '{address}'{where} can not be reached: {reason}.") from None

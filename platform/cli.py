@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.commands import bench, compare, demo, live, profile, replay, sweep, train, world
+from edgegen.platform.commands import (
+    bench,
+    chaos,
+    compare,
+    demo,
+    live,
+    profile,
+    replay,
+    reproduce,
+    scaling,
+    sweep,
+    train,
+    world,
+)
 
 # The class of all usage errors; not importable by name, because typer has moved it between packages.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -87,7 +100,10 @@ for _command in (
     compare.evaluate,
     compare.compare,
     replay.replay,
+    reproduce.reproduce,
     bench.bench,
+    scaling.scaling,
+    chaos.chaos,
     profile.profile,
     live.serve,
     live.generate,

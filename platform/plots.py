@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -244,9 +245,11 @@ def save(figure: Figure, path: Path) -> list[Path]:
         target = path.with_suffix(suffix)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():
+            # The same figure is the same file: no date in it, and names that do not change.
+            metadata = {"Date": None} if suffix == ".svg" else None
+            with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "edgegen"}):
                 warnings.simplefilter("ignore", UserWarning)  # glyphs a font lacks are drawn as boxes
-                figure.savefig(target, dpi=150)
+                figure.savefig(target, dpi=150, metadata=metadata)
         except OSError as error:
             raise InputError(f"Plot '{target}' can not be written: {(error.strerror or str(error)).lower()}.") from None
         written.append(target)

@@ -3,12 +3,17 @@
 Means and paired differences use Student's t: episodes are independent, their means average thousands of tasks and are
 close to normal, and t keeps its coverage with a handful of episodes, where a bootstrap is too narrow. The ratio of two
 means has no such closed form and uses the bias-corrected and accelerated (BCa) bootstrap, resampling episodes in pairs.
+
+Over training runs, few and now and then one that failed, the interquartile mean (IQM) with a stratified bootstrap
+follows Agarwal et al., "Deep RL at the Edge of the Statistical Precipice" (2021): runs are resampled within each task.
+scipy resamples several samples independently, which is just that. Their own package, rliable, resamples from a global
+generator that no seed of its caller reaches, and needs a version of arch that does not work with pandas 3.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +23,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 _RESAMPLES = 9999
+_STRATIFIED_RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,155 @@ def improvement_probability(values: ArrayLike, reference: ArrayLike) -> float:
     """Probability that ``values`` is below ``reference`` in a pair, ties counted half: lower delays are better."""
     data, base = _pair(values, reference)
     return float(((data < base) + 0.5 * (data == base)).mean())
+
+
+@dataclass(frozen=True)
+class Band:
+    """Estimates at several points with pointwise intervals, each ``[P]``; the ends are not-a-number without any."""
+
+    estimate: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def at(self, index: int, method: str) -> Interval:
+        """Return one point as an interval."""
+        return Interval(float(self.estimate[index]), float(self.low[index]), float(self.high[index]), method)
+
+
+def iqm_interval(strata: Sequence[ArrayLike], confidence: float = CONFIDENCE) -> Interval:
+    """Interquartile mean of runs with its stratified bootstrap interval.
+
+    Args:
+        strata: Per task, one value for each run ``[R]``. Runs are resampled within their task.
+        confidence: Coverage.
+    """
+    columns = [np.asarray(values, dtype=np.float64)[:, None] for values in strata]
+    return iqm_band(columns, confidence).at(0, "IQM, stratified bootstrap")
+
+
+def iqm_band(strata: Sequence[ArrayLike], confidence: float = CONFIDENCE) -> Band:
+    """Interquartile mean of curves with its stratified bootstrap band.
+
+    Args:
+        strata: Per task, the curves of its runs ``[R, P]``. Whole runs are resampled, within their task.
+        confidence: Coverage.
+    """
+    return _stratified(strata, _trimmed_mean, confidence)
+
+
+def profile_band(strata: Sequence[ArrayLike], thresholds: ArrayLike, confidence: float = CONFIDENCE) -> Band:
+    """Performance profile: share of episodes with a value of at most each threshold, with its bootstrap band.
+
+    Args:
+        strata: Per task, one row for each run, one column for each episode ``[R, K]``; lower is better. Whole runs are
+            resampled, within their task.
+        thresholds: Thresholds ``[P]``.
+        confidence: Coverage.
+    """
+    levels = np.asarray(thresholds, dtype=np.float64)
+    shares = [(np.asarray(values, dtype=np.float64)[..., None] <= levels).mean(axis=1) for values in strata]
+    return _stratified(shares, lambda values: values.mean(axis=-1), confidence)
+
+
+def improvement_interval(
+    strata: Sequence[ArrayLike], references: Sequence[ArrayLike], confidence: float = CONFIDENCE
+) -> Interval:
+    """Probability that a run is below a run of the reference, ties counted half, with its bootstrap interval.
+
+    Runs are not paired: every run meets every run of the reference on the same task, and tasks count alike.
+
+    Args:
+        strata: Per task, one value for each run ``[R]``; lower is better.
+        references: Per task, likewise ``[S]``.
+        confidence: Coverage.
+    """
+    samples = [np.asarray(values, dtype=np.float64) for values in (*strata, *references)]
+
+    def statistic(*resampled: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        del axis  # always the last
+        shares = []
+        for own, other in zip(resampled[: len(strata)], resampled[len(strata) :], strict=True):
+            first, second = own[..., :, None], other[..., None, :]
+            shares.append(((first < second) + 0.5 * (first == second)).mean(axis=(-1, -2)))
+        mean: NDArray[np.float64] = np.mean(shares, axis=0)
+        return mean
+
+    method = "stratified bootstrap"
+    estimate = float(statistic(*samples, axis=-1))
+    if any(sample.size < 2 for sample in samples):
+        return Interval(estimate, float("nan"), float("nan"), method, confidence)
+    ends = _bootstrap(tuple(samples), statistic, confidence)
+    return Interval(estimate, float(ends.low), float(ends.high), method, confidence)
+
+
+def crossed_difference(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Mean of ``values − reference`` over training runs and episodes, with an interval that covers both.
+
+    Runs and episodes are resampled independently (Owen's pigeonhole bootstrap): other runs, on other episodes.
+
+    Args:
+        values: One row for each run, one column for each episode ``[R, K]``.
+        reference: Of a rule, which has no runs ``[K]``, or of runs of the same seeds ``[R, K]``.
+        confidence: Coverage.
+    """
+    data = np.asarray(values, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
+    runs, episodes = data.shape
+    if runs == 1 or episodes == 1:
+        return mean_interval(data.mean(axis=0 if runs == 1 else 1), confidence)
+
+    def statistic(run: NDArray[np.int64], episode: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        del axis  # always the last
+        mean: NDArray[np.float64] = data[run[..., :, None], episode[..., None, :]].mean(axis=(-1, -2))
+        return mean
+
+    ends = _bootstrap((np.arange(runs), np.arange(episodes)), statistic, confidence)
+    return Interval(
+        float(data.mean()), float(ends.low), float(ends.high), "bootstrap over runs and episodes", confidence
+    )
+
+
+def _stratified(
+    strata: Sequence[ArrayLike],
+    reduce: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    confidence: float,
+) -> Band:
+    """Reduce the runs ``[R, P]`` of all strata together, for every point."""
+    samples = [np.asarray(values, dtype=np.float64) for values in strata]
+    if not samples or any(sample.ndim != 2 or sample.size == 0 for sample in samples):
+        raise ValueError("expected at least one stratum with at least one run")
+
+    def statistic(*resampled: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        del axis  # always the last
+        return reduce(np.concatenate(resampled, axis=-1))
+
+    estimate = reduce(np.concatenate(samples, axis=0).T)
+    if any(len(sample) < 2 for sample in samples):
+        nothing = np.full_like(estimate, np.nan)
+        return Band(estimate, nothing, nothing)
+    ends = _bootstrap(tuple(samples), statistic, confidence, axis=0)
+    return Band(estimate, np.asarray(ends.low), np.asarray(ends.high))
+
+
+def _trimmed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interquartile mean over the last axis: without the lowest and the highest quarter, rounded down."""
+    mean: NDArray[np.float64] = stats.trim_mean(values, 0.25, axis=-1)
+    return mean
+
+
+def _bootstrap(
+    samples: tuple[NDArray[Any], ...], statistic: Callable[..., NDArray[np.float64]], confidence: float, axis: int = -1
+) -> Any:
+    """Ends of the percentile interval; samples are resampled independently, with a fixed seed."""
+    return stats.bootstrap(
+        samples,
+        statistic,
+        vectorized=True,
+        axis=axis,
+        n_resamples=_STRATIFIED_RESAMPLES,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
 
 
 def _checked(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:

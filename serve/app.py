@@ -19,6 +19,7 @@ import ray
 import torch
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.schema import LoggingConfig
@@ -41,6 +42,8 @@ LOOPBACK = "127.0.0.1"
 SPARE_REQUESTS = 64
 """Requests beyond all queues that the gateway takes at a time, so that refusals and state queries do not queue."""
 STORE_BYTES = 200 * 1024**2
+PROXY_PATIENCE = ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+"""Serve kills a proxy that is not ready within 5 s and never recovers from it; a busy machine needs longer."""
 
 
 def build(config: ServiceConfig) -> Application:
@@ -147,6 +150,7 @@ def running_service(
     cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
+    os.environ.setdefault(*PROXY_PATIENCE)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
         if serve.status().proxies:
@@ -154,11 +158,7 @@ def running_service(
                 "Ray Serve already runs on this cluster; deploy there with 'serve run edgegen.serve.app:app'."
             )
         try:
-            serve.start(
-                proxy_location=ProxyLocation.HeadOnly,
-                http_options=HTTPOptions(host=LOOPBACK, port=port),
-                logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
-            )
+            _start_serve(port)
             _deploy(application)
             url = f"http://{LOOPBACK}:{port}"
             _wait_until_healthy(url, ready_timeout_s)
@@ -170,6 +170,19 @@ def running_service(
                     serve.delete(APP_NAME)
             else:
                 serve.shutdown()
+
+
+def _start_serve(port: int) -> None:
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options=HTTPOptions(host=LOOPBACK, port=port),
+            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        )
+    except (RayError, TimeoutError):
+        raise InputError(
+            f"The service can not start: its HTTP proxy on port {port} is not ready; see the logs of Ray Serve."
+        ) from None
 
 
 def check_port(port: int) -> None:

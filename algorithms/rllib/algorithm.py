@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
@@ -21,11 +23,18 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from edgegen.algorithms.replay import TensorReplay
-from edgegen.algorithms.rllib.runner import ArrayEnvRunner
+from edgegen.algorithms.rllib.placement import placed, release, reserve
+from edgegen.algorithms.rllib.runner import EPISODES_BEGUN
 
 REPLAYS = "replays"
 PROGRESS = "progress"
 WORLDS = "worlds"
+PROBE_EVERY_S = 3.0
+"""How long to leave lost runners alone before looking for them again, s: each look delays the others."""
+
+
+class RunnersLostError(RuntimeError):
+    """No env runner is left to play."""
 
 
 class ArrayAlgorithm(Algorithm):
@@ -39,8 +48,18 @@ class ArrayAlgorithm(Algorithm):
     """
 
     def setup(self, config: Any) -> None:
-        """Build runners, learners and replays."""
-        super().setup(config)
+        """Find room for runners and learners, build them and the replays.
+
+        Raises:
+            InputError: If the cluster has no room.
+        """
+        self._placement = reserve(self.config)
+        try:
+            with placed(self._placement):
+                super().setup(config)
+        except BaseException:
+            release(self._placement)
+            raise
         self.settings = self.config.settings()
         self.replays: dict[str, TensorReplay] = self.make_replays(int(self.config.seed or 0) + 104_729)
         self.episodes: list[dict[str, float]] = []
@@ -48,22 +67,43 @@ class ArrayAlgorithm(Algorithm):
         self.updates = dict.fromkeys(self.replays, 0)
         self._owed_updates = dict.fromkeys(self.replays, 0.0)
         self._learner_results: list[Any] = []
+        self._lives = 0
+        self._next_probe = 0.0
+        self._strangers: set[int] = set()
+        self.env_runner_group.foreach_env_runner(lambda runner: runner.admit())
+
+    def cleanup(self) -> None:
+        """Stop runners and learners and give their room back, whatever of them is still there."""
+        try:
+            super().cleanup()
+        finally:
+            release(self._placement)
 
     def make_replays(self, seed: int) -> dict[str, TensorReplay]:
         """Make an empty replay for every module."""
         raise NotImplementedError
 
     def sample(self, slots: int) -> list[Any]:
-        """Play ``slots`` slots of every copy on every runner, the local one if there is no other."""
+        """Play ``slots`` slots of every copy on every runner, the local one if there is no other.
+
+        Raises:
+            RunnersLostError: If there is no runner left.
+        """
         timesteps = slots * self.settings.copies
         with self.metrics.log_time((TIMERS, SAMPLE_TIMER)):
             if self.config.num_env_runners == 0:
                 fragments: list[Any] = self.env_runner.sample(num_timesteps=timesteps)
                 return fragments
+            # A runner whose process was replaced in between knows nothing of this training: it sits the episode out.
             results = self.env_runner_group.foreach_env_runner(
-                lambda runner: runner.sample(num_timesteps=timesteps), local_env_runner=False
+                lambda runner: (runner.worker_index, runner.admitted and runner.sample(num_timesteps=timesteps)),
+                local_env_runner=False,
             )
-        return [fragment for result in results for fragment in result]
+        self._strangers |= {index for index, played in results if not played}
+        played = [fragment for _, fragments in results for fragment in fragments or []]
+        if not played:
+            raise RunnersLostError("no env runner is left that takes part in the training")
+        return played
 
     def make_updates(self, module_id: str, batch_size: int) -> None:
         """Make the updates that a module is owed."""
@@ -135,6 +175,8 @@ class ArrayAlgorithm(Algorithm):
                 "slots_sampled": self.slots_sampled,
                 "updates": dict(self.updates),
                 "owed_updates": dict(self._owed_updates),
+                "lives": self._lives,
+                "runners": int(self.config.num_env_runners),
             }
         if self.config.num_env_runners > 0 and self._check_component(WORLDS, components, not_components):
             worlds = self.env_runner_group.foreach_env_runner(
@@ -154,12 +196,79 @@ class ArrayAlgorithm(Algorithm):
             self.slots_sampled = progress["slots_sampled"]
             self.updates = dict(progress["updates"])
             self._owed_updates = dict(progress["owed_updates"])
-        if WORLDS in state and self.config.num_env_runners > 0:
-            worlds = ray.put(state[WORLDS])
+            self._lives = progress.get("lives", 0)
+            saved = state.get(WORLDS, {})
+            self._restore_worlds(saved, progress.get("runners", len(saved)))
 
-            def restore(runner: ArrayEnvRunner) -> None:
-                saved = ray.get(worlds).get(runner.worker_index)
-                if saved is not None:  # a runner that did not exist then begins an episode of its own
-                    runner.set_world_state(saved)
+    def _restore_worlds(self, saved: dict[int, dict[str, Any]], before: int) -> None:
+        """Let every runner continue; if there are others than before, they begin beside those.
 
-            self.env_runner_group.foreach_env_runner(restore, local_env_runner=False)
+        Args:
+            saved: What the remote runners had played, by index; lost ones are missing.
+            before: Number of remote runners there were.
+        """
+        now = int(self.config.num_env_runners)
+        if before == now == 0:
+            return  # the local runner is a component of its own
+        new = list(range(1, now + 1))
+        if before == now:
+            self._each_with(saved, lambda runner, worlds: runner.set_world_state(worlds[runner.worker_index]), [*saved])
+            new = [index for index in new if index not in saved]
+            if not new:
+                return
+        example = saved[min(saved)] if saved else self.env_runner.get_world_state()
+        if EPISODES_BEGUN in example:  # every runner counts its own, as if all had begun as many
+            example = {**example, EPISODES_BEGUN: example[EPISODES_BEGUN] * max(1, before) // max(1, now)}
+        self._begin_beside(example, new)
+
+    def _begin_beside(self, example: dict[str, Any], indices: list[int]) -> None:
+        """Let runners begin with arrivals of their own, as far in the training as another one is."""
+        self._lives += 1
+        self._each_with((example, self._lives), lambda runner, task: runner.take_over(*task), indices)
+
+    def _each_with(self, data: Any, function: Any, indices: list[int] | None = None) -> None:
+        """Call ``function(runner, data)`` on the remote runners, or on the local one if there is no other."""
+        if self.config.num_env_runners == 0:
+            function(self.env_runner, data)
+            return
+        shared = ray.put(data)
+        self.env_runner_group.foreach_env_runner(
+            lambda runner: function(runner, ray.get(shared)), local_env_runner=False, remote_worker_ids=indices
+        )
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Look for lost env runners that are back, and bring them up to date.
+
+        RLlib would hand all of them the local runner's world, which nobody has played: they would meet the same
+        arrivals and explore as at the very beginning.
+
+        Returns:
+            Indices of the runners that are back.
+        """
+        missing = env_runner_group.num_remote_workers() - env_runner_group.num_healthy_remote_workers()
+        training = env_runner_group is self.env_runner_group
+        back = sorted(self._strangers) if training else []
+        peers = [index for index in env_runner_group.healthy_worker_ids() if index not in back]
+        if missing and time.monotonic() >= self._next_probe:
+            back += env_runner_group.probe_unhealthy_env_runners()
+            self._next_probe = time.monotonic() + PROBE_EVERY_S
+        if not back:
+            return []
+        env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group,
+            to_worker_indices=back,
+            timeout_seconds=None,
+            inference_only=True,
+        )
+        if training:
+            self._strangers.clear()
+            examples = env_runner_group.foreach_env_runner(
+                lambda runner: runner.get_world_state(), local_env_runner=False, remote_worker_ids=peers[:1]
+            )
+            if not examples:
+                raise RunnersLostError("no env runner is left that takes part in the training")
+            self._begin_beside(examples[0], back)
+            self.env_runner_group.foreach_env_runner(
+                lambda runner: runner.admit(), local_env_runner=False, remote_worker_ids=back
+            )
+        return back

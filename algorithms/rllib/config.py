@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from edgegen.algorithms.rllib.placement import PlacedLearnerGroup, reserved
 
 ENV_NAME = "edgegen-array"
 """A name only: array env runners make their simulators from ``env_config``, RLlib never makes an env."""
@@ -34,6 +36,10 @@ class ArrayConfig(AlgorithmConfig):
         self.num_learners = 0
         self.min_time_s_per_iteration = None
         self.min_sample_timesteps_per_iteration = 0
+        self.placement_wait_s: float | None = None
+        # RLlib would let a process that failed wait a minute, and everybody else with it.
+        self.delay_between_env_runner_restarts_s = 0.0
+        self.env_runner_health_probe_timeout_s = 1.0
 
     @abstractmethod
     def module_specs(self) -> dict[str, RLModuleSpec]:
@@ -48,6 +54,30 @@ class ArrayConfig(AlgorithmConfig):
         self.env_config: dict[str, Any] = {}  # environment() would merge the new world into the old one, field by field
         self.environment(ENV_NAME, env_config={"scenario": scenario.model_dump()})
         return self
+
+    def placement(self, strategy: Literal["PACK", "SPREAD"] = "PACK", wait_s: float | None = None) -> Self:
+        """Choose where remote env runners and learners run.
+
+        Args:
+            strategy: ``PACK`` on few nodes, or ``SPREAD`` over many.
+            wait_s: How long to wait for room, s. If None, a request that does not even fit an idle cluster is refused
+                at once; a cluster that grows on demand needs a number.
+        """
+        self.resources(placement_strategy=strategy)
+        self.placement_wait_s = wait_s
+        return self
+
+    def build_learner_group(
+        self,
+        *,
+        env: Any = None,
+        spaces: Any = None,
+        rl_module_spec: Any = None,
+        placement_group: Any = None,
+    ) -> PlacedLearnerGroup:
+        """Build the learners, in the room that was reserved for them."""
+        spec = rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces)
+        return PlacedLearnerGroup(config=self.copy(), module_spec=spec, placement_group=placement_group or reserved())
 
     def preset(self, name: str, **overrides: Any) -> Self:
         """Take all settings from a preset, some replaced.

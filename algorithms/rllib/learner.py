@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from torch import Tensor, nn
 
 GENERATOR = "chain_noise_generator"
+PEER_TIMEOUT_S = 120.0
+"""How long a learner waits for the gradients of the others before it takes them for lost, s."""
 
 
 class FusedLearner(TorchLearner):
@@ -17,6 +23,10 @@ class FusedLearner(TorchLearner):
 
     RLlib computes all losses of a module before it applies any gradient; an actor is to be updated against critics
     that have just been updated. Also, chain noise has its own generator here, which is part of the learner's state.
+
+    Several learners take equal parts of every batch and step with the mean of their gradients. They draw the same noise
+    and each uses the part for its own rows. So L learners with b rows each do what one does with L · b rows, and
+    all of them have the same state.
     """
 
     def build(self) -> None:
@@ -28,8 +38,23 @@ class FusedLearner(TorchLearner):
         self._settings = self.config.settings()
         self._generator = torch.Generator().manual_seed(int(self.config.seed or 0) + 7919)
 
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Begin with equal weights on all learners, without RLlib's wrapper, which ``update_module`` would bypass.
+
+        Gradients travel over gloo on GPUs, too: the networks are small, learners may share a GPU, which NCCL refuses,
+        and a learner whose peer is gone fails at once or after ``PEER_TIMEOUT_S`` instead of half an hour.
+        """
+        if self.config.num_learners <= 1:
+            return
+        self._peers = torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=PEER_TIMEOUT_S))
+        for module in self.networks().values():
+            for value in (*module.parameters(), *module.buffers()):
+                weights = value.detach().cpu()
+                torch.distributed.broadcast(weights, src=0, group=self._peers)
+                value.data.copy_(weights)
+
     def networks(self) -> dict[str, Any]:
-        """The modules by name, out of RLlib's data-parallel wrapper where there is one."""
+        """The modules by name."""
         return {name: self.module[name].unwrapped() for name in self.module.keys()}  # noqa: SIM118
 
     def register_adam(self, module_id: str, name: str, parameters: list[nn.Parameter], lr: float) -> None:
@@ -72,14 +97,30 @@ class FusedLearner(TorchLearner):
         """Back-propagate a loss into the parameters of one optimizer alone, and step it."""
         optimizer = self.get_optimizer(module_id, name)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = torch.autograd.grad(loss, parameters)
-        if self.config.num_learners > 1:  # every learner saw its own rows
-            for gradient in gradients:
-                torch.distributed.all_reduce(gradient)
-                gradient /= self.config.num_learners
+        gradients = self._mean_over_learners(torch.autograd.grad(loss, parameters))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
+
+    def _mean_over_learners(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Every learner saw rows of its own; one message for all gradients, because each costs a round trip."""
+        if self.config.num_learners <= 1:
+            return gradients
+        flat = torch.cat([gradient.flatten() for gradient in gradients]).cpu()
+        torch.distributed.all_reduce(flat, group=self._peers)
+        parts = (flat / self.config.num_learners).to(self._device).split([gradient.numel() for gradient in gradients])
+        return tuple(part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True))
+
+    def noise(self, draw: Callable[[int, torch.Generator], Tensor | None], rows: int) -> Tensor | None:
+        """Draw the noise for this learner's rows of the batch.
+
+        Args:
+            draw: From a number of rows and a generator to noise ``[..., rows, size]``, or None.
+            rows: Rows of this learner.
+        """
+        learners = max(1, int(self.config.num_learners))
+        drawn = draw(rows * learners, self._generator)
+        return drawn if drawn is None or learners == 1 else drawn.narrow(-2, self._learner_index * rows, rows)
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Add the generator of the chain noise to the state."""
@@ -89,7 +130,15 @@ class FusedLearner(TorchLearner):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore the generator of the chain noise too."""
-        super().set_state(state)
+        """Restore the generator of the chain noise too, and the weights even if they are older than the present ones.
+
+        RLlib keeps newer weights, by the count of updates, and takes the older state of the optimizers all the same.
+        It also hands all learners of a machine the same memory of Ray's object store, and an optimizer steps in place:
+        learners would overwrite each other's moments.
+        """
+        own = {name: value for name, value in copy.deepcopy(state).items() if name != WEIGHTS_SEQ_NO}
+        super().set_state(own)
+        if WEIGHTS_SEQ_NO in state:
+            self._weights_seq_no: int = state[WEIGHTS_SEQ_NO]
         if GENERATOR in state:
             self._generator.set_state(torch.from_numpy(state[GENERATOR].copy()))

@@ -25,6 +25,9 @@ from ray.rllib.utils.metrics import (
 WORLD = "world"
 """Component of the state: everything but the weights that decides what the runner samples next."""
 
+EPISODES_BEGUN = "episodes_begun"
+"""In the state of a world, where exploration depends on it: episodes this runner has begun."""
+
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
@@ -33,17 +36,32 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
 
     Every worker has arrivals of its own, derived from (seed, worker, evaluation or not). Subclasses build their world
     in ``make_env``, play it in ``sample``, and report episodes with ``finish_episodes``.
+
+    Attributes:
+        simulator: The batched simulator.
+        policy: What plays it; owns the generator of its decisions.
+        admitted: Whether this process takes part in the training; a new one in the place of one that died does not
+            until it was told how far the others are.
     """
+
+    simulator: Any
+    policy: Any
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
-        identity = (int(self.config.seed or 0), int(self.worker_index or 0), int(self.config.in_evaluation))
-        self.arrivals_seed, self.policy_seed = (int(n) for n in np.random.SeedSequence(identity).generate_state(2))
+        self.arrivals_seed, self.policy_seed = self._seeds()
+        self.admitted = False
         self._weights_seq_no = 0
         self._episodes: list[dict[str, float]] = []
         self._steps_since_metrics = (0, 0)
         self.make_module()
         self.make_env()
+
+    def _seeds(self, *life: int) -> tuple[int, int]:
+        """Seeds of the arrivals and of the decisions; a runner that begins anew has others in every life."""
+        identity = (int(self.config.seed or 0), int(self.worker_index or 0), int(self.config.in_evaluation), *life)
+        arrivals, decisions = np.random.SeedSequence(identity).generate_state(2)
+        return int(arrivals), int(decisions)
 
     @abstractmethod
     def module_spaces(self) -> dict[str, Spaces]:
@@ -56,6 +74,26 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
     @abstractmethod
     def set_world_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_world_state`` was called."""
+
+    def admit(self) -> None:
+        """Take part in the training from now on."""
+        self.admitted = True
+
+    def take_over(self, world: dict[str, Any], life: int) -> None:
+        """Begin an episode as far in the training as another runner is, with arrivals that nobody has met.
+
+        For a runner that was lost and is back, or that is new in a resumed training: all it remembered is gone, and
+        exploration would begin once more.
+
+        Args:
+            world: ``get_world_state`` of the other runner, between two episodes.
+            life: Number of this beginning.
+        """
+        self.set_world_state(world)
+        arrivals, decisions = self._seeds(life)
+        self.policy.generator.manual_seed(decisions)
+        self.simulator.reset(arrivals)
+        self.set_world_state(self.get_world_state())  # looks at the new episode
 
     def make_module(self) -> None:
         """Create the inference parts of the modules."""

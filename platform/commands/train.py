@@ -6,8 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +20,19 @@ from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
 if TYPE_CHECKING:
     from edgegen.platform.training import EpisodeReport, TrainResult
+
+    _Start = Callable[[Callable[[EpisodeReport], None], Callable[[str], None]], TrainResult]
+
+
+class Placement(StrEnum):
+    """Where remote processes go."""
+
+    PACK = "pack"
+    SPREAD = "spread"
+
+
+_Cluster = tuple[str | None, float | None, int]
+"""Address, seconds to wait for room, and restarts."""
 
 RUNS = Path("runs")
 """Where runs go unless told otherwise."""
@@ -56,13 +70,53 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUNDIR", help="Continue this run; its own settings hold.")
     ] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between checkpoints.")] = 50,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Ray cluster to use: auto on one of its machines; a private one unless given."
+        ),
+    ] = None,
     num_env_runners: Annotated[
         int, typer.Option(min=0, max=1024, help="Remote env runners; 0 plays in this process.")
     ] = 0,
-    checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between checkpoints.")] = 50,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+    num_learners: Annotated[
+        int,
+        typer.Option(
+            min=0, max=256, help="Remote learners, each with a whole batch_size of its own; 0 learns in this process."
+        ),
+    ] = 0,
+    cpus_per_env_runner: Annotated[float, typer.Option(min=0.001, max=1024, help="CPUs that one reserves.")] = 1.0,
+    cpus_per_learner: Annotated[float, typer.Option(min=0.001, max=1024, help="CPUs that one reserves.")] = 1.0,
+    gpus_per_learner: Annotated[
+        float, typer.Option(min=0, max=64, help="GPUs of a remote learner; fractions share one.")
+    ] = 0.0,
+    placement: Annotated[
+        Placement, typer.Option(help="Remote processes on few nodes (pack) or over many (spread).")
+    ] = Placement.PACK,
+    fragment_length: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Slots (ladts) or frames (t2drl) that every env runner plays between two rounds of updates.",
+        ),
+    ] = 1,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Wait this long for room, for a cluster that grows.  [default: 60 s, and not at all for what an idle "
+            "cluster could not hold]",
+        ),
     ] = None,
+    max_restarts: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Restarts from the latest checkpoint when parts of the cluster are lost, before giving up."
+        ),
+    ] = 3,
     settings: SetOption = None,
     json: JsonOption = None,
     tracking: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
@@ -74,24 +128,40 @@ def train(
         check_writable_file(json)
     if resume is not None:
         _refuse_with_resume(context)
+    cluster = (address, wait, max_restarts)
+    processes = {
+        "num_env_runners": num_env_runners,
+        "num_learners": num_learners,
+        "cpus_per_env_runner": cpus_per_env_runner,
+        "cpus_per_learner": cpus_per_learner,
+        "gpus_per_learner": gpus_per_learner,
+        "placement": placement.value,
+        "fragment_length": fragment_length,
+    }
     start = (
-        _resumed(resume, episodes, address, tracking)
+        _resumed(resume, episodes, cluster, _given(context, processes), tracking)
         if resume is not None
         else _fresh(
-            algorithm, scenario, preset, episodes or DEFAULT_EPISODES, seed, out, num_env_runners, checkpoint_every,
-            address, settings, tracking,
+            algorithm, scenario, preset, episodes or DEFAULT_EPISODES, seed, out, processes, checkpoint_every,
+            cluster, settings, tracking,
         )
     )  # fmt: skip
     notes = progress_console()
     prefer_one_thread()
     with training_progress(notes) as on_episode:
-        result = start(on_episode)
+        result = start(on_episode, lambda sentence: notes.print(sentence, soft_wrap=True))
     report_training(notes, result)
     if json is not None:
         write_json(json, training_json(result))
     typer.echo(str(result.out))
     if result.interrupted:
         raise typer.Exit(130)
+
+
+def _given(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that the person asked for."""
+    sources = {name: context.get_parameter_source(name) for name in values}
+    return {name: value for name, value in values.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
 
 
 def _fresh(
@@ -101,14 +171,15 @@ def _fresh(
     episodes: int,
     seed: int,
     out: Path | None,
-    num_env_runners: int,
+    processes: dict[str, Any],
     checkpoint_every: int,
-    address: str | None,
+    cluster: _Cluster,
     settings: list[str] | None,
     tracking: bool,
-) -> Callable[[Callable[[EpisodeReport], None]], TrainResult]:
+) -> _Start:
     """Check a new run before anything heavy is loaded; returns what starts it."""
     from edgegen.algorithms.learners import find_learner
+    from edgegen.platform.cluster import make_processes
     from edgegen.platform.files import check_writable_folder
 
     learner = find_learner(algorithm)
@@ -117,11 +188,12 @@ def _fresh(
     )
     scenario = learner.load_scenario(scenario_name or learner.default_scenario, for_scenario)
     learner.make_settings(preset, for_algorithm)
+    made = make_processes(**processes)
     folder = out if out is not None else free_folder(RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}")
     check_writable_folder(folder)
 
-    def start(on_episode: Callable[[EpisodeReport], None]) -> TrainResult:
-        from edgegen.platform.training import TrainRequest
+    def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
+        from edgegen.platform.training import ClusterUse, Listener, TrainRequest
         from edgegen.platform.training import train as run
 
         request = TrainRequest(
@@ -132,23 +204,23 @@ def _fresh(
             overrides=for_algorithm,
             episodes=episodes,
             seed=seed,
-            num_env_runners=num_env_runners,
+            processes=made,
             checkpoint_every=checkpoint_every,
-            address=address,
+            cluster=ClusterUse(*cluster),
             tracking=tracking,
         )
-        return run(request, on_episode)
+        return run(request, Listener(on_episode, on_notice))
 
     return start
 
 
 def _resumed(
-    folder: Path, episodes: int | None, address: str | None, tracking: bool
-) -> Callable[[Callable[[EpisodeReport], None]], TrainResult]:
-    def start(on_episode: Callable[[EpisodeReport], None]) -> TrainResult:
-        from edgegen.platform.training import resume
+    folder: Path, episodes: int | None, cluster: _Cluster, processes: dict[str, Any], tracking: bool
+) -> _Start:
+    def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
+        from edgegen.platform.training import ClusterUse, Listener, resume
 
-        return resume(folder, episodes, on_episode, address, tracking)
+        return resume(folder, episodes, Listener(on_episode, on_notice), ClusterUse(*cluster), tracking, processes)
 
     return start
 
@@ -156,13 +228,13 @@ def _resumed(
 def _refuse_with_resume(context: typer.Context) -> None:
     """Refuse options that a resumed run would silently ignore."""
     flags = {"algorithm": "ALGORITHM", "scenario": "--scenario", "preset": "--preset", "seed": "--seed", "out": "--out"}
-    flags |= {"num_env_runners": "--num-env-runners", "checkpoint_every": "--checkpoint-every", "settings": "--set"}
+    flags |= {"checkpoint_every": "--checkpoint-every", "settings": "--set"}
     for name, flag in flags.items():
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(
                 f"{flag} can not be combined with --resume, because a resumed run keeps its own settings; "
-                "only --episodes may change."
+                "only --episodes and the processes of the cluster may change."
             )
 
 

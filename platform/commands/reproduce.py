@@ -1,0 +1,65 @@
+"""``edgegen reproduce``: every experiment of a study, with data, figures and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgegen.platform.commands.options import progress_console
+
+RUNS = Path("runs")
+OUT = Path("docs/results")
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="ladts, t2drl, or the path of a .yaml file.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of a night: fewer seeds and episodes.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="EXPERIMENT", help="Run this experiment only; repeatable.")
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Make figures and report of the saved data, and run nothing.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Units at a time.  [default: one per core]")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report, its data and figures.")] = OUT,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the trainings.  [default: runs/reproduce-STUDY]")
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the experiments and run nothing.")] = False,
+    tracking: Annotated[bool, typer.Option(help="Record the study in MLflow.")] = True,
+) -> None:
+    """Train, compare, draw and report a study; run it again to go on where it stopped."""
+    from edgegen.platform.studies.files import read_study
+    from edgegen.platform.studies.plan import make_plan
+    from edgegen.platform.studies.spec import FULL, QUICK
+
+    plan = make_plan(read_study(study), QUICK if quick else FULL, only or [])
+    if list_only:
+        for experiment in plan.experiments:
+            units = {identity for cell in experiment.cells for identity in cell.units}
+            trainings = sum(plan.units[identity].kind == "training" for identity in units)
+            typer.echo(f"{experiment.experiment.name:24} {trainings:4} trainings  {experiment.experiment.title}")
+        return
+    from edgegen.platform.reproduce import ReproduceRequest, summary
+    from edgegen.platform.reproduce import reproduce as run
+
+    notes = progress_console()
+    folder = runs if runs is not None else RUNS / f"reproduce-{plan.spec.name}"
+    try:
+        outcome = run(ReproduceRequest(plan, folder, out, address, jobs, tracking, report_only), notes)
+    except KeyboardInterrupt:
+        notes.print("Stopped. Run the same command again to go on.")
+        raise
+    for line in summary(outcome):
+        notes.print(line, soft_wrap=True)
+    if outcome.report is not None:
+        typer.echo(str(outcome.report))
+    if outcome.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,70 @@
+"""``edgegen scaling``: what more env runners bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgegen.platform.commands.options import JsonOption, SeedOption, console, progress_console
+from edgegen.platform.process import prefer_one_thread
+
+
+def scaling(
+    algorithm: Annotated[str, typer.Argument(help="ladts or t2drl.")] = "ladts",
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            "-s",
+            metavar="NAME",
+            help="Shipped scenario, or the path of a .yaml file.  [default: as train]",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Preset of the algorithm.")] = "improved",
+    runners: Annotated[
+        list[int] | None,
+        typer.Option("--runners", min=1, max=1024, help="Number of env runners; repeatable.  [default: 1, 2, 4, 8]"),
+    ] = None,
+    fragment_length: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Slots (ladts) or frames (t2drl) per fragment.")
+    ] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Fragments of every runner per repeat.")] = 30,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed repeats, for the intervals.")] = 5,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+    ] = None,
+    seed: SeedOption = 0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as .png and .svg.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """Measure sampling with 1, 2, 4 and 8 env runners, and what that predicts for a core each."""
+    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.plots import check_plot_path
+    from edgegen.platform.scaling import measure_scaling, plot_scaling
+
+    for path in (json, plot):
+        if path is not None:
+            check_writable_file(path)
+    if plot is not None:
+        check_plot_path(plot)
+    prefer_one_thread()
+    with progress_console().status("") as status:
+        report = measure_scaling(
+            algorithm,
+            preset,
+            scenario,
+            runners or (1, 2, 4, 8),
+            fragment_length,
+            rounds,
+            repeats,
+            seed,
+            address,
+            lambda name: status.update(f"Measuring {name}"),
+        )
+    console().print(report.table())
+    if plot is not None:
+        plot_scaling(report, plot)
+    if json is not None:
+        write_json(json, report.to_json())

@@ -1,0 +1,365 @@
+"""Figures as targets: each knows the numbers it shows, and is drawn again only if they or its files are not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgegen.platform.evaluation import Array
+from edgegen.platform.files import write_json
+from edgegen.platform.statistics import (
+    Band,
+    Interval,
+    improvement_interval,
+    iqm_band,
+    iqm_interval,
+    mean_interval,
+    mean_ratio,
+    profile_band,
+)
+from edgegen.platform.studies.data import ExperimentData, Place
+from edgegen.platform.studies.plots import draw
+from edgegen.platform.worlds import Kind
+
+FIGURE_FOLDER = "figures"
+STAMPS_FILE = "drawn.json"
+STYLE = 3
+"""Raised when figures look different, so that all are drawn again."""
+_BLOCKS = 30
+_THRESHOLDS = 80
+
+
+@dataclass(frozen=True)
+class FigureTarget:
+    """A figure that can be drawn.
+
+    Attributes:
+        name: Name of its files, without ending.
+        caption: What it shows, one or two sentences.
+        figure: The numbers, see :func:`edgegen.platform.studies.plots.draw`.
+    """
+
+    name: str
+    caption: str
+    figure: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that the figure depends on."""
+        text = json.dumps([STYLE, self.figure], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def files(self, folder: Path) -> list[Path]:
+        """Its files in a folder."""
+        return [folder / f"{self.name}{ending}" for ending in (".png", ".svg")]
+
+
+def draw_missing(targets: Iterable[FigureTarget], folder: Path) -> list[str]:
+    """Draw the figures whose files are missing, or were drawn of other numbers; returns their names."""
+    stamps = _stamps(folder)
+    drawn = []
+    for target in targets:
+        if stamps.get(target.name) == target.digest and all(path.exists() for path in target.files(folder)):
+            continue
+        draw(target.figure, folder / f"{target.name}.png")
+        stamps[target.name] = target.digest
+        drawn.append(target.name)
+        write_json(folder / STAMPS_FILE, stamps)
+    return drawn
+
+
+def _stamps(folder: Path) -> dict[str, str]:
+    try:
+        stamps: dict[str, str] = json.loads((folder / STAMPS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamps
+
+
+def targets_of(data: ExperimentData) -> list[FigureTarget]:
+    """Return the figures of an experiment."""
+    makers = {
+        "curves": _curves,
+        "efficiency": _efficiency,
+        "final": _final,
+        "improvement": _improvement,
+        "profile": _profile,
+        "axis": _axis,
+    }
+    targets = []
+    for kind in data.experiment.figures:
+        if kind == "improvement" and len(data.learned) < 2:
+            continue
+        if kind in ("curves", "efficiency") and not data.learned:
+            continue
+        caption, figure = makers[kind](data)
+        targets.append(FigureTarget(f"{data.name}-{kind}", caption, figure))
+    return targets
+
+
+def blocks(curves: Array, most: int = _BLOCKS) -> tuple[Array, Array]:
+    """Average curves ``[R, E]`` over blocks of whole episodes, at most so many.
+
+    Returns:
+        Last episode of each block ``[P]``, and means ``[R, P]``.
+    """
+    episodes = curves.shape[1]
+    width = block_width(episodes, most)
+    whole = episodes // width
+    means: Array = curves[:, : whole * width].reshape(len(curves), whole, width).mean(axis=2)
+    return np.arange(1, whole + 1, dtype=np.float64) * width, means
+
+
+def block_width(episodes: int, most: int = _BLOCKS) -> int:
+    """Episodes in a block: 1, 2, 5, 10, 20, 50 … so that there are at most so many."""
+    width, factors = 1, (2, 2.5, 2)
+    number = 0
+    while episodes / width > most:
+        width = int(width * factors[number % 3])
+        number += 1
+    return width
+
+
+def metric_label(kind: Kind, metric: str) -> str:
+    """What a metric is called on an axis."""
+    if metric == kind.metric:
+        return f"mean {kind.quantity}" + (f" ({kind.unit.strip(', ')})" if kind.unit else "")
+    words = {"hit_ratio": "hits (share of requests)", "tv": "total variation (grey levels)"}
+    if metric in words:
+        return words[metric]
+    return f"{metric.removesuffix('_s').replace('_', ' ')} (s)" if metric.endswith("_s") else metric.replace("_", " ")
+
+
+def _line(label: str, rule: bool, x: Sequence[Any] | Array, band: Band | Sequence[Interval]) -> dict[str, Any]:
+    if not isinstance(band, Band):
+        band = Band(*(np.array([getattr(point, part) for point in band]) for part in ("estimate", "low", "high")))
+    parts = {part: _numbers(getattr(band, part)) for part in ("estimate", "low", "high")}
+    return {"label": label, "rule": rule, "x": list(x), **parts}
+
+
+def _numbers(values: Array) -> list[float | None]:
+    """Values as JSON has them, with as many digits as a figure can show."""
+    return [float(f"{value:.8g}") if np.isfinite(value) else None for value in values]
+
+
+def _dot(label: str, rule: bool, interval: Interval, points: Array | None = None) -> dict[str, Any]:
+    values = np.array([interval.estimate, interval.low, interval.high])
+    estimate, low, high = _numbers(values)
+    return {
+        "label": label,
+        "rule": rule,
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "points": [] if points is None else _numbers(points),
+    }
+
+
+def _curves(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    panels = []
+    for place in data.places:
+        lines = []
+        for label in data.labels:
+            found = data.found(place, label)
+            x, means = blocks(found.curves)
+            lines.append(_line(data.title(label), not found.learned, x, iqm_band([means])))
+        title = place[0] if len(data.places) > 1 else ""
+        y_label = metric_label(data.kind, data.kind.metric)
+        panels.append({"x_label": "training episode", "y_label": y_label, "title": title, "lines": lines})
+    width = block_width(data.found(data.places[0], data.learned[0]).curves.shape[1])
+    caption = (
+        f"{data.kind.quantity.capitalize()} while training, exploration included: interquartile mean over training "
+        f"seeds of means over {_episodes(width)}, with 95 % stratified bootstrap bands; rules on the same "
+        f"{data.kind.paired_by}."
+    )
+    return caption, {"kind": "lines", "panels": panels}
+
+
+def _efficiency(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    lines = []
+    for label in data.learned:
+        x, strata = ratio_blocks(data, label)
+        lines.append(_line(data.title(label), False, x, iqm_band(strata)))
+    panel: dict[str, Any] = {
+        "x_label": "training episode",
+        "y_label": f"{data.kind.quantity} relative to {data.reference}",
+        "level": 1.0,
+        "lines": lines,
+    }
+    caption = (
+        f"Sample efficiency: {data.kind.quantity} while training over that of {data.reference} on the same "
+        f"{data.kind.paired_by}, interquartile mean over training seeds"
+        + (" and scenarios" if len(data.places) > 1 else "")
+        + ", with 95 % stratified bootstrap bands. Below the line a learner is better than the static rule."
+    )
+    return caption, {"kind": "lines", "panels": [panel]}
+
+
+def ratio_blocks(data: ExperimentData, label: str, most: int = _BLOCKS) -> tuple[Array, list[Array]]:
+    """Training values of a method over the reference's on the same episodes, by blocks.
+
+    Returns:
+        Last episode of each block ``[P]``, and per world the ratios ``[R, P]``.
+    """
+    strata = []
+    x = np.array([])
+    for place in data.places:
+        found, base = data.found(place, label), data.found(place, data.reference)
+        x, means = blocks(found.curves, most)
+        _, level = blocks(base.curves[:, : found.curves.shape[1]], most)
+        strata.append(means / level)
+    return x, strata
+
+
+def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    single = len(data.places) == 1
+    ordered = sorted(data.labels, key=lambda label: float(np.mean([data.ratios(p, label) for p in data.places])))
+    ratio_rows = []
+    for label in ordered:
+        strata = [data.ratios(place, label) for place in data.places]
+        learned = label in data.learned
+        points = strata[0] if single and learned else None
+        ratio_rows.append(_dot(data.title(label), not learned, ratio_interval(data, label), points))
+    panels: list[dict[str, Any]] = []
+    if single:
+        rows = [
+            _dot(
+                data.title(label),
+                label not in data.learned,
+                level_interval(data, data.places[0], label),
+                data.means(data.places[0], label) if label in data.learned else None,
+            )
+            for label in ordered
+        ]
+        panels.append({"x_label": metric_label(data.kind, data.kind.metric), "rows": rows})
+    panels.append({"x_label": f"{data.kind.quantity} relative to {data.reference}", "level": 1.0, "rows": ratio_rows})
+    caption = (
+        f"After training, {data.raw['evaluation']['episodes']} evaluation episodes with identical "
+        f"{data.kind.paired_by}. Filled: learned, interquartile mean over training seeds with its 95 % stratified "
+        "bootstrap interval"
+        + (", a tick for every seed" if single else ", over seeds and scenarios")
+        + ". Open: rules and benchmarks, mean over episodes with its 95 % interval."
+    )
+    return caption, {"kind": "dots", "panels": panels}
+
+
+def level_interval(data: ExperimentData, place: Place, label: str, metric: str | None = None) -> Interval:
+    """Level of a method, IQM over its runs, or of a rule, mean over episodes."""
+    found = data.found(place, label)
+    if found.learned:
+        return iqm_interval([data.means(place, label, metric)])
+    values = found.values(metric or data.kind.metric)[0]
+    return mean_interval(values[np.isfinite(values)])
+
+
+def ratio_interval(data: ExperimentData, label: str) -> Interval:
+    """Level over the reference's: IQM over runs and worlds, or of a rule in one world paired over its episodes."""
+    strata = [data.ratios(place, label) for place in data.places]
+    if label in data.learned:
+        return iqm_interval(strata)
+    if len(data.places) == 1:
+        place = data.places[0]
+        return mean_ratio(data.found(place, label).values(data.kind.metric)[0], data.base(place))
+    mean = float(np.mean(strata))
+    return Interval(mean, float("nan"), float("nan"), "mean over scenarios")
+
+
+def _improvement(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    first = data.learned[0]
+    rows = []
+    for other in data.learned[1:]:
+        own = [data.means(place, first) for place in data.places]
+        theirs = [data.means(place, other) for place in data.places]
+        rows.append(
+            _dot(f"{data.title(first)} better than {data.title(other)}", False, improvement_interval(own, theirs))
+        )
+    panel: dict[str, Any] = {"x_label": "probability of improvement", "level": 0.5, "rows": rows, "log": False}
+    caption = (
+        f"Probability that a training of {data.title(first)} ends with a lower {data.kind.quantity} than a training of "
+        "the other method, with 95 % stratified bootstrap intervals."
+    )
+    return caption, {"kind": "dots", "panels": [panel]}
+
+
+def _profile(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    by_label = {}
+    for label in data.labels:
+        if label == data.reference:
+            continue
+        by_label[label] = [data.found(p, label).values(data.kind.metric) / data.base(p) for p in data.places]
+    shown = data.learned or list(by_label)
+    pooled = np.concatenate([np.ravel(values) for label in shown for values in by_label[label]])
+    low, high = np.percentile(pooled, (0, 98))
+    thresholds = np.linspace(min(low, 0.98), max(high, 1.02), _THRESHOLDS)
+    lines = [
+        _line(data.title(label), label not in data.learned, _numbers(thresholds), profile_band(strata, thresholds))
+        for label, strata in by_label.items()
+    ]
+    panel = {
+        "x_label": f"{data.kind.quantity} relative to {data.reference}, at most",
+        "y_label": "share of evaluation episodes",
+        "lines": lines,
+    }
+    caption = (
+        f"Performance profile: share of evaluation episodes, over all seeds, in which the {data.kind.quantity} is at "
+        f"most so many times that of {data.reference}; higher is better. Bands: 95 % stratified bootstrap over seeds."
+    )
+    return caption, {"kind": "lines", "panels": [panel]}
+
+
+def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
+    axis = data.experiment.axis
+    if axis is None:
+        raise ValueError(f"experiment {data.name} has no axis")
+    metrics = data.experiment.metrics or (data.kind.metric,)
+    panels = []
+    for scenario in data.experiment.scenarios:
+        places = [place for place in data.places if place[0] == scenario]
+        x = [place[1] for place in places]
+        head: dict[str, Any] = {
+            "x_label": axis.label,
+            "log_x": axis.log,
+            "title": scenario if len(data.experiment.scenarios) > 1 else "",
+        }
+        for metric in metrics:
+            lines = [
+                _line(
+                    data.title(label),
+                    label not in data.learned,
+                    x,
+                    [level_interval(data, p, label, metric) for p in places],
+                )
+                for label in data.labels
+            ]
+            panels.append({**head, "y_label": metric_label(data.kind, metric), "lines": lines})
+        if len(metrics) == 1:
+            lines = [
+                _line(data.title(label), label not in data.learned, x, [place_ratio(data, p, label) for p in places])
+                for label in data.labels
+                if label != data.reference
+            ]
+            y_label = f"{data.kind.quantity} relative to {data.reference}"
+            panels.append({**head, "y_label": y_label, "level": 1.0, "lines": lines})
+    caption = (
+        f"{data.raw['evaluation']['episodes']} evaluation episodes with identical {data.kind.paired_by} at every value."
+        " Learned: interquartile mean over training seeds with 95 % stratified bootstrap intervals; rules: mean over "
+        "episodes with 95 % intervals."
+    )
+    return caption, {"kind": "lines", "panels": panels}
+
+
+def place_ratio(data: ExperimentData, place: Place, label: str) -> Interval:
+    """Level over the reference's in one world."""
+    if label in data.learned:
+        return iqm_interval([data.ratios(place, label)])
+    return mean_ratio(data.found(place, label).values(data.kind.metric)[0], data.base(place))
+
+
+def _episodes(width: int) -> str:
+    return "each episode" if width == 1 else f"{width} episodes"

@@ -1,0 +1,276 @@
+"""Tables of a report, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgegen.platform.comparison import decimals_for
+from edgegen.platform.statistics import crossed_difference, mean_interval, paired_difference
+from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
+from edgegen.platform.studies.data import ExperimentData, Place
+from edgegen.platform.studies.figures import (
+    block_width,
+    blocks,
+    level_interval,
+    place_ratio,
+    ratio_blocks,
+    ratio_interval,
+)
+from edgegen.platform.studies.plan import shown_value
+from edgegen.platform.studies.unit import GREEDY
+
+_LEVELS = (1.5, 1.25, 1.1, 1.05, 1.0)
+_TABLE_BLOCKS = 12
+
+
+def one_world(data: ExperimentData, place: Place) -> list[str]:
+    """Every method and rule in one world, best first."""
+    kind = data.kind
+    base = data.base(place)
+    ceiling = float(data.means(place, kind.ceiling)[0]) if kind.ceiling in data.labels else None
+    decimals = decimals_for(float(min(data.means(place, label).min() for label in data.labels)))
+    rows = []
+    for label in sorted(data.labels, key=lambda name: float(np.mean(data.means(place, name)))):
+        found = data.found(place, label)
+        values = found.values(kind.metric)
+        difference = crossed_difference(values, base) if found.learned else paired_difference(values[0], base)
+        better = float((values < base).mean())
+        greedy = float(data.means(place, label, mode=GREEDY).mean()) if found.learned else None
+        same = label == data.reference
+        others = [
+            f"{measure.factor * float(np.nanmean(values)):,.{measure.decimals}f}"
+            for measure in kind.shown
+            if not measure.if_any
+            for values in (found.values(measure.metric),)
+        ]
+        title = f"**{data.title(label)}**" if found.learned else f"`{label}`"
+        closed = [] if ceiling is None else [f"{100 * (base.mean() - values.mean()) / (base.mean() - ceiling):.0f}"]
+        rows.append(
+            [
+                title,
+                level_interval(data, place, label).text(decimals),
+                "reference" if same else difference.text(decimals, sign=True),
+                "1" if same else place_ratio(data, place, label).text(3),
+                *closed,
+                "" if same else f"{100 * better:.0f}",
+                "" if greedy is None else f"{greedy:.{decimals}f}",
+                *others,
+                f"{data.raw['provenance']['decision_us'][label]:,.1f}",
+                data.raw["information"][label],
+            ]
+        )
+    shown = [measure.title for measure in kind.shown if not measure.if_any]
+    head = [
+        "policy",
+        f"{kind.quantity}{kind.unit}",
+        f"difference to `{data.reference}`{kind.unit}",
+        "ratio",
+        *([] if ceiling is None else ["closed, %"]),
+        "better, % of episodes",
+        "greedy",
+        *shown,
+        "µs per decision",
+        "information used",
+    ]
+    lines = [*table(head, rows), ""]
+    if ceiling is not None:
+        lines += [
+            f"*Closed*: share of the way from `{data.reference}` to the {kind.ceiling}.",
+            "",
+        ]
+    return lines
+
+
+def axis_tables(data: ExperimentData) -> list[str]:
+    """Levels at every value of the axis, and ratios to the reference."""
+    axis, kind = data.experiment.axis, data.kind
+    lines: list[str] = []
+    for scenario in data.experiment.scenarios:
+        places = [place for place in data.places if place[0] == scenario]
+        decimals = decimals_for(float(min(data.means(p, label).min() for p in places for label in data.labels)))
+        head = [axis.label if axis else "", *(f"`{n}`" if n in data.rules else data.title(n) for n in data.labels)]
+        levels = [
+            [shown_value(place[1] or 0), *(level_interval(data, place, label).text(decimals) for label in data.labels)]
+            for place in places
+        ]
+        others = [label for label in data.labels if label != data.reference]
+        ratios = [
+            [shown_value(place[1] or 0), *(place_ratio(data, place, label).text(3) for label in others)]
+            for place in places
+        ]
+        where = f" on `{scenario}`" if len(data.experiment.scenarios) > 1 else ""
+        lines += [f"{kind.quantity.capitalize()}{kind.unit}{where}:", "", *table(head, levels), ""]
+        head = [head[0], *(f"`{n}`" if n in data.rules else data.title(n) for n in others)]
+        lines += [f"Relative to `{data.reference}`{where}:", "", *table(head, ratios), ""]
+    return lines
+
+
+def many_worlds(data: ExperimentData) -> list[str]:
+    """Levels in every world, all of them together, and where learning pays."""
+    kind = data.kind
+    head = [
+        f"{kind.quantity}{kind.unit}",
+        *(f"`{scenario}`" for scenario, _ in data.places),
+        f"all, over `{data.reference}`",
+    ]
+    decimals = {
+        place: decimals_for(float(min(data.means(place, label).min() for label in data.labels)))
+        for place in data.places
+    }
+    rows = [
+        [
+            f"**{data.title(label)}**" if label in data.learned else f"`{label}`",
+            *(level_interval(data, place, label).text(decimals[place]) for place in data.places),
+            ratio_interval(data, label).text(3),
+        ]
+        for label in sorted(data.labels, key=lambda name: float(np.mean([data.ratios(p, name) for p in data.places])))
+    ]
+    lines = [*table(head, rows), ""]
+    pays = [(place, found) for place in data.places if (found := worth_learning(data, place)) is not None]
+    if pays:
+        head = ["scenario", "best rule", "", "best learned", "", f"learned minus rule{kind.unit}", ""]
+        keys = ("rule", "rule_level", "method", "method_level", "difference", "verdict")
+        lines += [
+            "Where learning pays: the best learned method against the best rule that uses nothing that no scheduler "
+            "can know.",
+            "",
+            *table(head, [[f"`{place[0]}`", *(found[key] for key in keys)] for place, found in pays]),
+            "",
+        ]
+    return lines
+
+
+def training_tables(data: ExperimentData) -> list[str]:
+    """Learning curves as numbers, and how soon methods come near the reference."""
+    lines: list[str] = []
+    for place in data.places:
+        labels = [label for label in data.labels if data.found(place, label).curves.size]
+        longest = max(data.found(place, label).curves.shape[1] for label in labels)
+        width = block_width(longest, _TABLE_BLOCKS)
+        decimals = 2
+        ends: list[int] = []
+        rows = []
+        for label in labels:
+            found = data.found(place, label)
+            whole = found.curves.shape[1] // width
+            if whole == 0:
+                continue
+            means = found.curves[:, : whole * width].reshape(len(found.curves), whole, width).mean(axis=2).mean(axis=0)
+            ends = max(ends, [int(end) for end in np.arange(1, whole + 1) * width], key=len)
+            title = data.title(label) if found.learned else f"`{label}`"
+            rows.append([title, *(f"{value:.{decimals}f}" for value in means)])
+        rows = [[*row, *[""] * (len(ends) + 1 - len(row))] for row in rows]
+        head = ["training episodes", *(f"{end - width + 1}\N{EN DASH}{end}" if width > 1 else str(end) for end in ends)]
+        where = f" on `{place[0]}`" if len(data.places) > 1 else ""
+        lines += [
+            f"{data.kind.quantity.capitalize()}{data.kind.unit} while training{where}, mean over seeds; rules on the "
+            f"same {data.kind.paired_by}:",
+            "",
+            *table(head, rows),
+            "",
+        ]
+    if data.learned:
+        lines += _soon(data)
+    return lines
+
+
+def _soon(data: ExperimentData) -> list[str]:
+    """After how many training episodes the mean over seeds first reaches a multiple of the reference."""
+    rows = []
+    for label in data.learned:
+        x, strata = ratio_blocks(data, label)
+        mean = np.concatenate(strata).mean(axis=0)
+        reached = [np.flatnonzero(mean <= level) for level in _LEVELS]
+        rows.append([data.title(label), *(f"{x[at[0]]:.0f}" if at.size else "not reached" for at in reached)])
+    episodes = data.found(data.places[0], data.learned[0]).curves.shape[1]
+    width = int(blocks(np.zeros((1, episodes)))[0][0])
+    head = ["episodes until at most", *(f"{level:g} \N{MULTIPLICATION SIGN} `{data.reference}`" for level in _LEVELS)]
+    return [*table(head, rows), "", f"By means over {width} episode{'s' * (width > 1)} and all seeds.", ""]
+
+
+def published_tables(data: ExperimentData) -> list[str]:
+    """Published numbers and statements beside ours."""
+    published = data.experiment.published
+    if published is None:
+        return []
+    lines = ["### Published numbers", "", published.source.strip(), ""]
+    if rows := published_rows(data):
+        best = rows[0]["best"]
+        head = [
+            "method", f"published{data.kind.unit}", f"published, over {best}", f"ours{data.kind.unit}",
+            f"ours, over {best}", f"ours, over `{data.reference}`",
+        ]  # fmt: skip
+        cells = [
+            [
+                row["label"],
+                f"{row['published']:.2f}",
+                f"{row['published_ratio']:.3f}",
+                _text(row.get("ours"), 2),
+                "1" if row["label"] == best else _text(row.get("to_best"), 3),
+                _text(row.get("to_reference"), 3),
+            ]
+            for row in rows
+        ]
+        lines += [*table(head, cells), ""]
+    if points := published_points(data):
+        episodes = sorted({point["episode"] for point in points})
+        titles = list(dict.fromkeys(point["label"] for point in points))
+        by_key = {(point["label"], point["episode"]): point for point in points}
+        cells = []
+        for title in titles:
+            row = [title]
+            for episode in episodes:
+                point = by_key.get((title, episode))
+                row.append("" if point is None else f"{point['published']:.1f} / {point['ours'].estimate:.1f}")
+            cells.append(row)
+        head = ["published / ours at episode", *map(str, episodes)]
+        lines += ["Ours: IQM over seeds of the mean over the ten episodes around.", "", *table(head, cells), ""]
+    if judged := verdicts(data):
+        head = ["published statement", "our data", "evidence"]
+        lines += [*table(head, [[v.text, f"**{v.verdict}**", v.evidence] for v in judged]), ""]
+    return lines
+
+
+def _text(interval: Any, decimals: int) -> str:
+    return "not run" if interval is None else interval.text(decimals)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay out a Markdown table."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]
+
+
+def tables_json(data: ExperimentData) -> dict[str, Any]:
+    """Return the numbers of an experiment's tables as plain values."""
+    places: list[Mapping[str, Any]] = []
+    for place in data.places:
+        policies = {}
+        for label in data.labels:
+            found = data.found(place, label)
+            values, base = found.values(data.kind.metric), data.base(place)
+            policies[label] = {
+                "title": data.title(label),
+                "learned": found.learned,
+                "information": data.raw["information"][label],
+                data.kind.metric: level_interval(data, place, label).to_json(),
+                "mean": mean_interval(values.mean(axis=1) if found.learned else values[0]).to_json(),
+                "difference": crossed_difference(values, base).to_json(),
+                "ratio": place_ratio(data, place, label).to_json(),
+                "better_share": float((values < base).mean()),
+            }
+        places.append({"scenario": place[0], "value": place[1], "policies": policies})
+    return {
+        "format": "edgegen-tables-1",
+        "experiment": data.name,
+        "reference": data.reference,
+        "evaluation": data.raw["evaluation"],
+        "places": places,
+        "verdicts": [verdict.to_json() for verdict in verdicts(data)],
+    }

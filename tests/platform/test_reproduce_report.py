@@ -1,0 +1,289 @@
+"""Figures, tables and verdicts: made of data alone, each figure only when it has to be, and true to the numbers."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from edgegen.envs.errors import InputError
+from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
+from edgegen.platform.studies.data import FORMAT, ExperimentData, marl_eval, read_data, save_data, write_if_changed
+from edgegen.platform.studies.figures import block_width, blocks, draw_missing, targets_of
+from edgegen.platform.studies.report import write_report
+from edgegen.platform.studies.spec import Experiment
+from edgegen.platform.studies.tables import tables_json
+
+EPISODES, JUDGED, SEEDS = 12, 6, (0, 1, 2, 3, 4)
+ALL_FIGURES = ["curves", "efficiency", "final", "improvement", "profile"]
+
+
+def made_up(figures=ALL_FIGURES, scenarios=("demo",), published=None, axis=None, shift=0.0) -> dict:
+    """An experiment in which `good` learns fast and beats the static rule, `slow` does neither, `like` is as `good`."""
+    rng = np.random.default_rng(0)
+    luck = rng.normal(0, 0.3, JUDGED)
+    falling = np.exp(-np.arange(EPISODES) / 3)
+    levels = {"good": (0.8, 1.0), "slow": (1.5, 4.0), "like": (0.8, 1.0)}
+    values = [None] if axis is None else list(axis["values"])
+    cells = []
+    for scenario in scenarios:
+        for value in values:
+            for label, (level, start) in levels.items():
+                own = rng.normal(0, 0.02, (len(SEEDS), 1))
+                final = level + shift + own + luck + rng.normal(0, 0.01, (len(SEEDS), JUDGED)) + 1
+                curves = level + start * falling + own + rng.normal(0, 0.01, (len(SEEDS), EPISODES)) + 1
+                cells.append(cell(scenario, value, label, SEEDS, curves, {"sampled": final, "greedy": final - 0.1}))
+            for rule, level in {"capacity-weighted": 1.0, "least-delay": 0.9, "opt-ts": 0.6}.items():
+                stream = level + 1 + np.zeros((len(SEEDS), EPISODES))
+                cells.append(cell(scenario, value, rule, (), stream, {"rule": level + 1 + luck[None]}))
+    experiment = {
+        "name": "made",
+        "title": "Made up",
+        "methods": list(levels),
+        "rules": ["capacity-weighted", "least-delay", "opt-ts"],
+        "scenarios": list(scenarios),
+        "figures": figures,
+        "published": published,
+        "axis": axis,
+    }
+    return {
+        "format": FORMAT,
+        "study": "made",
+        "size": "full",
+        "experiment": Experiment.model_validate(experiment).model_dump(mode="json"),
+        "methods": {name: {"title": name.capitalize(), "note": ""} for name in levels},
+        "kind": "offloading",
+        "reference": "capacity-weighted",
+        "evaluation": {"episodes": JUDGED, "seed": 1000},
+        "information": {**dict.fromkeys([*levels, "capacity-weighted", "least-delay"], "x"), "opt-ts": "everything"},
+        "worlds": [{"scenario": scenario, "value": value, "world": {}} for scenario in scenarios for value in values],
+        "cells": cells,
+        "provenance": {
+            "machine": {"cpus": 2, "processor": "P", "system": "S", "python": "3", "torch": "2", "ray": "2"},
+            "units": {"abc": {"cpu_s": 3600.0, "wall_s": 1.0, "resumed_at": [], "mlflow_run": "run"}},
+            "versions": ["1"],
+            "code": ["c0de"],
+            "mlflow_parent": "parent",
+            "decision_us": dict.fromkeys([*levels, "capacity-weighted", "least-delay", "opt-ts"], 1.0),
+        },
+    }
+
+
+def cell(scenario, value, label, seeds, curves, modes) -> dict:
+    return {
+        "scenario": scenario,
+        "value": value,
+        "label": label,
+        "learned": bool(seeds),
+        "seeds": list(seeds),
+        "episodes": EPISODES,
+        "curves": curves.tolist(),
+        "evaluation": {mode: {"mean_delay_s": values.tolist()} for mode, values in modes.items()},
+    }
+
+
+def times(folder) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.suffix in (".png", ".svg")}
+
+
+def test_a_figure_is_drawn_only_when_it_has_to_be(tmp_path):
+    targets = targets_of(ExperimentData(made_up()))
+    names = [f"made-{figure}" for figure in ALL_FIGURES]
+    assert draw_missing(targets, tmp_path) == names
+    for path in tmp_path.iterdir():
+        os.utime(path, ns=(1, 1))
+    assert draw_missing(targets, tmp_path) == []
+    (tmp_path / "made-final.svg").unlink()
+    assert draw_missing(targets, tmp_path) == ["made-final"]
+    drawn = {name for name, time in times(tmp_path).items() if time != 1}
+    assert drawn == {"made-final.png", "made-final.svg"}
+    # Other final values, the same trainings: what shows trainings only stays.
+    changed = targets_of(ExperimentData(made_up(shift=0.1)))
+    assert draw_missing(changed, tmp_path) == ["made-final", "made-profile"]  # a shift improves nobody on others
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    targets = targets_of(ExperimentData(made_up(["curves"])))
+    for folder in ("one", "two"):
+        draw_missing(targets, tmp_path / folder)
+    for name in ("made-curves.png", "made-curves.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_figures_hold_the_numbers():
+    data = ExperimentData(made_up())
+    figures = {target.name.removeprefix("made-"): target.figure for target in targets_of(data)}
+    (panel,) = figures["efficiency"]["panels"]
+    lines = {line["label"]: line for line in panel["lines"]}
+    assert lines["Good"]["x"] == list(range(1, EPISODES + 1))
+    curve = np.array(made_up()["cells"][0]["curves"])
+    middle = np.sort(curve[:, -1])[1:4].mean()  # of five seeds the middle three
+    assert lines["Good"]["estimate"][-1] == pytest.approx(middle / 2)
+    assert lines["Good"]["low"][-1] < lines["Good"]["estimate"][-1] < lines["Good"]["high"][-1]
+    rows = {row["label"]: row for panel in figures["improvement"]["panels"] for row in panel["rows"]}
+    assert rows["Good better than Slow"]["estimate"] == 1
+    assert 0 < rows["Good better than Like"]["estimate"] < 1
+    order = [row["label"] for row in figures["final"]["panels"][0]["rows"]]
+    assert order[0] == "opt-ts"
+    assert order[-1] == "Slow"
+    assert order.index("capacity-weighted") > order.index("least-delay")
+    profile = {line["label"]: line["estimate"] for line in figures["profile"]["panels"][0]["lines"]}
+    assert "capacity-weighted" not in profile
+    assert all(np.array(profile["Good"]) >= np.array(profile["Slow"]))
+    assert profile["opt-ts"][-1] == 1
+
+
+def test_an_axis_has_levels_and_ratios_at_every_value():
+    axis = {"label": "N (tasks)", "field": "scenario.tasks_per_slot.high", "values": [4, 8]}
+    (target,) = targets_of(ExperimentData(made_up(["axis"], axis=axis)))
+    levels, ratios = target.figure["panels"]
+    assert [line["x"] for line in levels["lines"]] == [[4, 8]] * 6
+    assert {line["label"] for line in levels["lines"]} - {line["label"] for line in ratios["lines"]} == {
+        "capacity-weighted"
+    }
+    assert levels["x_label"] == "N (tasks)"
+    assert levels["y_label"] == "mean delay (s)"
+
+
+def test_blocks_are_whole_and_few():
+    assert [block_width(n) for n in (8, 30, 31, 60, 61, 300, 500)] == [1, 1, 2, 2, 5, 10, 20]
+    x, means = blocks(np.arange(65.0)[None])
+    assert x.tolist() == [5 * n for n in range(1, 14)]
+    assert means[0, 0] == 2
+
+
+CLAIMS = [
+    {"kind": "order", "text": "good before slow", "methods": ["good", "slow"], "first": 1, "last": 6},
+    {"kind": "order", "text": "slow before good", "methods": ["slow", "good"], "first": 1, "last": 6},
+    {"kind": "order", "text": "good before like", "methods": ["good", "like"], "first": 1, "last": 99},
+    {"kind": "order", "text": "later", "methods": ["good", "like"], "first": 50, "last": 60},
+    {"kind": "ratio", "text": "near opt", "method": "good", "reference": "opt-ts", "at_most": 1.5},
+    {"kind": "ratio", "text": "nearer", "method": "good", "reference": "opt-ts", "at_most": 1.01},
+    {"kind": "below", "text": "beats static", "method": "good", "reference": "capacity-weighted"},
+    {"kind": "below", "text": "slow beats static", "method": "slow", "reference": "capacity-weighted"},
+    {"kind": "below", "text": "good beats like", "method": "good", "reference": "like"},
+]
+
+
+def test_verdicts_follow_from_the_data():
+    published = {"source": "x", "claims": CLAIMS}
+    judged = verdicts(ExperimentData(made_up(published=published)))
+    found = [verdict.verdict for verdict in judged]
+    assert found[:2] == ["holds", "does not hold"]
+    assert found[2] in ("holds", "undecided", "does not hold")
+    assert found[3:8] == ["not run", "holds", "does not hold", "holds", "does not hold"]
+    assert "Episodes 1 to 12 (trainings end after 12 episodes)" in judged[2].evidence
+    mean, half = (float(part) for part in re.search(r": (.*) ± (.*)\.", judged[8].evidence).groups())
+    assert found[8] == ("holds" if mean + half < 1 else "does not hold" if mean - half > 1 else "undecided")
+
+
+def test_a_claim_about_what_was_not_run_says_so():
+    data = made_up(published={"source": "x", "claims": CLAIMS[:1]})
+    data["cells"] = [part for part in data["cells"] if part["label"] != "slow"]
+    (verdict,) = verdicts(ExperimentData(data))
+    assert (verdict.verdict, verdict.evidence) == ("not run", "Slow was not trained in this run.")
+
+
+def test_few_seeds_decide_nothing():
+    data = made_up(published={"source": "x", "claims": CLAIMS})
+    for part in data["cells"]:
+        if part["label"] == "good":
+            part["seeds"] = part["seeds"][:4]
+    found = [verdict.verdict for verdict in verdicts(ExperimentData(data))]
+    assert found == ["too few seeds"] * 3 + ["not run"] + ["too few seeds"] * 3 + ["does not hold", "too few seeds"]
+
+
+def test_published_numbers_stand_beside_ours():
+    published = {"source": "x", "final": {"opt-ts": 1.6, "good": 2.0}, "curves": {"good": {"6": 2.2, "50": 1.0}}}
+    data = ExperimentData(made_up(published=published))
+    best, good = published_rows(data)
+    assert (best["label"], best["published_ratio"]) == ("opt-ts", 1)
+    assert good["published_ratio"] == 1.25
+    place = data.places[0]
+    means = np.sort(data.means(place, "good"))
+    assert good["ours"].estimate == pytest.approx(means[1:4].mean())
+    assert good["to_reference"].estimate == pytest.approx(means[1:4].mean() / data.base(place).mean())
+    (point,) = published_points(data)  # nothing of ours at episode 50
+    curves = data.found(place, "good").curves
+    assert point["ours"].estimate == pytest.approx(np.sort(curves[:, :10].mean(axis=1))[1:4].mean())
+
+
+def test_learning_is_compared_with_the_best_rule_that_can_be_known():
+    found = worth_learning(ExperimentData(made_up()), ("demo", None))
+    assert found["rule"] == "least-delay"  # Opt-TS is better, but knows everything
+    assert found["method"] in ("Good", "Like")
+    assert found["verdict"] == "learning pays"
+
+
+def test_the_report_is_made_of_data_and_made_again_of_it(tmp_path):
+    save_data(made_up(), tmp_path / "made" / "data")
+    file = tmp_path / "made.md"
+
+    def report() -> list[str]:
+        experiments = read_data(tmp_path / "made" / "data", ["made", "other"])
+        return write_report("Title", "About.", experiments, ["other"], file, tmp_path / "made")
+
+    assert len(report()) == len(ALL_FIGURES)
+    text = file.read_text()
+    for expected in (
+        "# Title",
+        "## Made up",
+        "**Good**",
+        "`least-delay`",
+        "because not run: other",
+        "`parent`",
+        "c0de",
+    ):
+        assert expected in text
+    for link in re.findall(r"\]\((made/[^)]*)\)", text):
+        assert (tmp_path / link).is_file()
+    before = file.stat().st_mtime_ns
+    assert report() == []
+    assert file.stat().st_mtime_ns == before
+    file.unlink()
+    assert report() == []
+    assert file.read_text() == text
+
+
+def test_saved_data_is_left_alone_if_nothing_changed(tmp_path):
+    path = save_data(made_up(), tmp_path)
+    before = path.stat().st_mtime_ns
+    save_data(made_up(), tmp_path)
+    assert path.stat().st_mtime_ns == before
+    save_data(made_up(shift=1.0), tmp_path)
+    assert path.stat().st_mtime_ns != before
+    assert write_if_changed(tmp_path / "nan.json", {"ends": [float("nan"), 1.5]})
+    assert not write_if_changed(tmp_path / "nan.json", {"ends": [float("nan"), 1.5]})
+    assert json.loads((tmp_path / "nan.json").read_text()) == {"ends": [None, 1.5]}
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(InputError, match="can not be read"):
+        read_data(tmp_path, ["made"])
+
+
+def test_layout_of_marl_eval():
+    raw = made_up()
+    runs = marl_eval(raw)["offloading"]["demo"]
+    assert set(runs) == {"good", "slow", "like", "capacity-weighted", "least-delay", "opt-ts"}
+    assert set(runs["good"]) == {"seed_0", "seed_1", "seed_2", "seed_3", "seed_4"}
+    one = runs["good"]["seed_2"]
+    assert one["step_0"]["mean_delay_s"] == raw["cells"][0]["curves"][2][:10]
+    assert one["step_1"] == {
+        "step_count": 12,
+        "mean_delay_s": raw["cells"][0]["curves"][2][10:],
+        "mean_reward": [-value for value in raw["cells"][0]["curves"][2][10:]],
+    }
+    assert one["absolute_metrics"]["mean_delay_s"] == raw["cells"][0]["evaluation"]["sampled"]["mean_delay_s"][2]
+    assert set(runs["opt-ts"]) == {"seed_1000"}
+    json.dumps(runs)
+
+
+def test_tables_are_there_for_machines():
+    tables = tables_json(ExperimentData(made_up(published={"source": "x", "claims": CLAIMS[:1]})))
+    (place,) = tables["places"]
+    good = place["policies"]["good"]
+    assert good["difference"]["high"] < 0
+    assert good["ratio"]["estimate"] < 1
+    assert place["policies"]["capacity-weighted"]["difference"]["estimate"] == 0
+    assert tables["verdicts"][0]["verdict"] == "holds"
+    json.dumps(tables)
