@@ -17,6 +17,9 @@ from edgegen.envs.amenders import shares_from_raw
 EMBEDDING = 16
 """Width of the step embedding."""
 
+_SHARPNESS = 4.0
+"""Of comparisons, so that they can tell members apart before their weights have grown."""
+
 
 class StackedSet(nn.Module):
     """G independent networks over sets: every member with itself, the mean over all, and what they have in common.
@@ -30,10 +33,15 @@ class StackedSet(nn.Module):
         common: Inputs that all members share; may be 0.
         hidden: Widths of the hidden layers.
         outputs: Outputs per member.
+        comparisons: Comparisons between members per hidden layer after the first; 0 for none.
     """
 
-    def __init__(self, groups: int, member: int, common: int, hidden: list[int], outputs: int) -> None:
+    def __init__(
+        self, groups: int, member: int, common: int, hidden: list[int], outputs: int, comparisons: int = 0
+    ) -> None:
         super().__init__()
+        later = pairwise(hidden) if comparisons else ()
+        self.compare = nn.ModuleList(StackedComparison(groups, i, comparisons, o) for i, o in later)
         self.common = StackedLinear(groups, common, hidden[0]) if common else None
         self.own = nn.ModuleList(StackedLinear(groups, i, o) for i, o in pairwise([member, *hidden, outputs]))
         self.mean = nn.ModuleList(StackedLinear(groups, i, o) for i, o in pairwise([member, *hidden]))
@@ -47,8 +55,41 @@ class StackedSet(nn.Module):
             pooled = mean(x.mean(2))
             if number == 0 and self.common is not None:
                 pooled = pooled + self.common(common)
-            x = torch.relu(flat + pooled[:, :, None])
+            flat = flat + pooled[:, :, None]
+            if number > 0 and self.compare:
+                flat = flat + self.compare[number - 1](x)
+            x = torch.relu(flat)
         output: Tensor = self.own[-1](x.reshape(groups, rows * count, -1))
+        return output.view(groups, rows, count, -1)
+
+
+class StackedComparison(nn.Module):
+    """G independent layers that tell every member of a set how much of the set comes before it.
+
+    In each of several orders a member has a score, a threshold and a weight; it learns the sum of the weights of those
+    whose score is above its threshold, softly. Means over a set can not say this, but what somebody gets of something
+    scarce depends on it: serving the best while they fit is a comparison of this kind.
+
+    Args:
+        groups: Number of layers G.
+        member: Inputs per member.
+        orders: Number of orders.
+        outputs: Outputs per member.
+    """
+
+    def __init__(self, groups: int, member: int, orders: int, outputs: int) -> None:
+        super().__init__()
+        self.score = StackedLinear(groups, member, 3 * orders)
+        self.out = StackedLinear(groups, orders, outputs)
+
+    def forward(self, members: Tensor) -> Tensor:
+        """``[G, rows, N, member] -> [G, rows, N, outputs]``."""
+        groups, rows, count, _ = members.shape
+        scores = self.score(members.reshape(groups, rows * count, -1)).view(groups, rows, count, 3, -1)
+        score, threshold, weight = (_SHARPNESS * scores[..., 0, :], _SHARPNESS * scores[..., 1, :], scores[..., 2, :])
+        above = torch.sigmoid(score[:, :, None] - threshold[:, :, :, None])  # [G, rows, N, those above, orders]
+        total = (above * weight[:, :, None]).sum(3)
+        output: Tensor = self.out(total.view(groups, rows * count, -1))
         return output.view(groups, rows, count, -1)
 
 
@@ -70,7 +111,9 @@ class AllocationActor(nn.Module):
         chain = bool(self.steps)
         if chosen.network == "set":
             member = spec.user_features + 2 * chain
-            self.net: nn.Module = StackedSet(spec.groups, member, spec.cell_features + EMBEDDING * chain, hidden, 2)
+            self.net: nn.Module = StackedSet(
+                spec.groups, member, spec.cell_features + EMBEDDING * chain, hidden, 2, chosen.comparisons
+            )
         else:
             inputs = spec.slot_state_size + (self.actions + EMBEDDING) * chain
             self.net = StackedMLP(spec.groups, [inputs, *hidden, self.actions])

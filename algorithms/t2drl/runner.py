@@ -152,7 +152,7 @@ class T2DRLRunner(ArrayEnvRunner):
 
     def _decide_cache(self, explore: bool) -> CachingDecision:
         self._set_exploration(explore)
-        decision = self.policy.decide_cache(self.simulator.observe_frame(), explore)
+        decision: CachingDecision = self.policy.decide_cache(self.simulator.observe_frame(), explore)
         outcome = self.simulator.cache(decision.cache)
         self._overflow = torch.zeros_like(outcome.penalty)
         if self.settings.remember == "amended":

@@ -26,6 +26,8 @@ class T2DRLSettings(BaseModel):
         actor: ``diffusion`` (D3PG) or ``mlp``, a plain network with tanh (DDPG).
         network: ``mlp`` sees all users at once, ``set`` sees them one by one with the mean over all of them, so that
             what it learns of one user holds for every other.
+        comparisons: With ``network: set``, orders in which the actor's hidden layers compare every user with all
+            others.
         hidden: Width of the hidden layers of actor and critic.
         hidden_layers: Their number.
         denoising_steps: Steps L of the actor's chain.
@@ -85,6 +87,7 @@ class T2DRLSettings(BaseModel):
     sharing: Literal["none", "full"] = "none"
     actor: Literal["diffusion", "mlp"] = "diffusion"
     network: Literal["mlp", "set"] = "mlp"
+    comparisons: Annotated[int, Field(ge=0)] = 0
     hidden: Count = 256
     hidden_layers: Annotated[int, Field(ge=1, le=8)] = 3
     denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5

@@ -1,0 +1,45 @@
+"""The website: the Markdown pages where they lie, and a reference made from the code. `make docs` builds it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE))
+
+import reference  # noqa: E402
+
+project = "edgegen"
+html_title = "edgegen"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
+
+# The source folder is the repository, so that links between pages hold here as they do in a checkout.
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**.md", "k8s/README.md", "tune_configs/README.md", "serve/zoo/models/*/README.md"]
+include_patterns += ["build/reference/**"]
+exclude_patterns = [".*", "build/site", "runs", "out", "src", "envs", "algorithms", "platform", "tests", "dist"]
+
+myst_heading_anchors = 4
+myst_fence_as_directive = ["mermaid"]
+suppress_warnings = ["myst.header"]  # docstrings and pages begin sections at the level they need
+
+html_theme = "furo"
+html_show_sphinx = False
+html_copy_source = False
+templates_path = ["_templates"]
+html_additional_pages = {"index": "redirect.html"}
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+
+def setup(app: Any) -> None:
+    """Write the reference pages, and read Markdown where docstrings use it."""
+    reference.write_pages(ROOT / "build" / "reference")
+    app.connect("autodoc-process-docstring", reference.to_restructured_text)

@@ -1,0 +1,185 @@
+"""How the commands of the pages are treated. Whatever is not named here runs word for word.
+
+- SUBSTITUTES change words that can not hold on a machine that tests, such as a port or the place of a model.
+- `shorten` lowers numbers of a command after it has been parsed as written.
+- SERVICES run until they are stopped: they are started, asked, and stopped by their process id.
+- ELSEWHERE needs what a test does not have (a cluster, containers, the network), or is what runs the tests. It is
+  checked as far as that goes: bash parses it, and the files, targets and objects that it names exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+PORT = "EDGEGEN_DOCS_PORT"
+MLFLOW_PORT = "EDGEGEN_DOCS_MLFLOW_PORT"
+POLICY = "EDGEGEN_DOCS_POLICY"
+
+
+@dataclass(frozen=True)
+class Substitute:
+    """Words that are replaced before a command runs, and why."""
+
+    words: str
+    by: str
+    reason: str
+
+
+SUBSTITUTES = (
+    Substitute(r"for seed in 0 1 2 3 4;", "for seed in 0;", "one seed shows that the words are right"),
+    Substitute(r"\{0,1,2,3,4\}", "0", "the same"),
+    Substitute(r"(?<= )\.\.\.(?= |$)", "", "the page says that more rules follow"),
+    Substitute(r"(?<=://)(127\.0\.0\.1|localhost):8000", f"127.0.0.1:${PORT}", "other services may use port 8000"),
+    Substitute(r"^edgegen generate", f"edgegen generate --url http://127.0.0.1:${PORT}", "the same"),
+    Substitute(r"^mlflow ui", f"mlflow ui --port ${MLFLOW_PORT}", "the same for port 5000"),
+    Substitute(r"/models/my-pipeline", "serve/zoo/models/shapes-64", "stands for a model of the reader's"),
+    Substitute(r"/policies/best", f"${POLICY}", "stands for a policy of the reader's"),
+)
+
+
+@contextmanager
+def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
+    """Lower the numbers of a parsed command, so that it takes a second or two and means the same.
+
+    Training plays two copies for one iteration, evaluation one or two episodes, a sweep has one trial, the
+    demonstration and the benchmark are the quick ones, and a service is built and checked but not started
+    (SERVICES says when one is).
+    """
+    patches = []
+    if command == "train":
+        values["episodes"] = 4 if values["resume"] else 1
+        values["num_env_runners"] = min(values["num_env_runners"], 1)
+        if not values["resume"]:
+            values["settings"] = [*(values["settings"] or []), "copies=2"]
+    elif command in ("compare", "evaluate"):
+        slow = "t2drl" in values["scenario"]
+        values["episodes"] = min(values["episodes"], 1 if slow else 2)
+    elif command == "profile":
+        values |= {"steps": "1,2,4", "pictures": 2, "repeats": 1}
+    elif command == "bench":
+        from edgegen.platform import bench
+
+        values["quick"] = True
+        fewer = {"COPIES": (1, 2), "POLICY_COPIES": 2, "UPDATES": 1}
+        patches = [mock.patch.object(bench, name, value) for name, value in fewer.items()]
+        patches.append(mock.patch.object(bench, "run_bench", _without_training(bench.run_bench)))
+    elif command == "demo":
+        values |= {"quick": True, "with_service": False, "keep": False}
+    elif command == "sweep":
+        small = ["budget.trials=1", "budget.episodes=2", "budget.report_every=2", "settings.copies=2"]
+        small += ["scheduler={kind: none}", "searcher={kind: random}", "seeds=[0]", "retrain.seeds=[101]"]
+        small += ["retrain.finalists=1", "retrain.control=false", "validation.episodes=2", "evaluation.episodes=2"]
+        values["settings"] = [*(values["settings"] or []), *small]
+    elif command == "generate":
+        values |= {"count": 1, "steps": 2}
+    elif command == "serve":
+        from edgegen.serve import app
+
+        patches = [mock.patch.object(app, "running_service", _built)]
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def _without_training(run_bench: Any) -> Any:
+    def run(quick: bool, seed: int, on_measurement: Any) -> Any:
+        return run_bench(quick, seed, on_measurement, training=False)
+
+    return run
+
+
+def _built(service: Any, port: int, *, address: str | None = None) -> Any:
+    """Build the application, which checks models and policy, and end there as Ctrl-C would."""
+    from edgegen.serve.app import build
+
+    del port, address
+    build(service)
+    raise SystemExit(0)
+
+
+SERVICES = (r"^mlflow ui ",)
+"""Started each time they appear. `edgegen serve` is started once, for the first command that asks a service."""
+
+CLIENTS = (r"^edgegen generate", r"^curl .*127\.0\.0\.1")
+"""What asks a running service."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Commands that are checked and not run, and why."""
+
+    words: str
+    reason: str
+
+
+ELSEWHERE = (
+    Elsewhere(r"^make (demo|test|lint|install|bench|clean|docs)\b", "installs, or is what runs the tests; `make -n`"),
+    Elsewhere(r"^(\w+=\S+ )?(\.venv/bin/)?(python -m )?pytest\b", "is what runs the tests"),
+    Elsewhere(r"^(python|python3) -m venv\b", "installs"),
+    Elsewhere(r"^(\.venv/bin/)?(python -m )?pip install\b", "installs"),
+    Elsewhere(r"^\.venv/bin/pre-commit install", "changes the repository's hooks"),
+    Elsewhere(r"^git (clone|tag|push)\b", "needs a remote repository"),
+    Elsewhere(r"^kubectl (?!kustomize)", "needs a cluster"),
+    Elsewhere(r"^for name in redis postgres; do\s+kubectl", "needs a cluster"),
+    Elsewhere(r"^mkdir crds && for kind in", "needs a cluster"),
+    Elsewhere(r"^(kind|docker|helm) ", "needs a container runtime or a chart from the network"),
+    Elsewhere(r"^serve run ", "a second service; its arguments are built instead"),
+    Elsewhere(r"^edgegen profile --model org/model", "downloads a model, needs a GPU"),
+)
+
+GIVEN = {
+    "trace.csv": "slot,edge,index,size_mbit,workload_gcycles,result_mbit\n0,0,0,3,1,0.8\n0,2,0,4,2,0.8\n1,4,0,3,2,0.8\n"
+}
+"""Files of the reader's own that commands take."""
+
+PREPARED = {
+    "docs/sweeps.md": (
+        "edgegen sweep tune_configs/ladts.yaml --set validation.seed=0",
+        "edgegen train ladts -s demo --seed 0",
+    ),
+}
+"""What a page takes for granted: runs first, unless it ran already."""
+
+PRELUDES = {
+    "docs/results/t2drl.md": (
+        "from edgegen.algorithms.caching_optimum import plan_caching\n"
+        "from edgegen.envs.provisioning import ProvisioningSimulator\n"
+        "from edgegen.envs.provisioning_scenario import load_provisioning\n"
+    ),
+}
+"""Imports that the Python of a page leaves out."""
+
+PYTHON_SUBSTITUTES = (
+    Substitute(r"total_timesteps=[\d_]+", "total_timesteps=1_000", "the time of the learner"),
+    Substitute(r"\bEPISODES = \d+", "EPISODES = 1", "episodes of an evaluation"),
+    Substitute(r'(?<=cells3"\), )8\)', "1)", "copies of the oracle's plan"),
+)
+
+LANGUAGES = ("bash", "sh", "python", "yaml", "mermaid", "csv", "text", "json", "")
+"""Of fences. Blocks without a language are drawings and formulas."""
+
+
+def substitute(text: str, table: tuple[Substitute, ...] = SUBSTITUTES) -> str:
+    """Replace what can not hold on a machine that tests."""
+    for entry in table:
+        text = re.sub(entry.words, entry.by, text, flags=re.MULTILINE)
+    return text
+
+
+def elsewhere(text: str) -> Elsewhere | None:
+    """The entry of a command that is not run here."""
+    return next((entry for entry in ELSEWHERE if re.search(entry.words, text)), None)
+
+
+def matches(text: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns fits."""
+    return any(re.search(pattern, text) for pattern in patterns)
