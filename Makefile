@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 OVERLAYS := kind gpu prod
 
-.PHONY: install lint test demo bench k8s-render clean
+.PHONY: install lint test docs demo bench k8s-render clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -27,6 +27,10 @@ lint: install
 
 test: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The website in build/site, with a reference of every command and module; a warning is an error.
+docs: install
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/site
 
 # `make demo KEEP=1` leaves the service up until Ctrl-C.
 demo: install

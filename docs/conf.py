@@ -24,7 +24,10 @@ exclude_patterns = [".*", "build/site", "runs", "out", "src", "envs", "algorithm
 
 myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
-suppress_warnings = ["myst.header"]  # docstrings and pages begin sections at the level they need
+suppress_warnings = [
+    "myst.header",  # docstrings and pages begin sections at the level they need
+    "ref.python",  # two modules have a class of the same name; a short name in a signature may then mean either
+]
 
 html_theme = "furo"
 html_show_sphinx = False
@@ -39,7 +42,27 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 
+NAVIGATION = {
+    "Guides": ["researcher", "operator", "cluster", "kubernetes", "reproduce", "/CONTRIBUTING"],
+    "Topics": ["simulator", "ladts", "t2drl", "profiling", "serving", "sweeps", "architecture"],
+    "Results": ["results/*"],
+    "Reference": ["/build/reference/index"],
+    "More": ["/README", "/CHANGELOG", "/k8s/README", "/tune_configs/README", "/serve/zoo/models/*/README"],
+}
+"""The sidebar. A page that is in no group fails the build."""
+
+
+def add_navigation(app: Any, page: str, source: list[str]) -> None:
+    """Add the sidebar to the first page here, because the page itself has to read well outside of the website too."""
+    del app
+    if page == root_doc:
+        for caption, names in NAVIGATION.items():
+            lines = "\n".join(names)
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {caption}\n\n{lines}\n```\n"
+
+
 def setup(app: Any) -> None:
-    """Write the reference pages, and read Markdown where docstrings use it."""
+    """Write the reference pages, add the sidebar, and read Markdown where docstrings use it."""
     reference.write_pages(ROOT / "build" / "reference")
+    app.connect("source-read", add_navigation)
     app.connect("autodoc-process-docstring", reference.to_restructured_text)
