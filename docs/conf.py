@@ -31,6 +31,7 @@ suppress_warnings = [
 
 html_theme = "furo"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 templates_path = ["_templates"]
 html_additional_pages = {"index": "redirect.html"}
@@ -47,7 +48,13 @@ NAVIGATION = {
     "Topics": ["simulator", "ladts", "t2drl", "profiling", "serving", "sweeps", "architecture"],
     "Results": ["results/*"],
     "Reference": ["/build/reference/index"],
-    "More": ["/README", "/CHANGELOG", "/k8s/README", "/tune_configs/README", "/serve/zoo/models/*/README"],
+    "More": [
+        "README </README>",
+        "/CHANGELOG",
+        "Manifests </k8s/README>",
+        "Files of sweeps </tune_configs/README>",
+        "/serve/zoo/models/*/README",
+    ],
 }
 """The sidebar. A page that is in no group fails the build."""
 
