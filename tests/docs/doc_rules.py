@@ -48,12 +48,15 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
 
     Training plays two copies for one iteration, evaluation one or two episodes, a sweep has one trial, the
     demonstration and the benchmark are the quick ones, and a service is built and checked but not started
-    (SERVICES says when one is).
+    (SERVICES says when one is). A study is planned and listed, and faults are looked up but not caused: tests of their
+    own run both.
     """
     patches = []
     if command == "train":
         values["episodes"] = 4 if values["resume"] else 1
         values["num_env_runners"] = min(values["num_env_runners"], 1)
+        values["num_learners"] = min(values["num_learners"], 1)
+        values["gpus_per_learner"] = 0.0
         if not values["resume"]:
             values["settings"] = [*(values["settings"] or []), "copies=2"]
     elif command in ("compare", "evaluate"):
@@ -75,6 +78,14 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
         small += ["scheduler={kind: none}", "searcher={kind: random}", "seeds=[0]", "retrain.seeds=[101]"]
         small += ["retrain.finalists=1", "retrain.control=false", "validation.episodes=2", "evaluation.episodes=2"]
         values["settings"] = [*(values["settings"] or []), *small]
+    elif command == "scaling":
+        values |= {"runners": [1], "rounds": 1, "repeats": 3}
+    elif command == "reproduce":
+        values["list_only"] = True
+    elif command == "chaos":
+        from edgegen.platform.commands import chaos
+
+        patches = [mock.patch.object(chaos, "_train", return_value=[])]
     elif command == "generate":
         values |= {"count": 1, "steps": 2}
     elif command == "serve":
@@ -128,6 +139,7 @@ ELSEWHERE = (
     Elsewhere(r"^(\.venv/bin/)?(python -m )?pip install\b", "installs"),
     Elsewhere(r"^\.venv/bin/pre-commit install", "changes the repository's hooks"),
     Elsewhere(r"^git (clone|tag|push)\b", "needs a remote repository"),
+    Elsewhere(r"^ray start\b", "joins machines to a cluster"),
     Elsewhere(r"^kubectl (?!kustomize)", "needs a cluster"),
     Elsewhere(r"^for name in redis postgres; do\s+kubectl", "needs a cluster"),
     Elsewhere(r"^mkdir crds && for kind in", "needs a cluster"),
@@ -163,9 +175,6 @@ PYTHON_SUBSTITUTES = (
     Substitute(r"\bEPISODES = \d+", "EPISODES = 1", "episodes of an evaluation"),
     Substitute(r'(?<=cells3"\), )8\)', "1)", "copies of the oracle's plan"),
 )
-
-LANGUAGES = ("bash", "sh", "python", "yaml", "mermaid", "csv", "text", "json", "")
-"""Of fences. Blocks without a language are drawings and formulas."""
 
 
 def substitute(text: str, table: tuple[Substitute, ...] = SUBSTITUTES) -> str:
