@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.arrivals import Tasks, draw_episodes
+from edgegen.envs.episode_servers import LEAST_SEEN, draw_servers
 from edgegen.envs.progress import Progress
 from edgegen.envs.scenario import Scenario
-from edgegen.envs.servers import LEAST_SEEN, draw_servers
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
+from edgegen.envs.episode_servers import LEAST_SEEN
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator, service_delay, until_done, work_ahead
 from edgegen.envs.scenario import Scenario, load_scenario
-from edgegen.envs.servers import LEAST_SEEN
 
 AgentObservation = np.ndarray | dict[str, np.ndarray]
 """What one agent sees: a vector, or a dictionary of the vector and the action mask."""

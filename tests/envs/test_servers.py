@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.episode_servers import LEAST_SEEN, draw_servers
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
-from edgegen.envs.servers import LEAST_SEEN, Outages, Reports, draw_servers
+from edgegen.envs.servers import Outages, Reports
 
 
 def rngs(count: int) -> list[np.random.Generator]:
