@@ -173,11 +173,13 @@ def test_burst_is_served_first_come_first_served(url):
 
 
 def test_edges_have_unequal_speeds(url):
-    times = [
-        min(ask(url, edge, steps=10).json()["edgegen"]["generation_s"] for _ in range(3))
-        for edge in ("edge-a", "edge-b", "edge-c")
-    ]
-    assert times[0] < times[1] < times[2]
+    def generation_s(edge):
+        return ask(url, edge, steps=10).json()["edgegen"]["generation_s"]
+
+    # In turn, and the best of each, so that a busy moment of the machine does not hit one edge alone.
+    rounds = [[generation_s(edge) for edge in ("edge-a", "edge-b", "edge-c")] for _ in range(4)]
+    fastest = [min(times) for times in zip(*rounds, strict=True)]
+    assert fastest[0] < fastest[1] < fastest[2]
 
 
 def test_backlog_falls_while_a_picture_is_made(url):
