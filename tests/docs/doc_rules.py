@@ -85,7 +85,9 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "chaos":
         from edgegen.platform.commands import chaos
 
+        came_through = {"fault": "head", "came_through": True}
         patches = [mock.patch.object(chaos, "_train", return_value=[])]
+        patches.append(mock.patch.object(chaos, "_serve", create=True, return_value=came_through))
     elif command == "generate":
         values |= {"count": 1, "steps": 2}
     elif command == "serve":
