@@ -170,7 +170,11 @@ def worth_learning(data: ExperimentData, place: Place) -> dict[str, Any] | None:
     won = HOLDS if difference.high < 0 else FAILS if difference.low > 0 else OPEN
     words = {HOLDS: "learning pays", FAILS: "the rule is better", OPEN: "undecided"}
     decimals = decimals_for(float(values.mean()))
+    knowing = next((label for label in data.rules if _knows_all(data, label)), None)
+    to_knowing = None if knowing is None else ratio_between(data, place, method, knowing)
     return {
+        "knowing": knowing,
+        "to_knowing": "" if to_knowing is None else to_knowing.text(3),
         "rule": data.title(rule),
         "method": data.title(method),
         "rule_level": mean_interval(values).text(decimals),

@@ -132,7 +132,10 @@ def many_worlds(data: ExperimentData) -> list[str]:
     pays = [(place, found) for place in data.places if (found := worth_learning(data, place)) is not None]
     if pays:
         head = ["scenario", "best rule", "", "best learned", "", f"learned minus rule{kind.unit}", ""]
-        keys = ("rule", "rule_level", "method", "method_level", "difference", "verdict")
+        keys = ["rule", "rule_level", "method", "method_level", "difference", "verdict"]
+        if knowing := pays[0][1]["knowing"]:
+            head.append(f"learned over `{knowing}`")
+            keys.append("to_knowing")
         lines += [
             "Where learning pays: the best learned method against the best rule that uses nothing that no scheduler "
             "can know.",

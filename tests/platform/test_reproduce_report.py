@@ -210,10 +210,13 @@ def test_published_numbers_stand_beside_ours():
 
 
 def test_learning_is_compared_with_the_best_rule_that_can_be_known():
-    found = worth_learning(ExperimentData(made_up()), ("demo", None))
+    data = ExperimentData(made_up())
+    found = worth_learning(data, ("demo", None))
     assert found["rule"] == "least-delay"  # Opt-TS is better, but knows everything
     assert found["method"] in ("Good", "Like")
     assert found["verdict"] == "learning pays"
+    assert found["knowing"] == "opt-ts"
+    assert float(found["to_knowing"].split()[0]) == pytest.approx(1.8 / 1.6, abs=0.02)
 
 
 def test_the_report_is_made_of_data_and_made_again_of_it(tmp_path):
