@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from edgegen.algorithms.export import load_policy, save_policy
 from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
@@ -95,6 +96,19 @@ def test_one_policy_for_any_number_of_servers(overrides, servers):
         action, memory = policy.act(simulator.observe(), memory)
         assert action.shape == (2, servers, 3)
         simulator.step(action)
+
+
+@pytest.mark.parametrize("overrides", KINDS)
+def test_a_saved_policy_decides_for_other_servers(overrides, tmp_path):
+    trained = make(**overrides)
+    save_policy(trained, tmp_path / "policy", WORLD, {})
+    more = load_scenario("stable", {"server_sets.servers": 17, "slots": 3, "tasks_per_slot.high": 6})
+    loaded = load_policy(tmp_path / "policy", more, seed=2)
+    assert loaded.spec.servers == 17
+    observation = busy(more, copies=2)
+    actions, _ = loaded.act(observation, loaded.initial_memory(observation))
+    assert actions.shape == (2, 17, 6)
+    assert len(actions[observation.tasks.present].unique()) > 10
 
 
 def test_networks_of_one_output_per_server_stay_with_their_servers():
