@@ -69,7 +69,8 @@ class T2DRL(ArrayAlgorithm):
     def policy(self, seed: int = 0) -> T2DRLPolicy:
         """Return the trained policy, independent of this algorithm and of Ray."""
         actor, cacher = AllocationActor(self.spec), CachingNetwork(self.spec)
-        actor.load_state_dict(self.learned_weights(ALLOCATOR, "actor"))
-        cacher.load_state_dict(self.learned_weights(CACHER, "values"))
+        average = "target_" if self.settings.average_weights else ""
+        actor.load_state_dict(self.learned_weights(ALLOCATOR, average + "actor"))
+        cacher.load_state_dict(self.learned_weights(CACHER, average + "values"))
         world = build_provisioning(dict(self.config.env_config["scenario"]))
         return T2DRLPolicy(actor, cacher, world, seed)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.networks import StackedLinear, StackedMLP
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import shares_from_raw
+from edgegen.envs.amenders import raw_from_shares, shares_from_raw
+from edgegen.envs.provisioning_parts import AllocationRule
 
 EMBEDDING = 16
 """Width of the step embedding."""
@@ -66,9 +67,9 @@ class StackedSet(nn.Module):
 class StackedComparison(nn.Module):
     """G independent layers that tell every member of a set how much of the set comes before it.
 
-    In each of several orders a member has a score, a threshold and a weight; it learns the sum of the weights of those
-    whose score is above its threshold, softly. Means over a set can not say this, but what somebody gets of something
-    scarce depends on it: serving the best while they fit is a comparison of this kind.
+    In each of several orders a member has a score and a weight; it learns the sum of the weights of those whose score
+    is above its own, softly, half of its own weight included. Means over a set can not say this, but what somebody gets
+    of something scarce depends on it: serving the best while they fit is a comparison of this kind.
 
     Args:
         groups: Number of layers G.
@@ -79,15 +80,15 @@ class StackedComparison(nn.Module):
 
     def __init__(self, groups: int, member: int, orders: int, outputs: int) -> None:
         super().__init__()
-        self.score = StackedLinear(groups, member, 3 * orders)
+        self.score = StackedLinear(groups, member, 2 * orders)
         self.out = StackedLinear(groups, orders, outputs)
 
     def forward(self, members: Tensor) -> Tensor:
         """``[G, rows, N, member] -> [G, rows, N, outputs]``."""
         groups, rows, count, _ = members.shape
-        scores = self.score(members.reshape(groups, rows * count, -1)).view(groups, rows, count, 3, -1)
-        score, threshold, weight = (_SHARPNESS * scores[..., 0, :], _SHARPNESS * scores[..., 1, :], scores[..., 2, :])
-        above = torch.sigmoid(score[:, :, None] - threshold[:, :, :, None])  # [G, rows, N, those above, orders]
+        scores = self.score(members.reshape(groups, rows * count, -1)).view(groups, rows, count, 2, -1)
+        score, weight = _SHARPNESS * scores[..., 0, :], scores[..., 1, :]
+        above = torch.sigmoid(score[:, :, None] - score[:, :, :, None])  # [G, rows, N, those above, orders]
         total = (above * weight[:, :, None]).sum(3)
         output: Tensor = self.out(total.view(groups, rows * count, -1))
         return output.view(groups, rows, count, -1)
@@ -220,3 +221,30 @@ class AllocationCritic(nn.Module):
         users, cell = spec.by_user(state)
         value = self.net(torch.cat([torch.stack(parts, -1), users], -1), cell)[..., 0]
         return value if chosen.critic_target == "per_user" else value.mean(-1, keepdim=True)
+
+
+def serving_options(rule: AllocationRule, action: Tensor, hit: Tensor) -> Tensor:
+    """Actions in which only the k hits with the largest computing shares get any, k = 1..N: ``[G, N, rows, 2N]``.
+
+    Those who had less than half of the largest share get the mean of the others: more can be served than before.
+
+    Args:
+        rule: How raw actions become shares.
+        action: Raw action ``[G, rows, 2N]``.
+        hit: Whether a user's model is cached ``[G, rows, N]``.
+    """
+    users = hit.shape[-1]
+    bandwidth, compute = action[..., :users], action[..., users:]
+    amount = _unit(rule, compute) * hit
+    rank = amount.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    large = (amount >= amount.amax(-1, keepdim=True) / 2) & hit
+    usual = (amount * large).sum(-1, keepdim=True) / large.sum(-1, keepdim=True).clamp_min(1)
+    amount = torch.where(large, amount, usual)
+    served = torch.arange(1, users + 1, device=rank.device)[:, None, None] > rank[:, None]
+    compute = raw_from_shares(rule, torch.where(served, amount[:, None], torch.zeros_like(amount[:, None])))
+    return torch.cat([bandwidth[:, None].expand_as(compute), compute], -1)
+
+
+def _unit(rule: AllocationRule, raw: Tensor) -> Tensor:
+    """What of the most a raw entry asks for, in [0, 1]: the inverse of ``raw_from_shares``."""
+    return (raw + 1) / 2 if rule.map == "affine" else raw.abs()

@@ -6,6 +6,7 @@ Losses are averaged over rows and summed over groups, so that every group's grad
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 
 
 def td_target(reward: Tensor, next_value: Tensor, done: Tensor, discount: float) -> Tensor:
@@ -39,3 +40,31 @@ def deterministic_policy_loss(value: Tensor) -> Tensor:
         value: Critic values of the actor's actions ``[G, rows, ...]``; the mean over users is the value of a slot.
     """
     return -value.flatten(1).mean(-1).sum()
+
+
+def huber_loss(value: Tensor, target: Tensor) -> Tensor:
+    """Like :func:`value_loss`, but linear beyond an error of 1 (Huber 1964): (Q − y)²/2 or |Q − y| − 1/2."""
+    return smooth_l1_loss(value, target, reduction="none").flatten(1).mean(-1).sum()
+
+
+def cross_entropy(log_belief: Tensor, share: Tensor) -> Tensor:
+    """−mean Σ_m share · log belief: least where the belief is the expected share.
+
+    Args:
+        log_belief: Logarithms of expected shares ``[G, rows, M]``.
+        share: Shares that came ``[G, rows, M]``.
+    """
+    return -(share * log_belief).sum(-1).mean(-1).sum()
+
+
+def search_loss(action: Tensor, target: Tensor, hit: Tensor, advantage: Tensor) -> Tensor:
+    """Mean squared distance of hits' actions to better ones, weighted by how much better they are.
+
+    Args:
+        action: Raw computing of the actor ``[G, rows, N]``.
+        target: Raw computing of what was found, a constant.
+        hit: Whether a user's model is cached ``[G, rows, N]``.
+        advantage: Value of what was found minus that of the action ``[G, rows]``; below zero it counts as zero.
+    """
+    distance = ((action - target).square() * hit).mean(-1)
+    return (advantage.clamp_min(0) * distance).mean(-1).sum()

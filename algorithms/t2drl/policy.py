@@ -12,10 +12,15 @@ from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import fill_storage, shares_from_raw
+from edgegen.envs.amenders import fill_storage, raw_from_shares, shares_from_raw
 from edgegen.envs.provisioning import FrameObservation, SlotObservation
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.provisioning_state import FrameState, SlotState, as_users
+
+_BANDWIDTH_NOISE = 0.2
+"""Standard deviation of raw bandwidth where only some users are served."""
+
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class T2DRLPolicy(ProvisioningPolicy):
     Attributes:
         epsilon: Share of random caches while exploring; 0 outside training.
         noise: Standard deviation of the noise on raw actions while exploring; 0 outside training.
+        serve_some: Share of slots in which only some random users get computing while exploring; 0 outside training.
     """
 
     name = "t2drl"
@@ -80,6 +86,7 @@ class T2DRLPolicy(ProvisioningPolicy):
         self.slot_state = SlotState(scenario, self.spec.settings.state)
         self.epsilon = 0.0
         self.noise = 0.0
+        self.serve_some = 0.0
         super().__init__(seed)
 
     @torch.no_grad()
@@ -94,7 +101,7 @@ class T2DRLPolicy(ProvisioningPolicy):
                 # Every cache is as likely as any other, those that do not fit too.
                 other = self.random(tuple(cache.shape), state) < 0.5
             else:
-                priority = self.random(tuple(cache.shape), state)
+                priority = self._random_priority(observation, state)
                 other = fill_storage(priority, observation.size_gb, observation.storage_gb[..., None])
             at_random = self.random(tuple(cache.shape[:-1]), state) < self.epsilon
             cache = torch.where(at_random[..., None], other, cache)
@@ -111,12 +118,40 @@ class T2DRLPolicy(ProvisioningPolicy):
         if explore and self.noise > 0:
             disturbance = torch.randn(tuple(raw.shape), generator=self.generator).to(raw)
             raw = (raw + self.noise * disturbance).clamp(-1, 1)
+        if explore and self.serve_some > 0:
+            raw = self._serve_some(raw)
         action = spec.ungrouped(raw)
         hit = observation.hit if order is None else observation.hit.gather(-1, order)
         users = spec.users
         shares = shares_from_raw(spec.allocation, action[..., :users], action[..., users:], hit)
         bandwidth, compute = (as_users(share, order) for share in shares)
         return AllocationDecision(state, action, order, bandwidth, compute)
+
+    def _random_priority(self, observation: FrameObservation, state: Tensor) -> Tensor:
+        """An order in which models are cached at random ``[E, C, M]``."""
+        uniform = self.random(tuple(observation.popularity.shape), state)
+        if self.spec.settings.random_caches == "uniform":
+            return uniform
+        # Noise of Gumbel's kind on log-popularity: in full, models are drawn one after the other by their popularity.
+        strength = self.random((*uniform.shape[:-1], 1), state)
+        return observation.static_popularity.log() - strength * (-uniform.clamp_min(_TINY).log()).log()
+
+    def _serve_some(self, raw: Tensor) -> Tensor:
+        """In some slots give no computing to all but a random number of random users, and disturb the bandwidth.
+
+        Half of these slots leave the computing of those who are served as it is, half draw it at random.
+        """
+        users = self.spec.users
+        shape = (*raw.shape[:-1], users)
+        chosen, share, kept = (self.random((*shape[:-1], 1), raw) for _ in range(3))
+        rank = self.random(shape, raw).argsort(-1)
+        bandwidth, compute = raw[..., :users], raw[..., users:]
+        compute = torch.where(kept < 0.5, compute, self.random(shape, raw) * 2 - 1)
+        nothing = raw_from_shares(self.spec.allocation, torch.zeros_like(compute))
+        compute = torch.where(rank < share * users, compute, nothing)
+        noise = torch.randn(shape, generator=self.generator).to(raw)
+        bandwidth = (bandwidth + _BANDWIDTH_NOISE * noise).clamp(-1, 1)
+        return torch.where(chosen < self.serve_some, torch.cat([bandwidth, compute], -1), raw)
 
     def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`ProvisioningPolicy.cache`."""

@@ -11,6 +11,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from edgegen.algorithms.provisioning_rules import equal_bandwidth, equal_compute
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
 from edgegen.algorithms.rollout import Fragment, concatenate
 from edgegen.algorithms.t2drl.cacher import relative_size
@@ -19,12 +20,71 @@ from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
 from edgegen.algorithms.t2drl.policy import AllocationDecision, CachingDecision, T2DRLPolicy
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.provisioning import ProvisioningSimulator, SlotOutcome
+from edgegen.envs.amenders import fill_storage, shares_from_raw
+from edgegen.envs.provisioning import ProvisioningSimulator, SlotObservation, SlotOutcome
 from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning
+from edgegen.envs.service import serve
 
 COST = "cost"
 REPORTED = (COST, "delay_s", "tv", "hit_ratio", "useless_hit_share")
 """What is reported of an episode: means over its requests, and the share of hits with fewer steps than A1."""
+
+
+_PROBE_SEED = 2**63 + 1  # of the episodes that tell the spread of rewards; beyond every seed of training and evaluation
+_PROBE_COPIES = 32
+_IQR = 1.349
+"""Distance between the quartiles of a normal distribution over its standard deviation."""
+
+
+@dataclass(frozen=True)
+class RewardScale:
+    """What rewards are shifted and multiplied by before anything is learned from them.
+
+    Attributes:
+        slot: Factor on the allocator's rewards.
+        frame_mean: Subtracted from the cacher's.
+        frame: Factor on the cacher's.
+    """
+
+    slot: float
+    frame_mean: float
+    frame: float
+
+    @classmethod
+    def of(cls, scenario: ProvisioningScenario, settings: T2DRLSettings) -> RewardScale:
+        """Return the scales, which depend on scenario and settings alone."""
+        if settings.reward_scale != "spread":
+            return cls(settings.reward_scale, 0.0, settings.reward_scale)
+        simulator = ProvisioningSimulator(scenario, _PROBE_COPIES)
+        frame = simulator.reset(seed=_PROBE_SEED)
+        generator = torch.Generator().manual_seed(0)
+        slots, frames = [], []
+        while not simulator.done:
+            if simulator.caching:
+                priority = torch.rand(frame.popularity.shape, generator=generator)
+                simulator.cache(fill_storage(priority, frame.size_gb, frame.storage_gb[..., None]))
+            slot = simulator.observe_slot()
+            raw = [torch.rand(slot.gain.shape, generator=generator) * 2 - 1 for _ in range(2)]
+            shares = shares_from_raw(scenario.allocation_amender, raw[0], raw[1], slot.hit)
+            cost = serve(scenario, slot, *shares).cost
+            equal = simulator.allocate(equal_bandwidth(slot), equal_compute(slot))
+            slots.append(cost - equal.cost if settings.reward_baseline == "equal_shares" else cost)
+            if simulator.caching or simulator.done:
+                frames.append(simulator.frame_reward())
+                frame = simulator.observe_frame()
+        rewards = torch.stack(frames)
+        return cls(1 / _spread(torch.stack(slots)), float(rewards.double().mean()), 1 / _spread(rewards))
+
+
+def _spread(values: Tensor) -> float:
+    """Standard deviation of the bulk of some values: a small share makes a cost without bound."""
+    ends = values.double().flatten().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
+    spread = float(ends[1] - ends[0]) / _IQR
+    return spread if spread > 1e-6 else 1.0
+
+
+def _with_equal_shares(scenario: ProvisioningScenario, observation: SlotObservation) -> SlotOutcome:
+    return serve(scenario, observation, equal_bandwidth(observation), equal_compute(observation))
 
 
 @dataclass(frozen=True)
@@ -69,6 +129,7 @@ class T2DRLRunner(ArrayEnvRunner):
         self.scenario: ProvisioningScenario = build_provisioning(dict(config.env_config["scenario"]))
         self.settings: T2DRLSettings = config.settings()
         self.spec = T2DRLSpec.of(self.scenario, self.settings)
+        self.reward_scale = RewardScale.of(self.scenario, self.settings)
         self._caching: CachingDecision | None = None
         self._overflow = torch.zeros(())
         self._sums: dict[str, Tensor] = {}
@@ -105,6 +166,7 @@ class T2DRLRunner(ArrayEnvRunner):
         epsilon = settings.epsilon_start + (settings.epsilon_end - settings.epsilon_start) * played
         self.policy.epsilon = epsilon if explore and training else 0.0
         self.policy.noise = settings.exploration_noise if explore and training else 0.0
+        self.policy.serve_some = settings.serve_some if explore and training else 0.0
 
     def sample(
         self,
@@ -168,11 +230,12 @@ class T2DRLRunner(ArrayEnvRunner):
         overflow = self._overflow
         slots, rewards = [], []
         for _ in range(self.scenario.slots_per_frame):
-            decision = self.policy.decide_allocation(simulator.observe_slot(), explore)
+            observation = simulator.observe_slot()
+            decision = self.policy.decide_allocation(observation, explore)
             outcome = simulator.allocate(decision.bandwidth, decision.compute)
             self._count(outcome)
             slots.append(decision)
-            rewards.append(self._slot_reward(outcome, decision))
+            rewards.append(self._slot_reward(observation, outcome, decision))
         reward = simulator.frame_reward() + overflow
         self._sums["reward"] += reward.double().sum(-1)
         following, done = self.policy.frame_state(simulator.observe_frame()), simulator.done
@@ -186,14 +249,19 @@ class T2DRLRunner(ArrayEnvRunner):
         frame = self._frame_transition(caching, reward, following, size, done)
         return FrameFragment(self._slot_transitions(slots, rewards, last, done), frame)
 
-    def _slot_reward(self, outcome: SlotOutcome, decision: AllocationDecision) -> Tensor:
+    def _slot_reward(self, observation: SlotObservation, outcome: SlotOutcome, decision: AllocationDecision) -> Tensor:
         """Rewards ``[E, C, N]``, users in the order of the state, or ``[E, C, 1]``."""
+        reward = self._user_reward(outcome)
+        if self.settings.reward_baseline == "equal_shares":
+            reward = reward - self._user_reward(_with_equal_shares(self.scenario, observation))
+        if decision.order is not None and self.settings.critic_target == "per_user":
+            reward = reward.gather(-1, decision.order)
+        return reward * self.reward_scale.slot
+
+    def _user_reward(self, outcome: SlotOutcome) -> Tensor:
         if self.settings.critic_target == "mean":
-            return outcome.reward[..., None] * self.settings.reward_scale
-        cost = outcome.cost + self.scenario.late_penalty * outcome.late
-        if decision.order is not None:
-            cost = cost.gather(-1, decision.order)
-        return -cost * self.settings.reward_scale
+            return outcome.reward[..., None]
+        return -(outcome.cost + self.scenario.late_penalty * outcome.late)
 
     def _slot_transitions(
         self, slots: list[AllocationDecision], rewards: list[Tensor], last: Tensor, done: bool
@@ -216,7 +284,7 @@ class T2DRLRunner(ArrayEnvRunner):
             {
                 Columns.OBS: caching.state,
                 Columns.ACTIONS: caching.cache,
-                Columns.REWARDS: reward * self.settings.reward_scale,
+                Columns.REWARDS: (reward - self.reward_scale.frame_mean) * self.reward_scale.frame,
                 Columns.NEXT_OBS: following,
                 SIZES: size,
                 DONE: torch.full_like(reward, float(done)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.provisioning_state import StateSettings
@@ -26,8 +26,8 @@ class T2DRLSettings(BaseModel):
         actor: ``diffusion`` (D3PG) or ``mlp``, a plain network with tanh (DDPG).
         network: ``mlp`` sees all users at once, ``set`` sees them one by one with the mean over all of them, so that
             what it learns of one user holds for every other.
-        comparisons: With ``network: set``, orders in which the actor's hidden layers compare every user with all
-            others.
+        comparisons: With ``network: set``, orders in which the actor's hidden layers after the first compare every
+            user with all others.
         hidden: Width of the hidden layers of actor and critic.
         hidden_layers: Their number.
         denoising_steps: Steps L of the actor's chain.
@@ -43,17 +43,34 @@ class T2DRLSettings(BaseModel):
         critic_target: ``mean``: one value, of the mean reward. ``per_user``: one of each user's own cost; their mean
             is the critic's value. Every slot is then N lessons instead of one.
         critic_shares: The critic sees, beside the raw action, the shares that the amender makes of it.
+        critic_loss: ``squared``, or ``huber``: a share near zero makes a delay without bound, and a few such requests
+            would outweigh all others.
+        search_weight: Weight of a loss that draws the computing shares towards the best, by the critic, of the actions
+            in which only the k hits with the largest shares get any, k = 1..N. Between an equal share for everybody and
+            nothing for one of them lies a plateau, which no gradient crosses.
+        search_rows: Slots of a batch in which it is searched.
         actor_lr: Adam step size of the actor.
         critic_lr: Adam step size of the critic.
+        lr_hold_episodes: Episodes before the step sizes of actor and critic begin to fall.
+        lr_fall_episodes: Episodes over which they fall, linearly; None keeps them.
+        lr_end: Fraction of them that is left.
+        average_weights: The policy that training returns has the averages of the weights that the target networks
+            hold, not the last ones.
         gamma: Discount per slot. Allocation changes nothing of the slots after, so 0 loses nothing.
         tau: Rate of the soft target updates.
-        reward_scale: Factor on the reward.
+        reward_scale: Factor on the reward. ``spread``: such that what random decisions make of the reward has a spread
+            of one, measured in episodes that are never played; the cacher's reward is also centred.
+        reward_baseline: ``equal_shares``: the allocator's reward is what a user's cost is lower than with equal shares
+            in the same slot. Allocation changes nothing after its slot, so the best allocation is the same.
         replay_capacity: Slots kept per learner.
         replay_warmup: Updates of the allocator begin when every learner holds more than this.
         batch_size: Slots per update.
         updates_per_slot: Updates of the allocator per sampled slot of one copy.
         caching_head: ``subsets``: one value for each of the 2^M caches. ``per_model``: a value per model, those of
             the cached models add up; for M in the hundreds.
+            ``per_request``: likewise, but a model's value is the share of requests that is expected for it times
+            what a request for it is worth. Expectations are learned from the requests, which do not depend on what is
+            cached, worth from rewards given the requests that came.
         cacher_hidden: Width of the two hidden layers of the caching network.
         cacher_lr: Adam step size of the caching network.
         frame_gamma: Discount per frame; ``gamma`` to the power of the slots per frame if not given.
@@ -63,6 +80,10 @@ class T2DRLSettings(BaseModel):
         frame_warmup: Updates of the cacher begin when every learner holds more than this.
         frame_batch_size: Frames per update.
         updates_per_frame: Updates of the cacher per sampled frame of one copy.
+        serve_some: Share of training slots in which only a random number of random users get any computing.
+        random_caches: ``uniform``: all orders in which models are cached until storage is full are equally likely, or
+            all caches for ``subsets``. ``popular``: models are cached in the order of their popularity beforehand,
+            disturbed more or less. Uniform ones have few hits, so few slots in which steps are scarce.
         epsilon_start: Share of random caches at the start.
         epsilon_end: And at the end.
         epsilon_hold_episodes: Episodes before it begins to fall. The cacher learns nothing from them: what a cached
@@ -101,16 +122,24 @@ class T2DRLSettings(BaseModel):
     exploration_noise: NonNegative = 0.0
     critic_target: Literal["mean", "per_user"] = "mean"
     critic_shares: bool = False
+    critic_loss: Literal["squared", "huber"] = "squared"
+    search_weight: NonNegative = 0.0
+    search_rows: Count = 16
     actor_lr: Positive = 1e-4
     critic_lr: Positive = 1e-3
+    lr_hold_episodes: Annotated[int, Field(ge=0)] = 0
+    lr_fall_episodes: Count | None = None
+    lr_end: Annotated[float, Field(gt=0, le=1)] = 1.0
+    average_weights: bool = False
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
     tau: Annotated[float, Field(gt=0, le=1)] = 0.005
-    reward_scale: Positive = 1.0
+    reward_scale: Positive | Literal["spread"] = 1.0
+    reward_baseline: Literal["none", "equal_shares"] = "none"
     replay_capacity: Count = 100_000
     replay_warmup: Count = 128
     batch_size: Count = 128
     updates_per_slot: Positive = 1.0
-    caching_head: Literal["subsets", "per_model"] = "subsets"
+    caching_head: Literal["subsets", "per_model", "per_request"] = "subsets"
     cacher_hidden: Count = 256
     cacher_lr: Positive = 1e-3
     frame_gamma: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -119,6 +148,8 @@ class T2DRLSettings(BaseModel):
     frame_warmup: Count = 64
     frame_batch_size: Count = 64
     updates_per_frame: Positive = 1.0
+    serve_some: Fraction = 0.0
+    random_caches: Literal["uniform", "popular"] = "uniform"
     epsilon_start: Fraction = 1.0
     epsilon_end: Fraction = 0.05
     epsilon_hold_episodes: Annotated[int, Field(ge=0)] = 0
@@ -135,6 +166,12 @@ class T2DRLSettings(BaseModel):
     see_curves: bool = False
     user_order: Literal["users", "hits_by_gain"] = "users"
 
+    @model_validator(mode="after")
+    def _needs(self) -> Self:
+        if self.caching_head == "per_request" and not self.see_frequency:
+            raise ValueError("caching_head 'per_request' needs see_frequency: expectations are learned from the shares")
+        return self
+
     @property
     def state(self) -> StateSettings:
         """What the states of both agents hold."""
@@ -150,6 +187,13 @@ class T2DRLSettings(BaseModel):
             curves=self.see_curves,
             order=self.user_order,
         )
+
+    def learning_rate_left(self, episodes: float) -> float:
+        """Fraction of the allocator's step sizes after some episodes."""
+        if self.lr_fall_episodes is None:
+            return 1.0
+        fallen = min(1.0, max(0.0, episodes - self.lr_hold_episodes) / self.lr_fall_episodes)
+        return 1.0 - (1.0 - self.lr_end) * fallen
 
     def discount_per_frame(self, slots_per_frame: int) -> float:
         """Discount of the cacher: its steps are whole frames."""
@@ -188,14 +232,31 @@ _IMPROVED = {
     "see_curves": True,
 }
 _DDPG = {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1}
+_SEARCHING = {
+    **_IMPROVED,
+    "comparisons": 4,
+    "critic_loss": "huber",
+    "search_weight": 5.0,
+    "lr_hold_episodes": 96,
+    "lr_fall_episodes": 160,
+    "lr_end": 0.05,
+    "average_weights": True,
+    "reward_scale": "spread",
+    "reward_baseline": "equal_shares",
+    "caching_head": "per_request",
+    "serve_some": 0.3,
+    "random_caches": "popular",
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "improved": _IMPROVED,
     "ddpg": _DDPG,
+    "searching": _SEARCHING,
 }
 """What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
-``improved`` with a plain actor instead of a diffusion chain, its benchmark."""
+``improved`` with a plain actor instead of a diffusion chain, its benchmark. ``searching`` is on trial: ``improved``
+with what gets it off equal shares on ``t2drl-default``; of both agents together nothing has been measured yet."""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:

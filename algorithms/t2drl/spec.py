@@ -116,6 +116,11 @@ class T2DRLSpec(BaseModel):
         """Features of the whole frame in the cacher's state."""
         return self.frame_state_size - self.models * self.settings.state.per_model
 
+    def frequency(self, state: Tensor) -> Tensor:
+        """Request shares of the frame before in a cacher's state ``[..., D]``: ``[..., M]``."""
+        begin = self.skewness_states * self.settings.see_skewness + self.models * self.settings.see_previous_cache
+        return state[..., begin : begin + self.models] / self.models
+
     def by_model(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Split a cacher's state ``[..., D]`` by :class:`FrameState`'s order of parts.
 

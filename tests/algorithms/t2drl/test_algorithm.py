@@ -34,6 +34,8 @@ QUICK = {
     "frame_batch_size": 8,
     "epsilon_hold_episodes": 0,
     "epsilon_episodes": 4,
+    "lr_hold_episodes": 2,
+    "lr_fall_episodes": 8,
 }
 
 
@@ -114,7 +116,7 @@ def test_random_caches_give_way_as_episodes_pass():
     assert runner.policy.epsilon == 0
 
 
-@pytest.mark.parametrize("preset", ["paper", "improved", "ddpg"])
+@pytest.mark.parametrize("preset", ["paper", "improved", "ddpg", "searching"])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset):
     settings = {} if preset == "paper" else {"copies": 3, "updates_per_slot": 0.7}
     whole = configure(preset, **settings).build_algo()
@@ -137,6 +139,26 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset):
         assert torch.equal(resumed.replays[name].sample(8)[Columns.OBS], replay.sample(8)[Columns.OBS])
     for algorithm in (whole, resumed):
         algorithm.stop()
+
+
+def test_step_sizes_fall_and_the_average_of_the_weights_is_returned():
+    algorithm = configure("searching", copies=1, updates_per_slot=1.0).build_algo()
+    rates = []
+    for _ in range(11):
+        algorithm.train()
+        optimizer = algorithm.learner_group._learner.get_optimizer("allocator", "actor")
+        rates.append(optimizer.param_groups[0]["lr"] / 2e-3)
+    assert rates[:2] == [1, 1]
+    assert rates[5] == pytest.approx(1 - 0.95 * 4 / 8)
+    assert rates[-1] == pytest.approx(0.05)
+    learned = weights(algorithm)
+    policy = algorithm.policy()
+    for name, value in policy.actor.named_parameters():
+        assert np.array_equal(value.detach().numpy(), learned[f"allocator.target_actor.{name}"])
+        assert not np.array_equal(value.detach().numpy(), learned[f"allocator.actor.{name}"])
+    for name, value in policy.cacher.named_parameters():
+        assert np.array_equal(value.detach().numpy(), learned[f"cacher.target_values.{name}"])
+    algorithm.stop()
 
 
 def test_two_remote_runners_sample_learn_and_resume(tmp_path):
@@ -202,7 +224,7 @@ def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worl
         load_provisioning_policy(tmp_path / "policy", SMALL)
 
 
-@pytest.mark.parametrize("head", ["subsets", "per_model"])
+@pytest.mark.parametrize("head", ["subsets", "per_model", "per_request"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     # Room for one of two models of one size; the skewness 3 sends 8/9 of the requests to the first. A hit saves at
@@ -241,7 +263,7 @@ def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     observation = simulator.reset(seed=12_345)
     while not simulator.done:
         cache, _ = policy.cache(observation, {}, explore=False)
-        if head == "per_model":
+        if head != "subsets":
             assert cache[..., 0].all()
         cached = simulator.cache(cache).cache
         assert cached[..., 0].all()

@@ -1,9 +1,12 @@
 """Actor and critic of the allocator: shapes, sets, bounds, and gradients through the whole chain."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
+from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic, StackedComparison, serving_options
+from edgegen.algorithms.t2drl.learner import _search_loss
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning import ProvisioningSimulator
@@ -49,12 +52,14 @@ def test_actions_are_bounded_and_reproducible(network, actor):
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("comparisons", [0, 3])
 @pytest.mark.parametrize("actor", ["diffusion", "mlp"])
-def test_a_set_network_treats_users_alike(actor):
-    spec = spec_of(network="set", actor=actor, critic_target="per_user", critic_shares=True)
+def test_a_set_network_treats_users_alike(actor, comparisons):
+    spec = spec_of(network="set", actor=actor, comparisons=comparisons, critic_target="per_user", critic_shares=True)
     net, critic = AllocationActor(spec), AllocationCritic(spec)
     _, state = states(spec)
     swap = torch.tensor([2, 0, 1])
+    assert bool(net.net.compare) == bool(comparisons)
 
     def swapped(x):  # any tensor whose last axis is made of blocks of N users, one-hots of 4 models among them
         gain, model, rest, cell = torch.split(x, [3, 12, 9, 4], dim=-1)
@@ -114,3 +119,53 @@ def test_agents_of_cells_share_weights_only_if_asked():
         assert torch.equal(spec.ungrouped(spec.grouped(x)), x)
     many, few = (sum(p.numel() for p in AllocationActor(spec).parameters()) for spec in (alone, shared))
     assert many == 3 * few
+
+
+def test_a_comparison_sums_what_comes_before_every_member():
+    layer = StackedComparison(groups=1, member=2, orders=1, outputs=1)
+    with torch.no_grad():
+        for part in (layer.score, layer.out):
+            part.weight.zero_()
+            part.bias.zero_()
+        layer.score.weight[0, 0, 0] = 25  # sharp: the score is the first value, times 4 times 25
+        layer.score.weight[0, 1, 1] = 1  # the weight is the second
+        layer.out.weight.fill_(1)
+    members = torch.tensor([[[[3.0, 10], [1, 20], [2, 40]]]])
+    # Everybody has half of the own weight before it.
+    assert layer(members).flatten().tolist() == pytest.approx([5, 20 / 2 + 10 + 40, 40 / 2 + 10], abs=1e-4)
+
+
+def test_options_serve_the_largest_shares_of_hits():
+    rule = WORLD.allocation_amender
+    hit = torch.tensor([[[True, False, True, True]]])
+    action = torch.tensor([[[0.1, 0.2, 0.3, 0.4, 0.6, 0.9, -0.9, 0.2]]])  # in [0, 1]: 0.8, a miss, 0.05, 0.6
+    options = serving_options(rule, action, hit)[0, :, 0]
+    assert torch.equal(options[:, :4], action[0, :, :4].expand(4, -1))
+    served = (options[:, 4:] + 1) / 2 * hit[0]
+    expected = torch.tensor([[0.8, 0, 0, 0], [0.8, 0, 0, 0.6], [0.8, 0, 0.7, 0.6], [0.8, 0, 0.7, 0.6]])
+    assert torch.allclose(served, expected, atol=1e-6)
+
+
+def test_the_search_crosses_a_plateau_no_gradient_crosses():
+    # By this critic a slot is worth more only if somebody gets less than a tenth of the steps.
+    class Critic(torch.nn.Module):
+        def forward(self, state, action):
+            shares = (action[..., 3:] + 1) / 2
+            shares = shares / shares.sum(-1, keepdim=True)
+            return (shares.amin(-1, keepdim=True) < 0.1).float().expand(-1, -1, 3) + 0 * action[..., 3:]
+
+    spec = spec_of(critic_target="per_user")
+    _, state = states(spec)
+    hit = spec.hits(state)
+    action = torch.tensor([0.0, 0, 0, 0.5, 0.4, 0.6]).expand(1, 5, -1).clone().requires_grad_()
+    module = SimpleNamespace(spec=spec, critic=Critic())
+    (alone,) = torch.autograd.grad(module.critic(state, action).sum(), action)
+    assert (alone == 0).all()
+    (gradient,) = torch.autograd.grad(_search_loss(module, state, action), action)
+    # One served is the first best option: all hits but that with the largest share are drawn down.
+    largest = (action[..., 3:] + 1).mul(hit).argmax(-1, keepdim=True)
+    drawn = hit.clone().scatter_(-1, largest, False)
+    assert drawn.sum() > 3
+    assert (gradient[..., :3] == 0).all()
+    assert torch.equal(gradient[..., 3:] > 0, drawn)
+    assert (gradient[..., 3:][~drawn] == 0).all()

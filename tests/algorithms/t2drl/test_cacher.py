@@ -1,17 +1,23 @@
 """The caching network: numbering of caches, additive values, and the search for the best that fits."""
 
 import itertools
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.t2drl import cacher
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fitting, cache_bits, cache_number
+from edgegen.algorithms.t2drl.learner import DONE, SIZES, T2DRLLearner
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.provisioning_state import FrameState
 
 WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3})
 
@@ -83,3 +89,47 @@ def test_one_scorer_serves_all_models():
     assert features[..., 0].tolist() == [[pytest.approx([0.1, 0.2, 0.3, 0.4])]]
     assert torch.equal(features[0, 0, :, 1:], torch.eye(4))
     assert frame.shape[-1] == 0
+
+
+def test_values_by_expected_requests_by_hand():
+    net = network(caching_head="per_request")
+    net.log_belief = lambda state: torch.tensor([[[0.5, 0.25, 0.25, 0]]]).log()
+    net.worth_of = lambda state: torch.tensor([[[[1.0, 4], [2, -8], [3, 12], [9, 99]]]])
+    values = net(torch.zeros(1, 1, net.spec.frame_state_size))
+    assert values.flatten().tolist() == [0.5 + 0.5 + 0.75, 2, -2, 3, 0]
+    size = torch.full((1, 1, 4), 0.3)
+    assert net.best(values, size).tolist() == [[[True, False, True, False]]]
+
+
+def test_request_shares_are_found_again_in_the_state():
+    for overrides in ({}, {"see_skewness": False, "history_decay": 0.5}, {"see_previous_cache": False}):
+        spec = T2DRLSpec.of(WORLD, make_settings("paper", overrides))
+        simulator = ProvisioningSimulator(WORLD, 5)
+        simulator.reset(seed=1)
+        simulator.cache(torch.zeros(5, 1, 4, dtype=torch.bool))
+        for _ in range(WORLD.slots_per_frame):
+            shares = torch.full((5, 1, 3), 1 / 3)
+            simulator.allocate(shares, shares)
+        frame = simulator.observe_frame()
+        state = FrameState(WORLD, spec.settings.state)(frame)
+        assert torch.allclose(spec.frequency(state), frame.frequency)
+        assert torch.allclose(spec.frequency(state).sum(-1), torch.ones(5, 1))
+
+
+def test_worth_is_learned_from_the_requests_that_came_and_belief_from_their_shares():
+    net = network(caching_head="per_request", see_skewness=False, see_previous_cache=False)
+    module = SimpleNamespace(values=net, target_values=net, spec=net.spec)
+    learner = SimpleNamespace(_settings=net.spec.settings)
+    worth = torch.tensor([[[[1.0, 4], [2, 0], [3, 8], [0, 0]]]])
+    net.worth_of, net.log_belief = lambda state: worth, lambda state: torch.full((1, 1, 4), math.log(0.25))
+    batch = {
+        Columns.OBS: torch.zeros(1, 1, 4),
+        Columns.NEXT_OBS: torch.tensor([[[0.5, 0.25, 0.25, 0]]]) * 4,  # shares times M
+        Columns.ACTIONS: torch.tensor([[[True, False, True, True]]]),
+        Columns.REWARDS: torch.tensor([[3.0]]),
+        DONE: torch.ones(1, 1),
+        SIZES: torch.full((1, 1, 4), 0.2),
+    }
+    loss = T2DRLLearner._cacher_loss(learner, module, batch)
+    value = 0.5 * (1 + 4) + 0.25 * 2 + 0.25 * (3 + 8)
+    assert loss.item() == pytest.approx((value - 3) ** 2 + math.log(4))

@@ -1,0 +1,96 @@
+"""What T2DRL explores with, and what it makes of rewards."""
+
+import pytest
+import torch
+
+from edgegen.algorithms.provisioning_rules import StaticPopular, equal_bandwidth, equal_compute
+from edgegen.algorithms.t2drl.allocator import AllocationActor
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
+from edgegen.algorithms.t2drl.config import T2DRLConfig
+from edgegen.algorithms.t2drl.policy import T2DRLPolicy
+from edgegen.algorithms.t2drl.runner import RewardScale, T2DRLRunner
+from edgegen.algorithms.t2drl.settings import make_settings
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.provisioning import ProvisioningSimulator
+from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.service import serve
+
+WORLD = load_provisioning("t2drl-default")
+
+
+def policy_of(preset="searching", **overrides):
+    torch.manual_seed(0)
+    spec = T2DRLSpec.of(WORLD, make_settings(preset, {"hidden": 8, "cacher_hidden": 8, **overrides}))
+    return T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), WORLD, seed=1)
+
+
+def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
+    frame = ProvisioningSimulator(WORLD, 500).reset(seed=2)
+    popularity = {}
+    for kind in ("uniform", "popular"):
+        policy = policy_of(random_caches=kind)
+        policy.epsilon = 1.0
+        cache = policy.decide_cache(frame).cache
+        assert ((frame.size_gb * cache).sum(-1) <= 20 * (1 + 1e-6)).all()
+        assert len(cache.flatten(0, 1).unique(dim=0)) > 20
+        popularity[kind] = float((frame.static_popularity * cache).sum(-1).mean())
+    best = float((frame.static_popularity * StaticPopular().cache(frame, {})[0]).sum(-1).mean())
+    assert popularity["uniform"] + 0.05 < popularity["popular"] < best + 0.05
+
+
+def test_some_slots_serve_some_users_only_and_only_while_exploring():
+    policy, simulator = policy_of(), ProvisioningSimulator(WORLD, 2000)
+    simulator.reset(seed=3)
+    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    slot = simulator.observe_slot()
+
+    def dropped(explore):
+        raw = policy.decide_allocation(slot, explore).action[:, 0, 10:]
+        return (raw == -1).sum(-1)
+
+    assert (dropped(True) == 0).all()
+    policy.serve_some = 0.3
+    assert (dropped(False) == 0).all()
+    counts = dropped(True)
+    # Any number from 1 to all of the users is dropped where 0 is not, as often as any other.
+    assert (counts > 0).float().mean() == pytest.approx(0.3 * 0.9, abs=0.04)
+    histogram = torch.bincount(counts[counts > 0], minlength=11)[1:10].float()
+    assert (histogram / histogram.sum() - 1 / 9).abs().max() < 0.06
+
+
+def test_rewards_are_what_equal_shares_would_have_cost_more():
+    config = T2DRLConfig().scenario(WORLD).preset("searching", copies=2, hidden=8, cacher_hidden=8)
+    runner = T2DRLRunner(config=config.debugging(seed=0))
+    simulator = runner.simulator
+    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    slot = simulator.observe_slot()
+    decision = runner.policy.decide_allocation(slot)
+    equal = serve(WORLD, slot, equal_bandwidth(slot), equal_compute(slot))
+    outcome = simulator.allocate(decision.bandwidth, decision.compute)
+    reward = runner._slot_reward(slot, outcome, decision)
+    assert torch.allclose(reward, (equal.cost - outcome.cost) * runner.reward_scale.slot, atol=1e-5)
+    assert (runner._slot_reward(slot, equal, decision) == 0).all()
+    assert reward.abs().max() > 0.01
+
+
+def test_rewards_of_frames_have_a_mean_of_zero_and_a_spread_of_one():
+    settings = make_settings("searching")
+    scale = RewardScale.of(WORLD, settings)
+    assert scale == RewardScale.of(WORLD, settings)
+    assert -46 < scale.frame_mean < -38
+    assert RewardScale.of(WORLD, make_settings("paper", {"reward_scale": 0.5})) == RewardScale(0.5, 0.0, 0.5)
+    frames = []
+    simulator = ProvisioningSimulator(WORLD, 64)
+    frame = simulator.reset(seed=5)
+    policy = policy_of(random_caches="uniform")
+    policy.epsilon = 1.0
+    while not simulator.done:
+        simulator.cache(policy.decide_cache(frame).cache)
+        for _ in range(WORLD.slots_per_frame):
+            slot = simulator.observe_slot()
+            simulator.allocate(equal_bandwidth(slot), equal_compute(slot))
+        frames.append((simulator.frame_reward() - scale.frame_mean) * scale.frame)
+        frame = simulator.observe_frame()
+    rewards = torch.stack(frames)
+    assert rewards.mean() == pytest.approx(0, abs=0.15)
+    assert rewards.std() == pytest.approx(1, abs=0.2)
