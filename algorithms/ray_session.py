@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from edgegen.envs.errors import InputError
 
@@ -48,6 +49,11 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
             raise
+        if isinstance(error.__cause__, AuthenticationError):  # Ray's own message is about a connection that failed
+            raise InputError(
+                f"The Ray cluster at '{address}' asks for a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
+                "of its head to this machine."
+            ) from None
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"The Ray cluster at '{address}' can not be reached: {reason}.") from None
     try:

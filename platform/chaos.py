@@ -236,6 +236,9 @@ FAULTS: dict[str, Fault] = {
 }
 """Faults of a training by name."""
 
+HEAD = "head"
+"""The fault of a live service; see ``chaos_head``."""
+
 GOES_ON = ("runner",)
 """Faults after which a training goes on without what was lost, so that its numbers differ."""
 
@@ -246,9 +249,10 @@ def check_faults(names: list[str]) -> None:
     Raises:
         InputError: If there is one.
     """
+    known = (*FAULTS, HEAD)
     for name in names:
-        if name not in FAULTS:
-            raise InputError(f"Unknown fault '{name}'; faults are {', '.join(FAULTS)}.{did_you_mean(name, FAULTS)}")
+        if name not in known:
+            raise InputError(f"Unknown fault '{name}'; faults are {', '.join(known)}.{did_you_mean(name, known)}")
 
 
 def run_undisturbed(plan: ChaosPlan, cluster: LocalCluster, seed: int) -> Outcome:

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 def chaos(
     faults: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FAULT]...", help="runner, learner, node, driver, disk; all if left out."),
+        typer.Argument(metavar="[FAULT]...", help="runner, learner, node, driver, disk, head; all if left out."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the runs.  [default: a new runs/chaos]")] = Path(
         "runs/chaos"
@@ -29,14 +29,19 @@ def chaos(
     quick: Annotated[bool, typer.Option("--quick", help="Short trainings and one undisturbed seed.")] = False,
     json: JsonOption = None,
 ) -> None:
-    """Kill parts of a local Ray cluster while it trains; tells what was done, said, and how it ended."""
-    from edgegen.platform.chaos import FAULTS, ChaosPlan, check_faults
+    """Kill parts of a local Ray cluster while it trains, or serves; tells what was done, said, and how it ended."""
+    from edgegen.platform.chaos import FAULTS, HEAD, ChaosPlan, check_faults
     from edgegen.platform.commands.train import free_folder
     from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
 
     notes, results = progress_console(), console()
-    wanted = list(faults or FAULTS)
+    wanted = list(faults or [*FAULTS, HEAD])
     check_faults(wanted)
+    if HEAD in wanted and (missing := _missing_for_head()):
+        if faults:
+            raise InputError(f"The fault '{HEAD}' needs {missing}.")
+        wanted.remove(HEAD)
+        notes.print(f"Leaving out '{HEAD}': it needs {missing}.", soft_wrap=True)
     if json is not None:
         check_writable_file(json)
     folder = free_folder(out)
@@ -46,12 +51,17 @@ def chaos(
     plan = ChaosPlan(folder)
     if quick:
         plan = ChaosPlan(folder, episodes=48, checkpoint_every=16, strike_at=24, seeds=(0,), evaluation_episodes=5)
-    notes.print("Starting a Ray cluster of a head and two worker nodes")
-    rows = _train(plan, wanted, results)
+    rows: list[Row] = []
+    if trained := [name for name in wanted if name != HEAD]:
+        notes.print("Starting a Ray cluster of a head and two worker nodes")
+        rows += _train(plan, trained, results)
+    if HEAD in wanted:
+        notes.print("Starting a Ray cluster with Redis, and the service on it")
+        rows.append(_serve(folder / HEAD, quick, results))
     if json is not None:
         write_json(json, {"format": "edgegen-chaos-1", "outcomes": rows})
     if failed := [row["fault"] for row in rows if not row["came_through"]]:
-        raise InputError(f"The training did not come through: {', '.join(failed)}.")
+        raise InputError(f"Not everything came through: {', '.join(failed)}.")
 
 
 def _train(plan: ChaosPlan, faults: list[str], results: Console) -> list[Row]:
@@ -79,6 +89,31 @@ def _train(plan: ChaosPlan, faults: list[str], results: Console) -> list[Row]:
                 soft_wrap=True,
             )
     return rows
+
+
+def _serve(folder: Path, quick: bool, results: Console) -> Row:
+    """Restart the head under a live service; returns what came of it."""
+    from edgegen.platform.chaos_head import HeadPlan, restart_head
+
+    outcome = restart_head(HeadPlan(folder, requests=10) if quick else HeadPlan(folder))
+    came_through, why = outcome.verdict()
+    results.print(f"\nhead: {outcome.done}", soft_wrap=True)
+    results.print(f"  {_word(came_through)}: {why} ({outcome.seconds:.0f} s)", soft_wrap=True)
+    return {**outcome.to_json(), "came_through": came_through, "why": why}
+
+
+def _missing_for_head() -> str:
+    """What is missing to restart a head under a live service, or nothing."""
+    from edgegen.platform.cluster_redis import REDIS_SERVER, find_redis
+    from edgegen.platform.commands.live import require_serve_extra
+
+    if find_redis() is None:
+        return f"the program '{REDIS_SERVER}' (Debian, Ubuntu: apt-get install {REDIS_SERVER})"
+    try:
+        require_serve_extra()
+    except InputError:
+        return "the libraries of the live service: install edgegen[serve]"
+    return ""
 
 
 def _word(came_through: bool) -> str:

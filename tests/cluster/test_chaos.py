@@ -43,5 +43,5 @@ def test_unknown_faults_are_refused():
     result = CliRunner().invoke(app, ["chaos", "lerner"])
     assert result.exit_code == 2
     assert result.stderr == (
-        "Unknown fault 'lerner'; faults are runner, learner, node, driver, disk. Did you mean 'learner'?\n"
+        "Unknown fault 'lerner'; faults are runner, learner, node, driver, disk, head. Did you mean 'learner'?\n"
     )
