@@ -21,8 +21,8 @@ from doc_worker import write_client
 COPIED = ("k8s", "tune_configs", "Makefile", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
 """What commands of the pages name, copied so that they may write beside it."""
 LINKED = ("serve", "envs", "algorithms", "platform", "src", "docs")
-START_TIMEOUT_S = 180
-COMMAND_TIMEOUT_S = 240
+START_TIMEOUT_S = 400
+COMMAND_TIMEOUT_S = 400
 
 logger = logging.getLogger(__name__)
 

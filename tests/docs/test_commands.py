@@ -29,6 +29,7 @@ def runner(tmp_path_factory):
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(1800)  # a page may hold many commands
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_as_written(page, runner):
     for words in doc_rules.PREPARED.get(page, ()):

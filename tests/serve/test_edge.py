@@ -154,10 +154,13 @@ def test_cancelled_work_makes_room(edge, run_async):
 def test_slowdown_stretches_generation(make_edge, edge, run_async):
     slow = make_edge(slowdown=4)
 
-    async def best_of(server):
-        return min([(await server.generate(job(str(n), steps=5))).generation_s for n in range(3)])
+    def generation_s(server, number):
+        return run_async(server.generate(job(str(number), steps=5))).generation_s
 
-    assert run_async(best_of(slow)) > 2 * run_async(best_of(edge))
+    # In turn, and the best of each, so that a busy moment of the machine does not hit one alone.
+    rounds = [(generation_s(slow, n), generation_s(edge, n)) for n in range(5)]
+    slowest, fastest = (min(times) for times in zip(*rounds, strict=True))
+    assert slowest > 1.5 * fastest
 
 
 def test_stalled_pipeline_fails_the_health_check(make_edge, run_async):
