@@ -46,10 +46,10 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
         defaults["address"] = address
     try:
         ray.init(**{**defaults, **options})
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         if address is None:
             raise
-        if isinstance(error.__cause__, AuthenticationError):  # Ray's own message is about a connection that failed
+        if _asks_for_token(error):  # Ray's own message is about a connection that failed
             raise InputError(
                 f"The Ray cluster at '{address}' asks for a token: set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token "
                 "of its head to this machine."
@@ -60,6 +60,15 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _asks_for_token(error: BaseException | None) -> bool:
+    """Whether an error came from a token that is missing or wrong: Ray hides that in the text of another error."""
+    while error is not None:
+        if isinstance(error, AuthenticationError) or AuthenticationError.__name__ in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _check_reachable(address: str) -> None:

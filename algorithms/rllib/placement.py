@@ -13,12 +13,14 @@ from typing import Any
 
 import ray
 from ray.rllib.algorithms import algorithm as rllib_algorithm
+from ray.rllib.core.learner import learner_group
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.util import get_current_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from edgegen.algorithms.rllib.network import LearnersConfig
 from edgegen.envs.errors import InputError
 
 BUSY_WAIT_S = 60.0
@@ -47,11 +49,19 @@ class PlacedEnvRunnerGroup(EnvRunnerGroup):
 
 
 class PlacedLearnerGroup(LearnerGroup):
-    """A learner group whose state is written by the process that asks for it.
+    """A learner group that works across machines, and whose state is written by the process that asks for it.
 
     RLlib lets a remote learner write its own part of a checkpoint, on its own machine, and does not look whether that
     worked: on a full disk the checkpoint would miss the weights without a word.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        before = learner_group._get_backend_config
+        learner_group._get_backend_config = lambda learner_class: LearnersConfig()  # there is no other way in
+        try:
+            super().__init__(**arguments)
+        finally:
+            learner_group._get_backend_config = before
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """None: all of the state is written as one."""
