@@ -300,14 +300,14 @@ def application_status(address: str) -> None:
     from ray.exceptions import RayError
 
     from edgegen.algorithms.ray_session import ray_session
-    from edgegen.serve.app import APP_NAME
 
     deadline, status = time.monotonic() + PHASE_TIMEOUT_S, "unknown"
     with ray_session(address):
         while status != "RUNNING" and time.monotonic() < deadline:
             try:
-                status = str(serve.status().applications[APP_NAME].status.value)
-            except (RayError, KeyError):  # the controller is being started again
+                (application,) = serve.status().applications.values()
+                status = str(application.status.value)
+            except (RayError, ValueError):  # the controller is being started again
                 status = "unknown"
             time.sleep(0.2)
     sys.stdout.write(json.dumps(status) + "\n")
