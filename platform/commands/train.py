@@ -55,8 +55,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="improved (ours), paper (as published), d2sac-ts, sac-ts, dqn-ts or agod (ladts's baselines), "
-            "or ddpg (t2drl's)."
+            help="improved (ours), paper (as published), set (ladts, for any servers), d2sac-ts, sac-ts, dqn-ts or "
+            "agod (ladts's baselines), ddpg (t2drl's baseline) or searching (t2drl, on trial)."
         ),
     ] = "improved",
     episodes: Annotated[
