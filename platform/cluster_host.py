@@ -21,6 +21,7 @@ UP_TIMEOUT_S = 180.0
 ATTEMPTS = 3
 """Ray gives a machine 30 s to start, which a busy one may exceed; an operator, or Kubernetes, would try again."""
 STORE_BYTES = 100 * 1024**2
+"""Object store of a machine; Ray refuses much less."""
 FEW_PROCESSES = ("--include-log-monitor", "false", "--disable-usage-stats")
 FEW_PROCESSES_OF_HEAD = ("--include-dashboard", "false", "--no-monitor")
 """Leave out what nobody asks here and what takes seconds to start: log lines of others, pages, the autoscaler."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-STORE_BYTES = 100 * 1024**2
-"""Object store of a node; Ray refuses much less."""
+from edgegen.platform.cluster_host import STORE_BYTES
 
 
 @dataclass(frozen=True)

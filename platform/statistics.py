@@ -100,16 +100,9 @@ def mean_ratio(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported as not-a-number ends
-        interval = stats.bootstrap(
-            (data, base),
-            statistic,
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            confidence_level=confidence,
-            method="BCa",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
+        interval = _bootstrap(
+            (data, base), statistic, confidence, paired=True, method="BCa", n_resamples=resamples, axis=0
+        )
     return Interval(ratio, float(interval.low), float(interval.high), method, confidence)
 
 
@@ -253,17 +246,25 @@ def _trimmed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bootstrap(
-    samples: tuple[NDArray[Any], ...], statistic: Callable[..., NDArray[np.float64]], confidence: float, axis: int = -1
+    samples: tuple[NDArray[Any], ...],
+    statistic: Callable[..., NDArray[np.float64]],
+    confidence: float,
+    *,
+    axis: int = -1,
+    n_resamples: int = _STRATIFIED_RESAMPLES,
+    method: str = "percentile",
+    paired: bool = False,
 ) -> Any:
-    """Ends of the percentile interval; samples are resampled independently, with a fixed seed."""
+    """Ends of a bootstrap interval with a fixed seed; samples are resampled independently unless paired."""
     return stats.bootstrap(
         samples,
         statistic,
         vectorized=True,
         axis=axis,
-        n_resamples=_STRATIFIED_RESAMPLES,
+        n_resamples=n_resamples,
         confidence_level=confidence,
-        method="percentile",
+        method=method,
+        paired=paired,
         rng=np.random.default_rng(0),
     ).confidence_interval
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgegen.platform.live_table import LiveTable
 from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
 from edgegen.platform.sweep_study import Study
 
@@ -20,7 +19,7 @@ _ROWS = 15
 _ORDER = {RUNNING: 0, WAITING: 1, FINISHED: 2, FAILED: 3}
 
 
-class SweepProgress:
+class SweepProgress(LiveTable):
     """Shows how the trials of a stage stand.
 
     Args:
@@ -33,25 +32,14 @@ class SweepProgress:
 
     def __init__(self, study: Study, console: Console, title: str, total: int, labels: Sequence[str] = ()) -> None:
         self.study = study
-        self.console = console
+        super().__init__(console)
         self.title = title
         self.total = total
         self.labels = list(labels)
         self._started = time.monotonic()
         self._at_start: float | None = None
-        self._live: Live | None = None
         self._trials: list[TrialView] = []
         self._told: set[str] = set()
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Keep the table on the screen for the length of a block."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(console=self.console, get_renderable=self.render, refresh_per_second=2) as live:
-            self._live = live
-            yield
 
     def watch(self, trials: Sequence[TrialView]) -> None:
         """Take note of how the trials stand."""

@@ -104,9 +104,9 @@ class LADTSPolicy(Policy):
         """Place the tasks of a slot and update the latents in ``memory`` in place."""
         tasks = observation.tasks
         copies, servers, width = tasks.present.shape
-        own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
         if self.spec.network == "set":
             return self._decide_set(observation, memory, explore)
+        own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
         if self.spec.in_slot_load == "none":
             return self._decide(observation, memory, explore, slice(0, width), own)
         parts = []
@@ -120,16 +120,23 @@ class LADTSPolicy(Policy):
     def _decide(self, observation: Observation, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
         tasks, spec = observation.tasks, self.spec
         size, work, present = (t[:, :, part] for t in (tasks.size_mbit, tasks.workload_gcycles, tasks.present))
-        copies, _, width = size.shape
         index = torch.arange(part.start, part.stop, device=size.device)
         state = spec.state(observation, size, work, own)
-        latent = self.read(memory, observation.slot, index, copies)
+        return self._choose(observation.slot, memory, explore, state, index, present)
+
+    def _choose(
+        self, slot: int, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
+    ) -> Decision:
+        """Decide on tasks whose states ``[E, B, n, D]`` are known, and remember the probabilities."""
+        spec = self.spec
+        copies, _, width = present.shape
+        latent = self.read(memory, slot, index, copies)
         grouped = spec.grouped(state)
         noise = self.actor.chain_noise(grouped.shape[1], self.generator)
         probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise), copies, width)
-        self.write(memory, observation.slot, index, present, probability)
+        self.write(memory, slot, index, present, probability)
         if explore:
-            action = sample_shares(probability, self.random((*size.shape, 1), size))[..., 0]
+            action = sample_shares(probability, self.random((*present.shape, 1), state))[..., 0]
         else:
             action = probability.argmax(-1)
         return Decision(state, latent, probability, action)
@@ -151,21 +158,10 @@ class LADTSPolicy(Policy):
         )
         for n in tasks.present.any(0).any(0).nonzero()[:, 0].tolist():  # each placement changes what follows
             task, index = tasks.at_index(n), torch.tensor([n], device=like.device)
-            state = view.state(task)
-            latent = self.read(memory, slot, index, copies)
-            grouped = spec.grouped(state)
-            noise = self.actor.chain_noise(grouped.shape[1], self.generator)
-            probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise), copies, 1)
-            self.write(memory, slot, index, task.present[..., None], probability)
-            if explore:
-                action = sample_shares(probability[:, :, 0], self.random((copies, servers, 1), like))[..., 0]
-            else:
-                action = probability[:, :, 0].argmax(-1)
-            view.place(task, action, probability[:, :, 0])
-            decision.state[:, :, n : n + 1] = state
-            decision.latent[:, :, n : n + 1] = latent
-            decision.probability[:, :, n : n + 1] = probability
-            decision.action[:, :, n] = action
+            one = self._choose(slot, memory, explore, view.state(task), index, task.present[..., None])
+            view.place(task, one.action[:, :, 0], one.probability[:, :, 0])
+            for field in Decision.__dataclass_fields__:
+                getattr(decision, field)[:, :, n : n + 1] = getattr(one, field)
         remember(memory, slot, view.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
         return decision
 

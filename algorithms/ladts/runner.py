@@ -193,10 +193,7 @@ class LADTSRunner(ArrayEnvRunner):
             Columns.NEXT_OBS: shifted(decision.state, first_state),
             NEXT_LATENT: shifted(latent, first_latent),
         }
-        grouped = {name: spec.grouped(value) for name, value in columns.items()}
-        for name in (Columns.ACTIONS, Columns.REWARDS):
-            grouped[name] = grouped[name][..., 0]
-        return Fragment(grouped, spec.grouped(present[..., None])[..., 0], copies)
+        return self._fragment(columns, present)
 
     def _single_decisions(
         self, decision: Decision, outcome: SlotOutcome, following: Observation, present: Tensor
@@ -212,6 +209,10 @@ class LADTSRunner(ArrayEnvRunner):
             Columns.ACTIONS: decision.action[..., None],
             Columns.REWARDS: -outcome.dense(cost)[..., None] * self.settings.reward_scale,
         }
+        return self._fragment(columns, present)
+
+    def _fragment(self, columns: dict[str, Tensor], present: Tensor) -> Fragment:
+        """Put columns ``[E, B, N, ...]`` in the order of the groups of weights."""
         grouped = {name: self.spec.grouped(value) for name, value in columns.items()}
         for name in (Columns.ACTIONS, Columns.REWARDS):
             grouped[name] = grouped[name][..., 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import Any
 
 import ray
@@ -79,9 +80,9 @@ class ArrayAlgorithm(Algorithm):
         finally:
             release(self._placement)
 
+    @abstractmethod
     def make_replays(self, seed: int) -> dict[str, TensorReplay]:
         """Make an empty replay for every module."""
-        raise NotImplementedError
 
     def sample(self, slots: int) -> list[Any]:
         """Play ``slots`` slots of every copy on every runner, the local one if there is no other.

@@ -256,7 +256,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
 ``improved`` with a plain actor instead of a diffusion chain, its benchmark. ``searching`` is on trial: ``improved``
-with what gets it off equal shares on ``t2drl-default``; of both agents together nothing has been measured yet."""
+with what gets it off equal shares on ``t2drl-default``, measured with one training seed."""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:

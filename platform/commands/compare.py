@@ -15,6 +15,7 @@ from edgegen.platform.commands.options import (
     ScenarioOption,
     SeedOption,
     SetOption,
+    check_outputs,
     console,
     progress_console,
     world_from,
@@ -110,16 +111,10 @@ def compare(
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
     from edgegen.platform import comparison
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import write_json
     from edgegen.platform.worlds import kind_of, rules_for
 
-    for path in (json, plot):
-        if path is not None:
-            check_writable_file(path)
-    if plot is not None:
-        from edgegen.platform.plots import check_plot_path
-
-        check_plot_path(plot)
+    check_outputs(json, plot)
     prefer_one_thread()
     world = world_from(scenario, settings)
     reference = reference or kind_of(world).reference

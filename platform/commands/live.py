@@ -12,7 +12,14 @@ from typing import Annotated
 import typer
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.commands.options import JsonOption, SeedOption, SetOption, console, progress_console
+from edgegen.platform.commands.options import (
+    AddressOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    console,
+    progress_console,
+)
 from edgegen.platform.overrides import parse_overrides
 
 SERVE_MODULES = ("diffusers", "transformers", "fastapi", "uvicorn", "httpx", "PIL")
@@ -44,9 +51,7 @@ def serve(
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = DEFAULT_PORT,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
-    ] = None,
+    address: AddressOption = None,
     seed: SeedOption = 0,
     settings: SetOption = None,
 ) -> None:

@@ -30,6 +30,9 @@ SetOption = Annotated[
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the results, machine-readable.")
 ]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
+]
 EpisodesOption = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Evaluation episodes per policy.")]
 
 
@@ -48,6 +51,23 @@ def _console(stderr: bool) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made = Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
     return made
+
+
+def check_outputs(json: Path | None, plot: Path | None) -> None:
+    """Check where results and a plot are to go, before anything takes time.
+
+    Raises:
+        InputError: If a file can not be written, or a plot can not have this name.
+    """
+    from edgegen.platform.files import check_writable_file
+
+    for path in (json, plot):
+        if path is not None:
+            check_writable_file(path)
+    if plot is not None:
+        from edgegen.platform.plots import check_plot_path
+
+        check_plot_path(plot)
 
 
 def scenario_from(name: str, settings: list[str] | None) -> Scenario:

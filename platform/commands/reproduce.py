@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import progress_console
+from edgegen.platform.commands.options import AddressOption, progress_console
 
 RUNS = Path("runs")
 OUT = Path("docs/results")
@@ -25,9 +25,7 @@ def reproduce(
         bool, typer.Option("--report-only", help="Make figures and report of the saved data, and run nothing.")
     ] = False,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Units at a time.  [default: one per core]")] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
-    ] = None,
+    address: AddressOption = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report, its data and figures.")] = OUT,
     runs: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the trainings.  [default: runs/reproduce-STUDY]")

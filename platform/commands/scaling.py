@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import JsonOption, SeedOption, console, progress_console
+from edgegen.platform.commands.options import (
+    AddressOption,
+    JsonOption,
+    SeedOption,
+    check_outputs,
+    console,
+    progress_console,
+)
 from edgegen.platform.process import prefer_one_thread
 
 
@@ -32,23 +39,16 @@ def scaling(
     ] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Fragments of every runner per repeat.")] = 30,
     repeats: Annotated[int, typer.Option(min=3, help="Timed repeats, for the intervals.")] = 5,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
-    ] = None,
+    address: AddressOption = None,
     seed: SeedOption = 0,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as .png and .svg.")] = None,
     json: JsonOption = None,
 ) -> None:
     """Measure sampling with 1, 2, 4 and 8 env runners, and what that predicts for a core each."""
-    from edgegen.platform.files import check_writable_file, write_json
-    from edgegen.platform.plots import check_plot_path
+    from edgegen.platform.files import write_json
     from edgegen.platform.scaling import measure_scaling, plot_scaling
 
-    for path in (json, plot):
-        if path is not None:
-            check_writable_file(path)
-    if plot is not None:
-        check_plot_path(plot)
+    check_outputs(json, plot)
     prefer_one_thread()
     with progress_console().status("") as status:
         report = measure_scaling(

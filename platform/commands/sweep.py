@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import JsonOption, console, progress_console
+from edgegen.platform.commands.options import AddressOption, JsonOption, console, progress_console
 from edgegen.platform.overrides import parse_overrides
 
 RUNS = Path("runs")
@@ -21,9 +21,7 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the sweep in its folder; begin it if there is none.")
     ] = False,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
-    ] = None,
+    address: AddressOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. budget.trials=8; repeatable."),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgegen.platform.live_table import LiveTable
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.unit import is_done, read_done
 from edgegen.platform.studies.work import TRAINING, Unit
@@ -33,7 +32,7 @@ class _Row:
     recent: float = math.nan
 
 
-class StudyProgress:
+class StudyProgress(LiveTable):
     """Shows how the units of a study stand.
 
     Args:
@@ -47,13 +46,12 @@ class StudyProgress:
         self.plan = plan
         self.folder_of = folder_of
         self.jobs = jobs
-        self.console = console
+        super().__init__(console)
         self._began = time.monotonic()
         self._running: dict[str, _Row] = {}
         self._left = dict(plan.units)
         self._errors = 0
         self._seconds: dict[str, list[tuple[float, int]]] = {}  # by cost key: seconds and episodes of what is known
-        self._live: Live | None = None
         for identity, unit in plan.units.items():
             if is_done(unit, folder_of[identity]):
                 del self._left[identity]
@@ -65,16 +63,6 @@ class StudyProgress:
         if done is not None:
             for key in (unit.cost_key, _family(unit)):
                 self._seconds.setdefault(key, []).append((float(done["wall_s"]), max(1, unit.episodes)))
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Keep the table on the screen for the length of a block."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(console=self.console, get_renderable=self.render, refresh_per_second=2) as live:
-            self._live = live
-            yield
 
     def started(self, unit: Unit) -> None:
         """A unit has begun."""

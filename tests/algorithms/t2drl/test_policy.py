@@ -8,7 +8,8 @@ from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
-from edgegen.algorithms.t2drl.runner import RewardScale, T2DRLRunner
+from edgegen.algorithms.t2drl.reward_scale import RewardScale
+from edgegen.algorithms.t2drl.runner import T2DRLRunner
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning import ProvisioningSimulator
