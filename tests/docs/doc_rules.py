@@ -157,7 +157,7 @@ GIVEN = {
 
 PREPARED = {
     "docs/sweeps.md": (
-        "edgegen sweep tune_configs/ladts.yaml --set validation.seed=0",
+        "edgegen sweep tune_configs/ladts.yaml --set budget.trials=12 --address auto",
         "edgegen train ladts -s demo --seed 0",
     ),
 }
