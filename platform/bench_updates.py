@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
@@ -15,9 +14,8 @@ from torch import Tensor
 from edgegen.algorithms.ray_session import ray_session
 from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.algorithms.t2drl.learner import DONE
-from edgegen.algorithms.t2drl.losses import deterministic_policy_loss, td_target, value_loss
 from edgegen.algorithms.t2drl.module import ALLOCATOR
+from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
@@ -96,21 +94,15 @@ class PlainD3PG:
 
     def update(self, batch: dict[str, Tensor]) -> None:
         """One step of the critic, one of the actor, and the soft targets."""
-        state, settings = batch[Columns.OBS], self.settings
-        target = batch[Columns.REWARDS]
-        if settings.gamma > 0:
-            with torch.no_grad():
-                following = batch[Columns.NEXT_OBS]
-                noise = self.target_actor.draw_noise(following.shape[1], self.generator)
-                value = self.target_critic(following, self.target_actor(following, noise))
-                target = td_target(target, value, batch[DONE], settings.gamma)
-        self.critic_adam.zero_grad()
-        torch.autograd.backward(value_loss(self.critic(state, batch[Columns.ACTIONS]), target))
-        self.critic_adam.step()
-        self.actor_adam.zero_grad()
-        noise = self.actor.draw_noise(state.shape[1], self.generator)
-        torch.autograd.backward(deterministic_policy_loss(self.critic(state, self.actor(state, noise))))
-        self.actor_adam.step()
+        for adam, objective in ((self.critic_adam, critic_objective), (self.actor_adam, actor_objective)):
+            parameters = adam.param_groups[0]["params"]
+            gradients = torch.autograd.grad(objective(self.settings, self, batch, self._noise), parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            adam.step()
         with torch.no_grad():
             for network, target_network in ((self.actor, self.target_actor), (self.critic, self.target_critic)):
-                torch._foreach_lerp_(list(target_network.parameters()), list(network.parameters()), settings.tau)
+                torch._foreach_lerp_(list(target_network.parameters()), list(network.parameters()), self.settings.tau)
+
+    def _noise(self, actor: AllocationActor, rows: int) -> Tensor | None:
+        return actor.draw_noise(rows, self.generator)

@@ -22,8 +22,9 @@ KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4}
 """Of a trial, by scheduler. The last one alone would be too few: a killed driver may remember the one before, and
 other trials of a population copy a little late."""
 
-RETRIES = 1
-"""How often a trial that failed, or whose node was lost, continues from its checkpoint."""
+RETRIES = 3
+"""How often a trial continues from its checkpoint after it failed, its node was lost, or Ray gave up its process before
+it ran; nodes that may be taken away any time make the last two ordinary."""
 
 _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "0",  # remember every step: a trial must be known before its first checkpoint

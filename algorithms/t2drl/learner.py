@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
 from edgegen.algorithms.rllib.learner import FusedLearner
-from edgegen.algorithms.t2drl.allocator import serving_options
-from edgegen.algorithms.t2drl.losses import (
-    cross_entropy,
-    deterministic_policy_loss,
-    huber_loss,
-    search_loss,
-    td_target,
-    value_loss,
-)
+from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER, AllocatorModule, CacherModule
+from edgegen.algorithms.t2drl.objectives import actor_objective, cacher_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.provisioning_scenario import build_provisioning
 
 ACTOR, CRITIC, VALUES = "actor", "critic", "values"
 """Names of the optimizers."""
-
-DONE = Columns.TERMINATEDS
-SIZES = "relative_size"
 
 
 class T2DRLLearner(FusedLearner):
@@ -82,57 +70,13 @@ class T2DRLLearner(FusedLearner):
         return self._critic_loss(module, batch) + self._actor_loss(module, batch)
 
     def _cacher_loss(self, module: CacherModule, batch: dict[str, Tensor]) -> Tensor:
-        """Double DQN: the network selects the next cache, its target values it."""
-        network = module.values
-        with torch.no_grad():
-            next_state = batch[Columns.NEXT_OBS]
-            chosen = network.best(network(next_state), batch[SIZES])
-            next_value = network.value_of(module.target_values(next_state), chosen)
-            discount = self._settings.discount_per_frame(module.spec.slots_per_frame)
-            target = td_target(batch[Columns.REWARDS], next_value, batch[DONE], discount)
-        if network.per_request:
-            state = batch[Columns.OBS]
-            asked = module.spec.frequency(batch[Columns.NEXT_OBS])
-            worth = network.worth_of(state)
-            value = (asked * (worth[..., 0] + worth[..., 1] * batch[Columns.ACTIONS])).sum(-1)
-            return value_loss(value, target) + cross_entropy(network.log_belief(state), asked)
-        return value_loss(network.value_of(network(batch[Columns.OBS]), batch[Columns.ACTIONS]), target)
+        return cacher_objective(self._settings, module.values, module.target_values, batch)
 
     def _critic_loss(self, module: AllocatorModule, batch: dict[str, Tensor]) -> Tensor:
-        target = batch[Columns.REWARDS]
-        if self._settings.gamma > 0:
-            with torch.no_grad():
-                next_state = batch[Columns.NEXT_OBS]
-                noise = module.target_actor.draw_noise(next_state.shape[1], self._generator)
-                next_value = module.target_critic(next_state, module.target_actor(next_state, noise))
-                target = td_target(target, next_value, batch[DONE], self._settings.gamma)
-        value = module.critic(batch[Columns.OBS], batch[Columns.ACTIONS])
-        loss = huber_loss if self._settings.critic_loss == "huber" else value_loss
-        return loss(value, target)
+        return critic_objective(self._settings, module, batch, self._noise)
 
     def _actor_loss(self, module: AllocatorModule, batch: dict[str, Tensor]) -> Tensor:
-        state = batch[Columns.OBS]
-        noise = module.actor.draw_noise(state.shape[1], self._generator)
-        x = module.actor.unbounded(state, noise)
-        action = module.actor.squash(x)
-        loss = deterministic_policy_loss(module.critic(state, action))
-        if self._settings.search_weight > 0:
-            rows = slice(0, self._settings.search_rows)
-            loss = loss + self._settings.search_weight * _search_loss(module, state[:, rows], action[:, rows])
-        return loss + self._settings.action_penalty * x.square().mean((1, 2)).sum()
+        return actor_objective(self._settings, module, batch, self._noise)
 
-
-def _search_loss(module: AllocatorModule, state: Tensor, action: Tensor) -> Tensor:
-    """How far the computing shares are from those of the best option, by what it is better than the action."""
-    spec, critic = module.spec, module.critic
-    groups, rows = state.shape[:2]
-    with torch.no_grad():
-        hit = spec.hits(state)
-        options = serving_options(spec.allocation, action, hit)
-        choices = options.shape[1]
-        value = critic(state.repeat(1, choices, 1), options.flatten(1, 2)).mean(-1).view(groups, choices, rows)
-        now = critic(state, action).mean(-1)
-        best, which = value.max(1)
-        target = options.gather(1, which[:, None, :, None].expand(-1, 1, -1, options.shape[-1]))[:, 0]
-    users = spec.users
-    return search_loss(action[..., users:], target[..., users:], hit, best - now)
+    def _noise(self, actor: AllocationActor, rows: int) -> Tensor | None:
+        return self.noise(actor.draw_noise, rows)

@@ -15,8 +15,8 @@ from edgegen.algorithms.provisioning_rules import equal_bandwidth, equal_compute
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
 from edgegen.algorithms.rollout import Fragment, concatenate
 from edgegen.algorithms.t2drl.cacher import relative_size
-from edgegen.algorithms.t2drl.learner import DONE, SIZES
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
+from edgegen.algorithms.t2drl.objectives import DONE, SIZES
 from edgegen.algorithms.t2drl.policy import AllocationDecision, CachingDecision, T2DRLPolicy
 from edgegen.algorithms.t2drl.reward_scale import RewardScale
 from edgegen.algorithms.t2drl.settings import T2DRLSettings

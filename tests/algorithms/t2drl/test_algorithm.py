@@ -13,7 +13,7 @@ from edgegen.algorithms.export import load_provisioning_policy, save_policy
 from edgegen.algorithms.ray_session import ray_session
 from edgegen.algorithms.t2drl.algorithm import T2DRL
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.algorithms.t2drl.learner import DONE, SIZES
+from edgegen.algorithms.t2drl.objectives import DONE, SIZES
 from edgegen.algorithms.t2drl.runner import T2DRLRunner
 from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning_scenario import load_provisioning

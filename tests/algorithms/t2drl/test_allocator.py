@@ -1,12 +1,10 @@
 """Actor and critic of the allocator: shapes, sets, bounds, and gradients through the whole chain."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic, StackedComparison, serving_options
-from edgegen.algorithms.t2drl.learner import _search_loss
+from edgegen.algorithms.t2drl.objectives import search_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning import ProvisioningSimulator
@@ -158,10 +156,11 @@ def test_the_search_crosses_a_plateau_no_gradient_crosses():
     _, state = states(spec)
     hit = spec.hits(state)
     action = torch.tensor([0.0, 0, 0, 0.5, 0.4, 0.6]).expand(1, 5, -1).clone().requires_grad_()
-    module = SimpleNamespace(spec=spec, critic=Critic())
-    (alone,) = torch.autograd.grad(module.critic(state, action).sum(), action)
+    critic = Critic()
+    critic.spec = spec
+    (alone,) = torch.autograd.grad(critic(state, action).sum(), action)
     assert (alone == 0).all()
-    (gradient,) = torch.autograd.grad(_search_loss(module, state, action), action)
+    (gradient,) = torch.autograd.grad(search_objective(critic, state, action), action)
     # One served is the first best option: all hits but that with the largest share are drawn down.
     largest = (action[..., 3:] + 1).mul(hit).argmax(-1, keepdim=True)
     drawn = hit.clone().scatter_(-1, largest, False)

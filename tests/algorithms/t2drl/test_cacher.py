@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.t2drl import cacher
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fitting, cache_bits, cache_number
-from edgegen.algorithms.t2drl.learner import DONE, SIZES, T2DRLLearner
+from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning import ProvisioningSimulator
@@ -118,8 +117,6 @@ def test_request_shares_are_found_again_in_the_state():
 
 def test_worth_is_learned_from_the_requests_that_came_and_belief_from_their_shares():
     net = network(caching_head="per_request", see_skewness=False, see_previous_cache=False)
-    module = SimpleNamespace(values=net, target_values=net, spec=net.spec)
-    learner = SimpleNamespace(_settings=net.spec.settings)
     worth = torch.tensor([[[[1.0, 4], [2, 0], [3, 8], [0, 0]]]])
     net.worth_of, net.log_belief = lambda state: worth, lambda state: torch.full((1, 1, 4), math.log(0.25))
     batch = {
@@ -130,6 +127,6 @@ def test_worth_is_learned_from_the_requests_that_came_and_belief_from_their_shar
         DONE: torch.ones(1, 1),
         SIZES: torch.full((1, 1, 4), 0.2),
     }
-    loss = T2DRLLearner._cacher_loss(learner, module, batch)
+    loss = cacher_objective(net.spec.settings, net, net, batch)
     value = 0.5 * (1 + 4) + 0.25 * 2 + 0.25 * (3 + 8)
     assert loss.item() == pytest.approx((value - 3) ** 2 + math.log(4))
