@@ -25,7 +25,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.errors import from_validation
+from edgegen.envs.yaml_files import find_yaml, names_in, read_mapping
 
 CURVE_FOLDER = Path(__file__).parent / "curve_files"
 FORMAT: Literal["edgegen-curves-1"] = "edgegen-curves-1"
@@ -178,7 +179,7 @@ class CurveTensors:
 
 def curve_names() -> list[str]:
     """Names of the shipped curve files."""
-    return sorted(path.stem for path in CURVE_FOLDER.glob("*.yaml"))
+    return names_in(CURVE_FOLDER)
 
 
 def load_curves(name_or_path: str | Path) -> CurveSet:
@@ -187,20 +188,8 @@ def load_curves(name_or_path: str | Path) -> CurveSet:
     Raises:
         InputError: If there is no such file, it can not be read, or a curve is impossible.
     """
-    wanted = str(name_or_path)
-    path = Path(wanted) if wanted.endswith((".yaml", ".yml")) else CURVE_FOLDER / f"{wanted}.yaml"
-    if not path.is_file():
-        names = curve_names()
-        raise InputError(
-            f"Unknown curves '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml file."
-            f"{did_you_mean(wanted, names)}"
-        )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"Curve file '{path}' can not be read: {str(error).splitlines()[0]}.") from None
-    if not isinstance(data, dict):
-        raise InputError(f"Curve file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    path = find_yaml(str(name_or_path), CURVE_FOLDER, "curves")
+    data = read_mapping(path, "Curve file")
     try:
         return CurveSet.model_validate(data)
     except ValidationError as error:

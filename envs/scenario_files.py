@@ -11,18 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.yaml_files import find_yaml, is_file_name, read_mapping
 
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 DEFAULT_KIND = "offloading"
 KINDS = ("offloading", "provisioning")
-
-# The safe loader either way; the one in C, which not every build of PyYAML has, is many times faster.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -147,7 +144,7 @@ def _merged(
     base = data.pop("extends", None)
     if base is not None:
         # A file is looked for beside the one that extends it, a name among the shipped ones.
-        base = str(path.parent / base) if _is_file_name(str(base).partition(":")[0]) else str(base)
+        base = str(path.parent / base) if is_file_name(str(base).partition(":")[0]) else str(base)
         found = _kind_of(_path_of(base, kind))
         if found != kind:
             raise InputError(f"Scenario file '{path}' is of the kind {kind}, but extends '{base}' of the kind {found}.")
@@ -162,15 +159,7 @@ def _merged(
 
 
 def _path_of(wanted: str, kind: str | None = None) -> Path:
-    stem = wanted.partition(":")[0]
-    path = Path(stem) if _is_file_name(stem) else SCENARIO_FOLDER / f"{stem}.yaml"
-    if not path.is_file():
-        names = shipped_names(kind)
-        raise InputError(
-            f"Unknown scenario '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml file."
-            f"{did_you_mean(wanted, names)}"
-        )
-    return path
+    return find_yaml(wanted, SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind))
 
 
 def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
@@ -184,17 +173,13 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
         return str(kind)
     if base is None or path.resolve() in extending:
         return DEFAULT_KIND
-    wanted = str(path.parent / str(base)) if _is_file_name(str(base).partition(":")[0]) else str(base)
+    wanted = str(path.parent / str(base)) if is_file_name(str(base).partition(":")[0]) else str(base)
     return _kind_of(_path_of(wanted), (*extending, path.resolve()))
-
-
-def _is_file_name(text: str) -> bool:
-    return text.endswith((".yaml", ".yml"))
 
 
 def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
     value = data.get(field)
-    return {**data, field: str(path.parent / value)} if isinstance(value, str) and _is_file_name(value) else data
+    return {**data, field: str(path.parent / value)} if isinstance(value, str) and is_file_name(value) else data
 
 
 def _parts(annotation: Any) -> set[str]:
@@ -205,13 +190,7 @@ def _parts(annotation: Any) -> set[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Scenario file '{path}' can not be read: {reason}.") from None
-    if not isinstance(data, dict):
-        raise InputError(f"Scenario file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    data = read_mapping(path, "Scenario file")
     variants = data.setdefault("variants", {})
     if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
         raise InputError(f"Scenario file '{path}': the field 'variants' must map names to changes, and does not.")

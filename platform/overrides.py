@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import yaml
 
 from edgegen.envs.errors import InputError, did_you_mean
-
-# YAML 1.1 reads 1e-4 as text because it wants a dot; everyone who types it means a number.
-_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+from edgegen.envs.yaml_files import parse_yaml
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -27,12 +24,12 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         if not separator or not key:
             raise InputError(f"--set '{setting}' must look like key=value, for example --set tasks_per_slot.high=30.")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except yaml.YAMLError:
             raise InputError(f"--set {key}: '{text}' is not a YAML value such as 3, 0.5, true or [1, 2].") from None
         if value is None:
             raise InputError(f"--set {key} has no value; write {key}=VALUE.")
-        overrides[key] = _numbers(value)
+        overrides[key] = value
     return overrides
 
 
@@ -75,11 +72,3 @@ def split_overrides(
             known = [*sorted(scenario_fields), *sorted(algorithm_fields)]
             raise InputError(f"--set: unknown name '{name}'; known are {', '.join(known)}.{did_you_mean(head, known)}")
     return scenario, algorithm
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-        return float(value)
-    return value

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.scenario_files import with_overrides
+from edgegen.envs.yaml_files import existing, is_file_name, read_mapping
 from edgegen.platform.sweep_space import SCENARIO_PREFIX, Domain, parse_domain
 from edgegen.platform.sweep_spec import SweepSpec
 from edgegen.platform.worlds import World, kind_of, rules_for
@@ -30,15 +29,6 @@ IN_FLIGHT = {
 }
 """By algorithm, the settings that population-based training may change in the middle of a run; all others decide the
 shape of what a checkpoint holds, or what the replay means."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as everyone means it; YAML 1.1 wants a dot."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 @dataclass(frozen=True)
@@ -103,22 +93,13 @@ def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     Raises:
         InputError: If the file can not be read, or any name or value in it is wrong.
     """
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        near = [str(other) for other in sorted(path.parent.glob("*.yaml"))] if path.parent.is_dir() else []
-        raise InputError(f"There is no sweep file '{path}'.{did_you_mean(str(path), near)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"Sweep file '{path}' can not be read: {reason}.") from None
-    if not isinstance(data, dict):
-        raise InputError(f"Sweep file '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    data = read_mapping(existing(path, "sweep"), "Sweep file")
     data.setdefault("name", path.stem)
     for name, value in (changes or {}).items():
         _replace(data, name.split("."), name, value)
     for field in ("scenario", "service"):  # files are looked for beside the one that names them
         wanted = data.get(field)
-        if isinstance(wanted, str) and wanted.partition(":")[0].endswith((".yaml", ".yml")):
+        if isinstance(wanted, str) and is_file_name(wanted.partition(":")[0]):
             data[field] = str(path.parent / wanted)
     return make_study(data)
 

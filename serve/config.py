@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.errors import from_validation
 from edgegen.envs.scenario import IntegerRange, Quantity, Scenario
+from edgegen.envs.yaml_files import find_yaml, names_in, read_mapping
 from edgegen.serve.zoo.loading import model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -265,7 +265,7 @@ def picture_mbit(pixels: int) -> float:
 
 def config_names() -> list[str]:
     """Names of the shipped configs."""
-    return sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml"))
+    return names_in(CONFIG_FOLDER)
 
 
 def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> ServiceConfig:
@@ -278,21 +278,8 @@ def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     Raises:
         InputError: If there is no such config, or a field or value is impossible.
     """
-    wanted = str(name_or_path)
-    path = Path(wanted).expanduser() if wanted.endswith((".yaml", ".yml")) else CONFIG_FOLDER / f"{wanted}.yaml"
-    if not path.is_file():
-        names = config_names()
-        raise InputError(
-            f"Unknown service config '{wanted}'; shipped ones are {', '.join(names)}, or give the path of a .yaml "
-            f"file.{did_you_mean(wanted, names)}"
-        )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Service config '{path}' can not be read: {reason}.") from None
-    if not isinstance(data, dict):
-        raise InputError(f"Service config '{path}' must hold a mapping of fields, not {type(data).__name__}.")
+    path = find_yaml(str(name_or_path), CONFIG_FOLDER, "service config")
+    data = read_mapping(path, "Service config")
     data.setdefault("name", path.stem)
     return build_config({**data, **(overrides or {})})
 

@@ -146,7 +146,7 @@ def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir("/")
     lab = load_provisioning(f"{tmp_path / 'lab.yaml'}:few")
     assert (lab.name, lab.users, lab.curves) == ("lab:few", 2, curves)
-    with pytest.raises(InputError, match="Unknown curves"):
+    with pytest.raises(InputError, match="There is no curves file"):
         load_provisioning(DEFAULT, {"curves": "mine.yaml"})  # on the command line: from the working folder
 
 
