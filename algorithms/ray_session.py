@@ -41,6 +41,9 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
     defaults: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         defaults |= {"address": "local", "include_dashboard": False}
+        # Ray would start a Python process per CPU before anybody asks for one, and many a training never does.
+        os.environ.setdefault("RAY_enable_worker_prestart", "0")
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     else:
         _check_reachable(address)
         defaults["address"] = address

@@ -36,7 +36,7 @@ SUBSTITUTES = (
     Substitute(r"(?<= )\.\.\.(?= |$)", "", "the page says that more rules follow"),
     Substitute(r"(?<=://)(127\.0\.0\.1|localhost):8000", f"127.0.0.1:${PORT}", "other services may use port 8000"),
     Substitute(r"^edgegen generate", f"edgegen generate --url http://127.0.0.1:${PORT}", "the same"),
-    Substitute(r"^mlflow ui", f"mlflow ui --port ${MLFLOW_PORT}", "the same for port 5000"),
+    Substitute(r"^mlflow ui", f"mlflow ui --workers 1 --port ${MLFLOW_PORT}", "the same for port 5000; one reader"),
     Substitute(r"/models/my-pipeline", "serve/zoo/models/shapes-64", "stands for a model of the reader's"),
     Substitute(r"/policies/best", f"${POLICY}", "stands for a policy of the reader's"),
 )

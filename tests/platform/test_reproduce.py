@@ -147,7 +147,7 @@ def test_a_killed_study_repeats_no_finished_unit_and_continues_the_one_under_way
     file.write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "edgegen.platform.cli", "reproduce", str(file), "--jobs", "1", "--no-tracking"]
     command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    frugal = {"OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+    frugal = {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **frugal}
 
     def under_way() -> bool:

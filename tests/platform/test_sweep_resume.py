@@ -101,7 +101,7 @@ def kill_after(drivers: Drivers, folder: Path, command: list[str], enough: int) 
 @pytest.fixture
 def drivers(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    frugal = {"OMP_NUM_THREADS": "1", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+    frugal = {"OMP_NUM_THREADS": "1"}
     made = Drivers(tmp_path / "log.txt", {**os.environ, **frugal, "MLFLOW_TRACKING_URI": uri})
     yield made
     made.close()

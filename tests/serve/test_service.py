@@ -25,9 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgegen.envs.errors import InputError
 from edgegen.serve.app import app, running_service
-from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
 from edgegen.serve.config import load_config
-from edgegen.serve.zoo.loading import embedded_models
 
 pytestmark = pytest.mark.e2e
 
@@ -298,16 +296,3 @@ def test_builder_checks_the_policy_first(tiny_pipeline):
 def test_builder_checks_folders_of_models_first(tmp_path, make_config):
     with pytest.raises(InputError, match="it has no model_index"):
         app(make_config(str(tmp_path)).model_dump(mode="json"))
-
-
-@pytest.mark.skipif("shapes-64" not in embedded_models(), reason="the embedded weights are not installed")
-def test_demo_paints_with_the_embedded_model(tmp_path):
-    path = tmp_path / "demo.yaml"
-    path.write_text(yaml.safe_dump({**load_config("demo").model_dump(mode="json"), "seed": 1}))
-    with service_process(path) as url:
-        results = generate_burst(url, demo_prompts(6), steps=4, concurrency=6, seed=0)
-        assert len({result.server for result in results}) > 1
-        assert all(result.fallback is None for result in results)
-        sheet = contact_sheet(results, tmp_path / "sheet.png")
-        with Image.open(sheet) as picture:
-            assert picture.width > 300

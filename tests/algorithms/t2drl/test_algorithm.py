@@ -166,15 +166,13 @@ def test_two_remote_runners_sample_learn_and_resume(tmp_path):
         return configure().env_runners(num_env_runners=2).build_algo()
 
     whole = build()
-    for _ in range(3):
+    whole.train()
+    path = whole.save_to_path(str(tmp_path / "checkpoint"))
+    for _ in range(2):
         result = whole.train()
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * 2 * 6
     assert len(whole.episodes) == 6
     assert min(whole.updates.values()) > 0
-    half = build()
-    half.train()
-    path = half.save_to_path(str(tmp_path / "checkpoint"))
-    half.stop()
     resumed = build()
     resumed.restore_from_path(path)
     for _ in range(2):
