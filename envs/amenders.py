@@ -121,7 +121,7 @@ def shares_from_raw(
     Returns:
         Shares of bandwidth and of computing ``[..., N]``; without any hit the latter are zero.
     """
-    bandwidth, compute = (_to_unit(rule, raw) for raw in (raw_bandwidth, raw_compute))
+    bandwidth, compute = (amount_from_raw(rule, raw) for raw in (raw_bandwidth, raw_compute))
     # Not below the lift, instead of exactly zero: the result stays a continuous function of the action.
     bandwidth = bandwidth.clamp_min(rule.bandwidth_lift)
     compute = compute * hit
@@ -137,7 +137,8 @@ def raw_from_shares(rule: AllocationRule, shares: Tensor) -> Tensor:
     return shares * 2 - 1 if rule.map == "affine" else shares
 
 
-def _to_unit(rule: AllocationRule, raw: Tensor) -> Tensor:
+def amount_from_raw(rule: AllocationRule, raw: Tensor) -> Tensor:
+    """Return what raw entries ask for, in [0, 1], before anybody else is looked at."""
     return ((raw + 1) / 2 if rule.map == "affine" else raw.abs()).clamp(0, 1)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.networks import StackedLinear, StackedMLP
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import raw_from_shares, shares_from_raw
+from edgegen.envs.amenders import amount_from_raw, raw_from_shares, shares_from_raw
 from edgegen.envs.provisioning_parts import AllocationRule
 
 EMBEDDING = 16
@@ -235,7 +235,7 @@ def serving_options(rule: AllocationRule, action: Tensor, hit: Tensor) -> Tensor
     """
     users = hit.shape[-1]
     bandwidth, compute = action[..., :users], action[..., users:]
-    amount = _unit(rule, compute) * hit
+    amount = amount_from_raw(rule, compute) * hit
     rank = amount.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     large = (amount >= amount.amax(-1, keepdim=True) / 2) & hit
     usual = (amount * large).sum(-1, keepdim=True) / large.sum(-1, keepdim=True).clamp_min(1)
@@ -243,8 +243,3 @@ def serving_options(rule: AllocationRule, action: Tensor, hit: Tensor) -> Tensor
     served = torch.arange(1, users + 1, device=rank.device)[:, None, None] > rank[:, None]
     compute = raw_from_shares(rule, torch.where(served, amount[:, None], torch.zeros_like(amount[:, None])))
     return torch.cat([bandwidth[:, None].expand_as(compute), compute], -1)
-
-
-def _unit(rule: AllocationRule, raw: Tensor) -> Tensor:
-    """What of the most a raw entry asks for, in [0, 1]: the inverse of ``raw_from_shares``."""
-    return (raw + 1) / 2 if rule.map == "affine" else raw.abs()

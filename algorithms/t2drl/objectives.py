@@ -52,7 +52,7 @@ def critic_objective(settings: T2DRLSettings, networks: D3PG, batch: Columnar, n
             next_value = networks.target_critic(next_state, next_action)
             target = td_target(target, next_value, batch[DONE], settings.gamma)
     value = networks.critic(batch[Columns.OBS], batch[Columns.ACTIONS])
-    return (huber_loss if settings.critic_loss == "huber" else value_loss)(value, target)
+    return _error(settings, value, target)
 
 
 def actor_objective(settings: T2DRLSettings, networks: D3PG, batch: Columnar, noise: Noise) -> Tensor:
@@ -103,8 +103,12 @@ def cacher_objective(
         target = td_target(batch[Columns.REWARDS], next_value, batch[DONE], discount)
     state = batch[Columns.OBS]
     if not network.per_request:
-        return value_loss(network.value_of(network(state), batch[Columns.ACTIONS]), target)
+        return _error(settings, network.value_of(network(state), batch[Columns.ACTIONS]), target)
     asked = network.spec.frequency(batch[Columns.NEXT_OBS])
     worth = network.worth_of(state)
     value = (asked * (worth[..., 0] + worth[..., 1] * batch[Columns.ACTIONS])).sum(-1)
-    return value_loss(value, target) + cross_entropy(network.log_belief(state), asked)
+    return _error(settings, value, target) + cross_entropy(network.log_belief(state), asked)
+
+
+def _error(settings: T2DRLSettings, value: Tensor, target: Tensor) -> Tensor:
+    return (huber_loss if settings.critic_loss == "huber" else value_loss)(value, target)

@@ -12,13 +12,13 @@ from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import fill_storage, raw_from_shares, shares_from_raw
+from edgegen.envs.amenders import amount_from_raw, fill_storage, raw_from_shares, shares_from_raw
 from edgegen.envs.provisioning import FrameObservation, SlotObservation
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.provisioning_state import FrameState, SlotState, as_users
 
 _BANDWIDTH_NOISE = 0.2
-"""Standard deviation of raw bandwidth where only some users are served."""
+"""Standard deviation of the logarithm of bandwidth where only some users are served."""
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -141,16 +141,17 @@ class T2DRLPolicy(ProvisioningPolicy):
 
         Half of these slots leave the computing of those who are served as it is, half draw it at random.
         """
-        users = self.spec.users
+        users, rule = self.spec.users, self.spec.allocation
         shape = (*raw.shape[:-1], users)
         chosen, share, kept = (self.random((*shape[:-1], 1), raw) for _ in range(3))
         rank = self.random(shape, raw).argsort(-1)
         bandwidth, compute = raw[..., :users], raw[..., users:]
         compute = torch.where(kept < 0.5, compute, self.random(shape, raw) * 2 - 1)
-        nothing = raw_from_shares(self.spec.allocation, torch.zeros_like(compute))
+        nothing = raw_from_shares(rule, torch.zeros_like(compute))
         compute = torch.where(rank < share * users, compute, nothing)
-        noise = torch.randn(shape, generator=self.generator).to(raw)
-        bandwidth = (bandwidth + _BANDWIDTH_NOISE * noise).clamp(-1, 1)
+        # By factors: an actor may ask for little of everything, from which a sum could take all that somebody has.
+        factor = (_BANDWIDTH_NOISE * torch.randn(shape, generator=self.generator).to(raw)).exp()
+        bandwidth = raw_from_shares(rule, (amount_from_raw(rule, bandwidth) * factor).clamp(0, 1))
         return torch.where(chosen < self.serve_some, torch.cat([bandwidth, compute], -1), raw)
 
     def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:

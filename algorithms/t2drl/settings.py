@@ -43,8 +43,8 @@ class T2DRLSettings(BaseModel):
         critic_target: ``mean``: one value, of the mean reward. ``per_user``: one of each user's own cost; their mean
             is the critic's value. Every slot is then N lessons instead of one.
         critic_shares: The critic sees, beside the raw action, the shares that the amender makes of it.
-        critic_loss: ``squared``, or ``huber``: a share near zero makes a delay without bound, and a few such requests
-            would outweigh all others.
+        critic_loss: Of critic and cacher: ``squared``, or ``huber``: a share near zero makes a delay without bound, and
+            a few such requests would outweigh all others.
         search_weight: Weight of a loss that draws the computing shares towards the best, by the critic, of the actions
             in which only the k hits with the largest shares get any, k = 1..N. Between an equal share for everybody and
             nothing for one of them lies a plateau, which no gradient crosses.
@@ -203,6 +203,7 @@ class T2DRLSettings(BaseModel):
 _IMPROVED = {
     "sharing": "full",
     "network": "set",
+    "comparisons": 4,
     "hidden": 64,
     "hidden_layers": 2,
     "denoising_steps": 3,
@@ -213,17 +214,26 @@ _IMPROVED = {
     "action_penalty": 1e-3,
     "critic_target": "per_user",
     "critic_shares": True,
+    "critic_loss": "huber",
+    "search_weight": 5.0,
     "actor_lr": 2e-3,
     "critic_lr": 2e-3,
+    "lr_hold_episodes": 96,
+    "lr_fall_episodes": 160,
+    "lr_end": 0.05,
+    "average_weights": True,
     "gamma": 0.0,
-    "reward_scale": 0.05,
+    "reward_scale": "spread",
+    "reward_baseline": "equal_shares",
     "batch_size": 64,
     "updates_per_slot": 0.5,
-    "caching_head": "per_model",
+    "caching_head": "per_request",
     "cacher_hidden": 64,
     "remember": "amended",
     "frame_replay_capacity": 5_000,
     "updates_per_frame": 2.0,
+    "serve_some": 0.3,
+    "random_caches": "popular",
     "epsilon_hold_episodes": 96,
     "epsilon_episodes": 128,
     "copies": 16,
@@ -231,32 +241,14 @@ _IMPROVED = {
     "see_frame_number": True,
     "see_curves": True,
 }
-_DDPG = {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1}
-_SEARCHING = {
-    **_IMPROVED,
-    "comparisons": 4,
-    "critic_loss": "huber",
-    "search_weight": 5.0,
-    "lr_hold_episodes": 96,
-    "lr_fall_episodes": 160,
-    "lr_end": 0.05,
-    "average_weights": True,
-    "reward_scale": "spread",
-    "reward_baseline": "equal_shares",
-    "caching_head": "per_request",
-    "serve_some": 0.3,
-    "random_caches": "popular",
-}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "improved": _IMPROVED,
-    "ddpg": _DDPG,
-    "searching": _SEARCHING,
+    "ddpg": {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1},
 }
 """What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
-``improved`` with a plain actor instead of a diffusion chain, its benchmark. ``searching`` is on trial: ``improved``
-with what gets it off equal shares on ``t2drl-default``, measured with one training seed."""
+``improved`` with a plain actor instead of a diffusion chain, its benchmark."""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:

@@ -56,7 +56,7 @@ def train(
         str,
         typer.Option(
             help="improved (ours), paper (as published), set (ladts, for any servers), d2sac-ts, sac-ts, dqn-ts or "
-            "agod (ladts's baselines), ddpg (t2drl's baseline) or searching (t2drl, on trial)."
+            "agod (ladts's baselines) or ddpg (t2drl's baseline)."
         ),
     ] = "improved",
     episodes: Annotated[

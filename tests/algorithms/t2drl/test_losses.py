@@ -77,4 +77,4 @@ def test_step_sizes_fall_between_two_episodes():
 
 def test_expected_requests_need_the_requests():
     with pytest.raises(InputError, match="needs see_frequency"):
-        make_settings("searching", {"see_frequency": False})
+        make_settings("improved", {"see_frequency": False})

@@ -19,7 +19,7 @@ from edgegen.envs.service import serve
 WORLD = load_provisioning("t2drl-default")
 
 
-def policy_of(preset="searching", **overrides):
+def policy_of(preset="improved", **overrides):
     torch.manual_seed(0)
     spec = T2DRLSpec.of(WORLD, make_settings(preset, {"hidden": 8, "cacher_hidden": 8, **overrides}))
     return T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), WORLD, seed=1)
@@ -59,8 +59,18 @@ def test_some_slots_serve_some_users_only_and_only_while_exploring():
     assert (histogram / histogram.sum() - 1 / 9).abs().max() < 0.06
 
 
+def test_nobody_loses_all_bandwidth_by_being_explored():
+    policy = policy_of()
+    policy.serve_some = 1.0
+    raw = torch.full((1000, 1, 20), -0.99)  # little of everything, which makes equal shares
+    bandwidth = (policy._serve_some(raw)[..., :10] + 1) / 2
+    share = bandwidth / bandwidth.sum(-1, keepdim=True)
+    assert 0.3 / 10 < share.min() < 0.7 / 10
+    assert share.log().std().item() == pytest.approx(0.2, abs=0.02)
+
+
 def test_rewards_are_what_equal_shares_would_have_cost_more():
-    config = T2DRLConfig().scenario(WORLD).preset("searching", copies=2, hidden=8, cacher_hidden=8)
+    config = T2DRLConfig().scenario(WORLD).preset("improved", copies=2, hidden=8, cacher_hidden=8)
     runner = T2DRLRunner(config=config.debugging(seed=0))
     simulator = runner.simulator
     simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
@@ -75,7 +85,7 @@ def test_rewards_are_what_equal_shares_would_have_cost_more():
 
 
 def test_rewards_of_frames_have_a_mean_of_zero_and_a_spread_of_one():
-    settings = make_settings("searching")
+    settings = make_settings("improved")
     scale = RewardScale.of(WORLD, settings)
     assert scale == RewardScale.of(WORLD, settings)
     assert -46 < scale.frame_mean < -38
