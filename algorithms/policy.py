@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 
 Memory = dict[str, Tensor]
 """What a policy carries from slot to slot, by name; every tensor has the copies E as its leading axis."""

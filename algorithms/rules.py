@@ -12,7 +12,8 @@ from torch import Tensor
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError, did_you_mean
-from edgegen.envs.offloading import Observation, service_delay
+from edgegen.envs.observation import Observation
+from edgegen.envs.placement import service_delay
 
 
 class Uniform(Policy):

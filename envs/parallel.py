@@ -20,7 +20,8 @@ from pettingzoo.utils.conversions import parallel_to_aec
 
 from edgegen.envs.episode_servers import LEAST_SEEN
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator, service_delay, until_done, work_ahead
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.placement import service_delay, until_done, work_ahead
 from edgegen.envs.scenario import Scenario, load_scenario
 
 AgentObservation = np.ndarray | dict[str, np.ndarray]

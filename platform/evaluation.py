@@ -15,7 +15,8 @@ from torch import Tensor
 
 from edgegen.algorithms.policy import Policy
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator, SlotOutcome
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.placement import SlotOutcome
 from edgegen.envs.scenario import Scenario
 
 MAX_SEED = 2**32 - 1

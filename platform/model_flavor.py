@@ -18,7 +18,8 @@ from torch import Tensor
 from edgegen.algorithms.export import read_manifest
 from edgegen.algorithms.learners import find_learner
 from edgegen.algorithms.policy import Policy
-from edgegen.envs.offloading import Observation, OffloadingSimulator
+from edgegen.envs.observation import Observation
+from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.provisioning import FrameObservation, ProvisioningSimulator, SlotObservation
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.platform.worlds import AnyPolicy, World, policy_for

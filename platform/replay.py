@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from edgegen.algorithms.policy import Memory, Policy
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import Observation, drain_backlog, place
+from edgegen.envs.observation import Observation
+from edgegen.envs.placement import drain_backlog, place
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.envs.trace import OUTCOME_COLUMNS, Trace, read_trace, replacing
 

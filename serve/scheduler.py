@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgegen.algorithms.policy import Memory, Policy
 from edgegen.envs.arrivals import Tasks
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 from edgegen.serve.errors import NoServerError, QueuesFullError
 from edgegen.serve.jobs import EdgeReport
 

@@ -13,7 +13,7 @@ from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_sched
 from edgegen.algorithms.ladts.set_view import COMMON_FEATURES, MEMBER_FEATURES
 from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.networks import StackedLinear, StackedMLP
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 from edgegen.envs.scenario import Scenario
 
 EMBEDDING = 16

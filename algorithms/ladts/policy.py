@@ -11,7 +11,7 @@ from edgegen.algorithms.ladts.actor import Actor
 from edgegen.algorithms.ladts.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
 from edgegen.algorithms.rollout import Fragment, concatenate
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import Observation, OffloadingSimulator, SlotOutcome
+from edgegen.envs.observation import Observation
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.placement import SlotOutcome
 from edgegen.envs.scenario import Scenario, build_scenario
 
 DELAY = "delay_mean_s"

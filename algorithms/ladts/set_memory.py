@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgegen.algorithms.ladts.set_view import LOOK_BACK, RECENT_RATE
 from edgegen.algorithms.policy import Memory
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 
 PLACED = "placed_gcycles"
 """Work each server has probably placed on each, by slot modulo K ``[E, B, K, B]``."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.arrivals import Tasks
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 
 if TYPE_CHECKING:
     from edgegen.algorithms.ladts.actor import ActorSpec

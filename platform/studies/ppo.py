@@ -30,7 +30,7 @@ from torch import Tensor
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
 from edgegen.envs.errors import from_validation
-from edgegen.envs.offloading import Observation
+from edgegen.envs.observation import Observation
 from edgegen.envs.parallel import OffloadingParallelEnv
 from edgegen.envs.scenario import Scenario, build_scenario
 from edgegen.platform.files import write_json

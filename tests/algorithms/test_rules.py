@@ -9,7 +9,8 @@ from edgegen.algorithms.policy import Policy, sample_shares
 from edgegen.algorithms.rules import RULES, make_rule, water_fill
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import Observation, OffloadingSimulator
+from edgegen.envs.observation import Observation
+from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.scenario import load_scenario
 
 

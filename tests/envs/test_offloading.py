@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from edgegen.algorithms.rules import make_rule
 from edgegen.envs.arrivals import Tasks
-from edgegen.envs.offloading import Observation, OffloadingSimulator, drain_backlog, place, work_ahead
+from edgegen.envs.observation import Observation
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.placement import drain_backlog, place, work_ahead
 from edgegen.envs.scenario import load_scenario
 
 PARTS = ("transfer_s", "wait_s", "compute_s", "return_s")

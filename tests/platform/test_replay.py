@@ -15,7 +15,8 @@ from edgegen.algorithms.policy import Memory, Policy
 from edgegen.algorithms.rules import make_rule
 from edgegen.envs.arrivals import Tasks, draw_episodes
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import Observation, OffloadingSimulator
+from edgegen.envs.observation import Observation
+from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.envs.trace import write_trace
 from edgegen.platform.replay import replay

@@ -17,7 +17,9 @@ from edgegen.algorithms.ray_session import ray_session
 from edgegen.algorithms.rules import expected_delay
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import HeardObservation, Observation, OffloadingSimulator, drain_backlog, place
+from edgegen.envs.observation import HeardObservation, Observation
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.placement import drain_backlog, place
 from edgegen.envs.scenario import load_scenario
 
 WORLD = load_scenario("stable", {"slots": 4, "tasks_per_slot": {"low": 1, "high": 4}})

@@ -1,0 +1,66 @@
+"""What servers of the offloading world see before they place the tasks of a slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgegen.envs.arrivals import Tasks
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What can be known when the tasks of a slot are placed. All leading axes are the E copies.
+
+    A policy must use only what its description says it may: row b of ``tasks`` belongs to server b's own users.
+    Backlogs and capacities are what the schedulers have heard of the servers; see :class:`HeardObservation`.
+
+    Attributes:
+        slot: Number of the slot.
+        backlog_gcycles: Backlog q_{b,t} of every server at the start of the slot ``[E, B]``, Gcycle.
+        capacity_gcycles_s: Capacity f_b ``[E, B]`` in this slot, Gcycle/s.
+        rate_mbit_s: Transmission rate v_b towards each server ``[E, B]``, or ``[E, B, B]`` from origin to destination,
+            Mbit/s.
+        tasks: Tasks waiting to be placed in this slot ``[E, B, N]``.
+    """
+
+    slot: int
+    backlog_gcycles: Tensor
+    capacity_gcycles_s: Tensor
+    rate_mbit_s: Tensor
+    tasks: Tasks
+
+    @property
+    def truth(self) -> Observation:
+        """The same slot with true backlogs and capacities, for policies that are said to know everything."""
+        return self
+
+    @property
+    def age_slots(self) -> Tensor:
+        """How many slots ago the servers were as they are shown ``[E, B]``."""
+        return torch.zeros_like(self.backlog_gcycles)
+
+
+@dataclass(frozen=True)
+class HeardObservation(Observation):
+    """An observation of servers whose reports are late or lost.
+
+    Attributes:
+        actual: How things really are.
+        age: Age of the newest report of each server ``[E, B]``, slots.
+    """
+
+    actual: Observation
+    age: Tensor
+
+    @property
+    def truth(self) -> Observation:
+        """How things really are."""
+        return self.actual
+
+    @property
+    def age_slots(self) -> Tensor:
+        """Age of the newest report of each server ``[E, B]``, slots."""
+        return self.age
