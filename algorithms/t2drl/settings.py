@@ -226,7 +226,7 @@ _IMPROVED = {
     "reward_scale": "spread",
     "reward_baseline": "equal_shares",
     "batch_size": 64,
-    "updates_per_slot": 0.5,
+    "updates_per_slot": 1.5,
     "caching_head": "per_request",
     "cacher_hidden": 64,
     "remember": "amended",
