@@ -34,10 +34,15 @@ def ladts_batches(make_config):
 
 
 def t2drl_batches(make_config):
-    """Two modules; a plain actor, which draws nothing."""
+    """A config with two modules, and batches for two learners.
+
+    With values per model: moving all expectations ``per_request`` at once changes nothing, so some of its gradients are
+    rounding, of which Adam makes whole steps.
+    """
     world = load_provisioning("t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2})
     sizes = {"hidden": 8, "hidden_layers": 1, "cacher_hidden": 8, "batch_size": ROWS, "frame_batch_size": ROWS}
-    config = T2DRLConfig().scenario(world).preset("ddpg", **sizes).debugging(seed=0)
+    config = T2DRLConfig().scenario(world).preset("improved", caching_head="per_model", **sizes)
+    config = config.debugging(seed=0)
     (fragment,) = T2DRLRunner(config=config).sample(num_timesteps=24)
     replays = {}
     for name, part in ((ALLOCATOR, fragment.slots), (CACHER, fragment.frames)):

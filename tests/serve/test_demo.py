@@ -65,7 +65,7 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
         answer = subprocess.run(lines[-1], shell=True, capture_output=True, text=True, check=True, timeout=60)
         assert json.loads(answer.stdout)["data"][0]["b64_json"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(200) == 130
     finally:
         watchdog.cancel()
         process.kill()
