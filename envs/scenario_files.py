@@ -159,7 +159,7 @@ def _merged(
 
 
 def _path_of(wanted: str, kind: str | None = None) -> Path:
-    return find_yaml(wanted, SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind))
+    return find_yaml(wanted.partition(":")[0], SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind), wanted)
 
 
 def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:

@@ -52,25 +52,27 @@ def existing(path: Path, what: str) -> Path:
     raise InputError(f"There is no {what} file '{path}'.{did_you_mean(str(path), near)}")
 
 
-def find_yaml(wanted: str, folder: Path, what: str, names: Callable[[], Sequence[str]] | None = None) -> Path:
+def find_yaml(
+    name: str, folder: Path, what: str, names: Callable[[], Sequence[str]] | None = None, asked: str | None = None
+) -> Path:
     """Return the path of a shipped file that is given by name, or of any that is given by path.
 
     Args:
-        wanted: Name or path; what follows a colon, such as a variant, is not part of it.
+        name: Name or path.
         folder: Where shipped files are.
         what: What it is, for example ``scenario``.
         names: Returns the names to choose from; the files of the folder if not given.
+        asked: What was asked for, if that is more than the name, such as a variant.
 
     Raises:
         InputError: If there is no such file.
     """
-    stem = wanted.partition(":")[0]
-    if is_file_name(stem):
-        return existing(Path(stem).expanduser(), what)
-    path = folder / f"{stem}.yaml"
+    if is_file_name(name):
+        return existing(Path(name).expanduser(), what)
+    path = folder / f"{name}.yaml"
     if path.is_file():
         return path
-    known = names() if names else names_in(folder)
+    known, wanted = names() if names else names_in(folder), asked or name
     raise InputError(
         f"Unknown {what} '{wanted}'; shipped ones are {', '.join(known)}, or give the path of a .yaml file."
         f"{did_you_mean(wanted, known)}"

@@ -147,8 +147,7 @@ def test_a_killed_study_repeats_no_finished_unit_and_continues_the_one_under_way
     file.write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "edgegen.platform.cli", "reproduce", str(file), "--jobs", "1", "--no-tracking"]
     command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    frugal = {"OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **frugal}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def under_way() -> bool:
         """One training is done, another has a checkpoint."""

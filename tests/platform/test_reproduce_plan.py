@@ -184,6 +184,8 @@ def test_wrong_studies_are_refused_in_one_sentence(tmp_path, path, value, senten
 def test_unknown_studies_and_experiments_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"Unknown study 'ladst'; .* Did you mean 'ladts'"):
         read_study("ladst")
+    with pytest.raises(InputError, match=r"Unknown study 'ladts:quick'"):  # only scenarios have variants
+        read_study("ladts:quick")
     with pytest.raises(InputError, match="There is no study file"):
         read_study(str(tmp_path / "none.yaml"))
     with pytest.raises(InputError, match=r"has no experiment 'taks'; .* Did you mean 'tasks'"):
