@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from edgegen.algorithms.export import MANIFEST
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.errors import InputError, did_you_mean, first_line
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 CACHE_VARIABLE = "EDGEGEN_CACHE"
@@ -105,7 +105,7 @@ def pinned(uri: str) -> str:
         return f"{MODELS_PREFIX}{name}/{wanted}"
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise InputError(
-            f"The model registry at '{shown(where)}' can not be used: {_first_line(error)}; set {URI_VARIABLE}."
+            f"The model registry at '{shown(where)}' can not be used: {first_line(error)}; set {URI_VARIABLE}."
         ) from None
 
 
@@ -133,7 +133,7 @@ def fetch(uri: str) -> Path:
             _download(client.get_model_version_download_uri(name, number), where, target)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise InputError(
-            f"The files of '{version}' can not be fetched from '{shown(where)}': {_first_line(error)}."
+            f"The files of '{version}' can not be fetched from '{shown(where)}': {first_line(error)}."
         ) from None
     manifests = sorted(target.rglob(MANIFEST))
     if not manifests:
@@ -186,8 +186,4 @@ def open_client(where: str) -> Any:
             client.search_experiments(max_results=1)
             return client
     except (MlflowException, SQLAlchemyError) as error:
-        raise OSError(_first_line(error)) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(first_line(error)) from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from pydantic import ValidationError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class InputError(ValueError):
@@ -20,6 +23,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of an error that says something; of a traceback from another process, the error at its end."""
+    lines = [line for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    if lines and lines[0].startswith("ray::"):  # names the actor; then come its frames, indented, then the error
+        lines = [line for line in lines[1:] if not line[0].isspace()] or lines
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
 
 
 def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()) -> InputError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgegen.envs.errors import from_validation
+from edgegen.envs.errors import first_line, from_validation
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import ArrayConfig
@@ -99,12 +99,6 @@ def is_cluster_fault(error: BaseException) -> bool:
     from edgegen.algorithms.rllib.algorithm import RunnersLostError
 
     return isinstance(error, (RayError, RunnersLostError))
-
-
-def first_line(error: BaseException | str) -> str:
-    """The first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 class RunnerWatch:

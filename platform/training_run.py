@@ -17,10 +17,10 @@ import yaml
 
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
-from edgegen.envs.errors import InputError
+from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
-from edgegen.platform.cluster import RESTART_WAIT_S, RunnerWatch, first_line, is_cluster_fault, make_processes
+from edgegen.platform.cluster import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread
 from edgegen.platform.tracking import Tracker
