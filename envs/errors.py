@@ -50,9 +50,10 @@ def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()
         return InputError(f"{what}: unknown field '{field}'{allowed}.{did_you_mean(leaf, names)}")
     if first["type"] == "missing":
         return InputError(f"{what}: the field '{field}' is missing.")
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").removesuffix(".")
+    end = "" if message.endswith("?") else "."
     if not field:  # a rule over several fields; its message names them
-        return InputError(f"{what}: {message}.")
+        return InputError(f"{what}: {message}{end}")
     value = repr(first["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
-    return InputError(f"{what}: the field '{field}' is {shown}, but {message[0].lower()}{message[1:]}.")
+    return InputError(f"{what}: the field '{field}' is {shown}, but {message[0].lower()}{message[1:]}{end}")

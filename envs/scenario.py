@@ -109,7 +109,7 @@ class Scenario(Frozen):
             destination.
         server_sets: Draw the servers instead of naming capacities and rates.
         tasks_per_slot: Tasks per server and slot [N_{b,t}], discrete uniform, independent.
-        traffic: Bursts, time of day and hot spots: factors on the number of tasks.
+        traffic: Bursts, time of day, hot spots, a recording: factors on the number of tasks.
         outages: Servers that slow down or fail.
         reports: Backlogs and capacities that are heard of late or not at all.
         size_mbit: Input size [d_n], Mbit.
@@ -155,8 +155,7 @@ class Scenario(Frozen):
         for origin, row in enumerate(self.rate_mbit_s):
             if isinstance(row, tuple) and len(row) != self.servers:
                 raise ValueError(f"rate_mbit_s.{origin} has {len(row)} entries, but needs one per server")
-        if self.traffic.hot_spots is not None:
-            self.traffic.hot_spots.factors(self.servers)  # refuses weights for another number of servers
+        self.traffic.check(self.servers)
         return self
 
     def _draw_the_set(self, sets: ServerSets) -> None:
@@ -230,7 +229,8 @@ def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = N
     Raises:
         InputError: If the scenario or a field is unknown, a value is impossible, or it is no offloading scenario.
     """
-    return build_scenario(scenario_data(str(name_or_path), overrides or {}, KIND, Scenario))
+    data = scenario_data(str(name_or_path), overrides or {}, KIND, Scenario, files=("traffic.recorded",))
+    return build_scenario(data)
 
 
 def build_scenario(data: dict[str, Any]) -> Scenario:

@@ -53,7 +53,7 @@ def scenario_data(
         overrides: Values by dotted field name.
         kind: Kind that is needed.
         model: Model of that kind.
-        files: Fields that may name a file, which is looked for beside the scenario file that names it.
+        files: Fields, by dotted name, that may name a file, which is looked for beside the scenario file that names it.
 
     Raises:
         InputError: If the scenario, its variant or a field is unknown, or the scenario is of another kind.
@@ -178,8 +178,15 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
 
 
 def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Return fields, or a variant's changes, with the file that one names looked for beside ``path``."""
+    head, _, rest = field.partition(".")
+    if rest and field not in data:  # a variant may name the whole
+        inner = data.get(head)
+        return {**data, head: _beside(path, rest, inner)} if isinstance(inner, dict) else data
     value = data.get(field)
-    return {**data, field: str(path.parent / value)} if isinstance(value, str) and is_file_name(value) else data
+    if isinstance(value, str) and (is_file_name(value) or value.endswith(".csv")):
+        return {**data, field: str(path.parent / value)}
+    return data
 
 
 def _parts(annotation: Any) -> set[str]:

@@ -21,12 +21,11 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.arrivals import Tasks
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.errors import InputError
+from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 
 TRACE_COLUMNS = ("slot", "edge", "index", "size_mbit", "workload_gcycles", "result_mbit")
 OUTCOME_COLUMNS = ("server", "transfer_s", "wait_s", "compute_s", "return_s", "delay_s")
-
-_MAX_INTEGER = 2**53  # whole numbers up to here are exact in float64
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,16 @@ def read_trace(path: str | Path, servers: int, decisions: bool = True) -> Trace:
     Raises:
         InputError: If the file can not be read, lacks a column, or holds a value that is not allowed.
     """
-    rows = _read_rows(Path(path))
-    for column in TRACE_COLUMNS:
-        if column not in rows.columns:
-            raise InputError(
-                f"Trace '{path}' has no column '{column}'; it needs {', '.join(TRACE_COLUMNS)}, and has "
-                f"{', '.join(rows.columns)}.{did_you_mean(column, set(rows.columns) - set(TRACE_COLUMNS))}"
-            )
+    rows = read_table(path, "Trace", TRACE_COLUMNS)
     recorded = decisions and "server" in rows.columns
     values: dict[str, np.ndarray] = {}
     for column in (*TRACE_COLUMNS, *(["server"] if recorded else [])):
         if column in ("edge", "server"):
-            values[column] = _numbers(path, rows, column, servers - 1)
+            values[column] = numbers(path, "Trace", rows, column, servers - 1, ", the servers of the scenario")
         elif column in ("slot", "index"):
-            values[column] = _numbers(path, rows, column, _MAX_INTEGER)
+            values[column] = numbers(path, "Trace", rows, column, MAX_INTEGER)
         else:
-            values[column] = _numbers(path, rows, column, None)
+            values[column] = numbers(path, "Trace", rows, column)
     order = np.lexsort((values["edge"], values["index"], values["slot"]))
     _refuse_duplicates(path, order, values)
     task = {column: values[column][order] for column in TRACE_COLUMNS}
@@ -136,55 +129,6 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
         if not in_place:
             with contextlib.suppress(OSError):
                 written.unlink(missing_ok=True)
-
-
-def _read_rows(path: Path) -> pd.DataFrame:
-    """Read all cells as text; cells missing at the end of a row are empty."""
-    try:
-        # The header is read as a row, so that repeated names are seen instead of being renamed.
-        cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, encoding="utf-8-sig", compression=None)
-    except pd.errors.EmptyDataError:
-        raise InputError(f"Trace '{path}' is empty; it needs the header {','.join(TRACE_COLUMNS)}.") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(f"Trace '{path}' can not be read: {' '.join(reason.split()).rstrip('.')}.") from None
-    names = cells.iloc[0].tolist()
-    repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if repeated is not None:
-        raise InputError(f"Trace '{path}' has the column '{repeated}' twice, but names may occur only once.")
-    rows = cells.iloc[1:].reset_index(drop=True)
-    rows.columns = names
-    return rows
-
-
-def _numbers(path: str | Path, rows: pd.DataFrame, column: str, highest: int | None) -> np.ndarray:
-    """Parse a column: whole numbers from 0 to ``highest`` as int64, or finite ones of at least 0 as float64 if None."""
-    text = rows[column].to_numpy(dtype=object)
-    values: np.ndarray
-    try:
-        values = text.astype(np.float64)
-    except ValueError:
-        values = np.array([_number(cell) for cell in text])
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.isfinite(values) & (values >= 0))
-        if highest is not None:
-            wrong |= (values > highest) | (values % 1 != 0)
-    wrong |= rows[column].str.contains("_", regex=False).to_numpy(dtype=bool)  # Python reads 1_000 as a number
-    if wrong.any():
-        at = int(wrong.argmax())
-        allowed = "a finite number of at least 0" if highest is None else f"a whole number from 0 to {highest}"
-        if column in ("edge", "server"):
-            allowed += ", the servers of the scenario"
-        shown = text[at] if len(text[at]) <= 40 else text[at][:37] + "..."
-        raise InputError(f"Trace '{path}', row {at + 1}: the column '{column}' is '{shown}', but must be {allowed}.")
-    return values if highest is None else values.astype(np.int64)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _refuse_duplicates(path: str | Path, order: np.ndarray, values: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Traffic that is not the same everywhere and always: bursts, the time of day, and hot spots.
+"""Traffic that is not the same everywhere and always: bursts, the time of day, hot spots, and what was recorded.
 
 Each is a factor on the number of tasks, with a mean of 1, so the offered load of a scenario is the same with and
 without. They multiply: the expected number of tasks of server b in slot t is that of ``tasks_per_slot`` times their
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from edgegen.envs.fields import Duration, Frozen, Positive
+from edgegen.envs.recordings import NamedRecording
 
 Floats = NDArray[np.float64]
 
@@ -133,16 +134,28 @@ class Traffic(Frozen):
         bursts: Markov-modulated arrivals.
         diurnal: The time of day.
         hot_spots: Servers that get more than others.
+        recorded: Tasks as they came to real places.
     """
 
     bursts: Bursts | None = None
     diurnal: Diurnal | None = None
     hot_spots: HotSpots | None = None
+    recorded: NamedRecording | None = None
+
+    def check(self, servers: int) -> None:
+        """Refuse factors that do not fit so many servers.
+
+        Raises:
+            ValueError: If some do not.
+        """
+        for part in (self.hot_spots, self.recorded):
+            if part is not None:
+                part.factors(servers)
 
     @property
     def plain(self) -> bool:
         """Whether there is no factor."""
-        return self.bursts is None and self.diurnal is None and self.hot_spots is None
+        return self.bursts is None and self.diurnal is None and self.hot_spots is None and self.recorded is None
 
     def draw(self, rngs: list[np.random.Generator], slots: int, servers: int) -> Floats:
         """Draw the product of the factors ``[E, slots, B]``."""
@@ -153,6 +166,8 @@ class Traffic(Frozen):
             factors = factors * self.diurnal.draw(rngs, slots)
         if self.hot_spots is not None:
             factors = factors * self.hot_spots.draw(rngs, servers)
+        if self.recorded is not None:
+            factors = factors * self.recorded.draw(rngs, slots, servers)
         return factors
 
     def highest(self, servers: int) -> float:
@@ -164,6 +179,8 @@ class Traffic(Frozen):
             highest *= 1 + self.diurnal.amplitude
         if self.hot_spots is not None:
             highest *= float(self.hot_spots.factors(servers).max())
+        if self.recorded is not None:
+            highest *= float(self.recorded.factors(servers).max())
         return highest
 
     def distribution(self, servers: int) -> tuple[Floats, Floats]:
@@ -176,9 +193,16 @@ class Traffic(Frozen):
             wave = 1 + self.diurnal.amplitude * np.sin(2 * np.pi * (np.arange(360) + 0.5) / 360)
             value, share = np.outer(value, wave).ravel(), np.repeat(share, 360) / 360
         if self.hot_spots is not None:
-            spots, count = np.unique(self.hot_spots.factors(servers), return_counts=True)
-            value, share = np.outer(value, spots).ravel(), np.outer(share, count / servers).ravel()
+            value, share = _times(value, share, self.hot_spots.factors(servers))
+        if self.recorded is not None:
+            value, share = _times(value, share, self.recorded.factors(servers))
         return value, share
+
+
+def _times(value: Floats, share: Floats, factors: Floats) -> tuple[Floats, Floats]:
+    """Multiply a distribution ``[K]`` by independent factors, each as likely as the others."""
+    distinct, count = np.unique(factors, return_counts=True)
+    return np.outer(value, distinct).ravel(), np.outer(share, count / factors.size).ravel()
 
 
 def modulated(counts: NDArray[np.int64], factors: Floats, rngs: list[np.random.Generator]) -> NDArray[np.int64]:

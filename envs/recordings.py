@@ -1,0 +1,111 @@
+"""Recorded traffic: how many tasks came where and when, from a file.
+
+A recording is a CSV file with the columns ``slot`` and ``edge`` and a row per task, as a trace has them
+(:mod:`edgegen.envs.trace`); or, with a column ``tasks``, a row per slot and edge with the number of its tasks. Other
+columns are ignored. Files in ``envs/recording_files/`` have names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, model_validator
+
+from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.fields import Frozen
+from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
+
+RECORDING_FOLDER = Path(__file__).parent / "recording_files"
+MAX_SLOTS, MAX_EDGES, MAX_CELLS = 100_000, 10_000, 1_000_000
+
+
+class Recording(Frozen):
+    """Tasks that were recorded, by slot and edge.
+
+    An episode plays a window that begins at a slot drawn at random, and goes on with slot 0 after the last one. Server
+    b gets what edge b got; where there are more servers than edges, edges are used again from the first on.
+
+    Attributes:
+        source: Name or path of the file.
+        counts: Number of tasks ``[S, K]`` of each slot and edge.
+    """
+
+    source: str = ""
+    counts: Annotated[tuple[tuple[Annotated[int, Field(ge=0)], ...], ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        if len({len(row) for row in self.counts}) != 1 or not self.counts[0]:
+            raise ValueError("counts needs rows of the same length, with a number for every edge")
+        return self
+
+    def factors(self, servers: int) -> NDArray[np.float64]:
+        """Tasks of each slot and server over their mean ``[S, B]``.
+
+        Raises:
+            ValueError: If there are no tasks at the edges that these servers are given.
+        """
+        counts = np.array(self.counts, dtype=np.float64)
+        counts = counts[:, np.arange(servers) % counts.shape[1]]
+        if not counts.any():
+            raise ValueError(f"the recording '{self.source}' has no tasks at its first {counts.shape[1]} edges")
+        factors: NDArray[np.float64] = counts / counts.mean()
+        return factors
+
+    def draw(self, rngs: list[np.random.Generator], slots: int, servers: int) -> NDArray[np.float64]:
+        """Draw windows of the factors ``[E, slots, B]``."""
+        factors = self.factors(servers)
+        begin = np.array([rng.integers(len(factors)) for rng in rngs])
+        return factors[(begin[:, None] + np.arange(slots)) % len(factors)]
+
+
+def recording_names() -> list[str]:
+    """Names of the shipped recordings."""
+    return sorted(path.stem for path in RECORDING_FOLDER.glob("*.csv"))
+
+
+def read_recording(name_or_path: str) -> Recording:
+    """Read a recording that is shipped, by name, or any, by the path of a ``.csv`` file.
+
+    Raises:
+        InputError: If there is no such file, it lacks a column, or it holds a value that is not allowed.
+    """
+    if name_or_path.endswith(".csv"):
+        path = Path(name_or_path).expanduser()
+    elif (path := RECORDING_FOLDER / f"{name_or_path}.csv").is_file():
+        pass
+    else:
+        known = recording_names()
+        raise InputError(
+            f"Unknown recording '{name_or_path}'; shipped ones are {', '.join(known)}, or give the path of a .csv file."
+            f"{did_you_mean(name_or_path, known)}"
+        )
+    rows = read_table(path, "Recording", ("slot", "edge"))
+    slot = numbers(path, "Recording", rows, "slot", MAX_SLOTS - 1)
+    edge = numbers(path, "Recording", rows, "edge", MAX_EDGES - 1)
+    counted = "tasks" in rows.columns
+    tasks = numbers(path, "Recording", rows, "tasks", MAX_INTEGER) if counted else np.ones(len(rows), np.int64)
+    if not tasks.any():
+        raise InputError(f"Recording '{path}' has no tasks, but needs at least one.")
+    shape = (int(slot.max()) + 1, int(edge.max()) + 1)
+    if shape[0] * shape[1] > MAX_CELLS:
+        raise InputError(
+            f"Recording '{path}' has {shape[0]} slots and {shape[1]} edges, but their product must be at most "
+            f"{MAX_CELLS}."
+        )
+    counts = np.zeros(shape, np.int64)
+    np.add.at(counts, (slot, edge), tasks)
+    return Recording(source=name_or_path, counts=tuple(map(tuple, counts.tolist())))
+
+
+def _read_if_named(value: Any) -> Any:
+    if not isinstance(value, str | dict | Recording):
+        raise ValueError("must be the name of a recording, or the path of a .csv file")
+    return read_recording(value) if isinstance(value, str) else value
+
+
+NamedRecording = Annotated[Recording, BeforeValidator(_read_if_named)]
+"""A recording, or its name or path; it is read at once, so that a scenario that is saved stands alone."""
