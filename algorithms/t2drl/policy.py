@@ -68,7 +68,8 @@ class T2DRLPolicy(ProvisioningPolicy):
 
     Attributes:
         epsilon: Share of random caches while exploring; 0 outside training.
-        noise: Standard deviation of the noise on raw actions while exploring; 0 outside training.
+        noise: Standard deviation of the noise on raw computing, and on the logarithm of bandwidth, while exploring; 0
+            outside training.
         serve_some: Share of slots in which only some random users get computing while exploring; 0 outside training.
     """
 
@@ -116,8 +117,10 @@ class T2DRLPolicy(ProvisioningPolicy):
         grouped = spec.grouped(state)
         raw = self.actor(grouped, self.actor.draw_noise(grouped.shape[1], self.generator))
         if explore and self.noise > 0:
-            disturbance = torch.randn(tuple(raw.shape), generator=self.generator).to(raw)
-            raw = (raw + self.noise * disturbance).clamp(-1, 1)
+            bandwidth, compute = raw.split(spec.users, -1)
+            disturbance = torch.randn(tuple(compute.shape), generator=self.generator).to(compute)
+            compute = (compute + self.noise * disturbance).clamp(-1, 1)
+            raw = torch.cat([self._disturbed(bandwidth, self.noise), compute], -1)
         if explore and self.serve_some > 0:
             raw = self._serve_some(raw)
         action = spec.ungrouped(raw)
@@ -149,10 +152,17 @@ class T2DRLPolicy(ProvisioningPolicy):
         compute = torch.where(kept < 0.5, compute, self.random(shape, raw) * 2 - 1)
         nothing = raw_from_shares(rule, torch.zeros_like(compute))
         compute = torch.where(rank < share * users, compute, nothing)
-        # By factors: an actor may ask for little of everything, from which a sum could take all that somebody has.
-        factor = (_BANDWIDTH_NOISE * torch.randn(shape, generator=self.generator).to(raw)).exp()
-        bandwidth = raw_from_shares(rule, (amount_from_raw(rule, bandwidth) * factor).clamp(0, 1))
-        return torch.where(chosen < self.serve_some, torch.cat([bandwidth, compute], -1), raw)
+        changed = torch.cat([self._disturbed(bandwidth, _BANDWIDTH_NOISE), compute], -1)
+        return torch.where(chosen < self.serve_some, changed, raw)
+
+    def _disturbed(self, bandwidth: Tensor, deviation: float) -> Tensor:
+        """Disturb raw bandwidth ``[..., N]`` by factors whose logarithms have this standard deviation.
+
+        Not by sums: an actor may ask for little of everything, from which a sum could take all that somebody has.
+        """
+        rule = self.spec.allocation
+        factor = (deviation * torch.randn(tuple(bandwidth.shape), generator=self.generator).to(bandwidth)).exp()
+        return raw_from_shares(rule, (amount_from_raw(rule, bandwidth) * factor).clamp(0, 1))
 
     def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`ProvisioningPolicy.cache`."""

@@ -39,7 +39,8 @@ class T2DRLSettings(BaseModel):
         action_penalty: Weight of the mean square of actions before they are squashed, in the actor's loss. Where the
             critic is indifferent, it keeps them from the flat ends of the squash, out of which no gradient leads.
         chain_noise: Draw noise between the chain's steps.
-        exploration_noise: Standard deviation of the noise on actions while training.
+        exploration_noise: Standard deviation of the noise on raw computing, and on the logarithm of bandwidth, while
+            training.
         critic_target: ``mean``: one value, of the mean reward. ``per_user``: one of each user's own cost; their mean
             is the critic's value. Every slot is then N lessons instead of one.
         critic_shares: The critic sees, beside the raw action, the shares that the amender makes of it.

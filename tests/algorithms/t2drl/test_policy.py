@@ -69,6 +69,19 @@ def test_nobody_loses_all_bandwidth_by_being_explored():
     assert share.log().std().item() == pytest.approx(0.2, abs=0.02)
 
 
+def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
+    policy, simulator = policy_of("ddpg"), ProvisioningSimulator(WORLD, 500)
+    simulator.reset(seed=3)
+    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    slot = simulator.observe_slot()
+    plain = policy.decide_allocation(slot).action
+    policy.noise = 0.1
+    assert (policy.decide_allocation(slot, explore=False).action == plain).all()
+    noisy = policy.decide_allocation(slot).action
+    assert (noisy - plain)[..., 10:].std().item() == pytest.approx(0.1, abs=0.005)
+    assert ((noisy + 1) / (plain + 1))[..., :10].log().std().item() == pytest.approx(0.1, abs=0.005)
+
+
 def test_rewards_are_what_equal_shares_would_have_cost_more():
     config = T2DRLConfig().scenario(WORLD).preset("improved", copies=2, hidden=8, cacher_hidden=8)
     runner = T2DRLRunner(config=config.debugging(seed=0))
