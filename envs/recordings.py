@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from edgegen.envs.errors import InputError, did_you_mean
 from edgegen.envs.fields import Frozen
@@ -20,6 +20,13 @@ from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 
 RECORDING_FOLDER = Path(__file__).parent / "recording_files"
 MAX_SLOTS, MAX_EDGES, MAX_CELLS = 100_000, 10_000, 1_000_000
+
+
+Count = Annotated[int, Field(ge=0)]
+
+
+def _row(value: Any) -> Any:
+    return value.split() if isinstance(value, str) else value
 
 
 class Recording(Frozen):
@@ -30,11 +37,15 @@ class Recording(Frozen):
 
     Attributes:
         source: Name or path of the file.
-        counts: Number of tasks ``[S, K]`` of each slot and edge.
+        counts: Number of tasks ``[S, K]`` of each slot and edge. As plain data a row is a text, numbers between spaces.
     """
 
     source: str = ""
-    counts: Annotated[tuple[tuple[Annotated[int, Field(ge=0)], ...], ...], Field(min_length=1)]
+    counts: Annotated[tuple[Annotated[tuple[Count, ...], BeforeValidator(_row)], ...], Field(min_length=1)]
+
+    @field_serializer("counts")
+    def _rows(self, counts: tuple[tuple[int, ...], ...]) -> list[str]:
+        return [" ".join(map(str, row)) for row in counts]
 
     @model_validator(mode="after")
     def _rectangular(self) -> Self:

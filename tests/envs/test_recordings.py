@@ -76,6 +76,7 @@ def test_a_saved_world_stands_alone(tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: stable:b5\ntraffic: {recorded: counts.csv}\n")
     world = load_scenario(tmp_path / "mine.yaml")
     Path(path).unlink()
+    assert world.model_dump()["traffic"]["recorded"]["counts"] == ["1 0", "0 1"]
     assert build_scenario(world.model_dump(mode="json")) == world
 
 
