@@ -17,7 +17,7 @@ from edgegen.algorithms.registered import MODELS_PREFIX, URI_VARIABLE, fetch
 from edgegen.envs.errors import InputError
 from edgegen.platform.comparison import play
 from edgegen.platform.model_flavor import signature_of
-from edgegen.platform.sweep_study import Study
+from edgegen.platform.sweeps.study import Study
 from edgegen.platform.tracking import Store
 from edgegen.platform.worlds import policy_for
 

@@ -18,13 +18,13 @@ from edgegen.envs.errors import InputError
 from edgegen.platform.comparison import Comparison, compare
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
-from edgegen.platform.sweep_progress import SweepProgress, ranking
-from edgegen.platform.sweep_records import FINAL, SEARCH, SweepRecords
-from edgegen.platform.sweep_relay import FAILED, Stand, TrialView, Watcher, watching
-from edgegen.platform.sweep_report import CONTROL, FinalResult, SweepOutcome, choose, write_report
-from edgegen.platform.sweep_state import forget, put_state_back
-from edgegen.platform.sweep_study import Study
-from edgegen.platform.sweep_trial import ENTRIES_FILE, SWEEP_FILE, read_json, seed_folder
+from edgegen.platform.sweeps.progress import SweepProgress, ranking
+from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
+from edgegen.platform.sweeps.relay import FAILED, Stand, TrialView, Watcher, watching
+from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
+from edgegen.platform.sweeps.state import forget, put_state_back
+from edgegen.platform.sweeps.study import Study
+from edgegen.platform.sweeps.trial import ENTRIES_FILE, SWEEP_FILE, read_json, seed_folder
 from edgegen.platform.tracking import Store
 from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
@@ -173,7 +173,7 @@ class _Sweep:
         return trials
 
     def _tuner(self, stage: str, total: int) -> Any:
-        from edgegen.platform.sweep_search import final_tuner, restored_tuner, search_tuner
+        from edgegen.platform.sweeps.search import final_tuner, restored_tuner, search_tuner
 
         if put_state_back(self.folder / stage):
             return restored_tuner(self.study, self.folder, stage)

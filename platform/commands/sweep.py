@@ -34,14 +34,14 @@ def sweep(
 
     if json is not None:
         check_writable_file(json)
-    from edgegen.platform.sweep_study import read_sweep
+    from edgegen.platform.sweeps.study import read_sweep
 
     study = read_sweep(file, parse_overrides(settings or []))
     folder = out if out is not None else RUNS / f"sweep-{study.spec.name}"
     check_writable_folder(folder)
     from edgegen.algorithms.registered import shown, tracking_uri
     from edgegen.platform.sweep import REPORT_FOLDER, SweepRequest, run_sweep
-    from edgegen.platform.sweep_report import summary
+    from edgegen.platform.sweeps.report import summary
 
     notes = progress_console()
     try:
@@ -67,6 +67,6 @@ def sweep(
 
 def read_report(folder: Path) -> object:
     """Read the report of a sweep as plain values."""
-    from edgegen.platform.sweep_trial import read_json
+    from edgegen.platform.sweeps.trial import read_json
 
     return read_json(folder / "report.json")

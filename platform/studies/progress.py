@@ -17,7 +17,7 @@ from edgegen.platform.live_table import LiveTable
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.unit import is_done, read_done
 from edgegen.platform.studies.work import TRAINING, Unit
-from edgegen.platform.sweep_progress import duration
+from edgegen.platform.sweeps.progress import duration
 
 _FALLBACK_S = 5.0  # for a rule, as long as nothing is known
 

@@ -17,7 +17,7 @@ from edgegen.platform.studies.figures import (
 )
 from edgegen.platform.studies.spec import QUICK
 from edgegen.platform.studies.tables import axis_tables, many_worlds, one_world, published_tables, training_tables
-from edgegen.platform.sweep_progress import duration
+from edgegen.platform.sweeps.progress import duration
 
 
 def report_paths(out: Path, study: str, size: str) -> tuple[Path, Path]:

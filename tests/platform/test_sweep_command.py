@@ -5,7 +5,7 @@ import yaml
 from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
-from edgegen.platform.sweep_study import make_study
+from edgegen.platform.sweeps.study import make_study
 
 SPEC = {
     "name": "small",

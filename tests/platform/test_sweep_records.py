@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgegen.platform.sweep_records import SweepRecords
-from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
-from edgegen.platform.sweep_study import make_study
+from edgegen.platform.sweeps.records import SweepRecords
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
+from edgegen.platform.sweeps.study import make_study
 from edgegen.platform.tracking import Store
 
 STUDY = make_study(

@@ -19,7 +19,7 @@ from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.platform.cli import app
 from edgegen.platform.model_flavor import example_input
 from edgegen.platform.model_registry import CHALLENGER, CHAMPION, register
-from edgegen.platform.sweep_study import make_study
+from edgegen.platform.sweeps.study import make_study
 from edgegen.platform.tracking import Store
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}

@@ -6,9 +6,9 @@ from rich.console import Console
 
 from edgegen.platform.comparison import compare
 from edgegen.platform.model_registry import Registration
-from edgegen.platform.sweep_progress import SweepProgress, duration
-from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, TrialView
-from edgegen.platform.sweep_report import (
+from edgegen.platform.sweeps.progress import SweepProgress, duration
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
+from edgegen.platform.sweeps.report import (
     CONTROL,
     FinalResult,
     SweepOutcome,
@@ -17,7 +17,7 @@ from edgegen.platform.sweep_report import (
     summary,
     write_report,
 )
-from edgegen.platform.sweep_study import make_study
+from edgegen.platform.sweeps.study import make_study
 from edgegen.platform.worlds import policy_for
 
 STUDY = make_study(
@@ -120,7 +120,7 @@ def test_few_trials_tell_no_importances(outcome, tmp_path):
 
 def test_the_table_shows_every_state_the_best_and_the_time_left(monkeypatch):
     clock = iter([0.0, *[100.0] * 20])
-    monkeypatch.setattr("edgegen.platform.sweep_progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("edgegen.platform.sweeps.progress.time.monotonic", lambda: next(clock))
     out = io.StringIO()
     progress = SweepProgress(STUDY, Console(file=out, width=160), "small: search", 4)
     progress.watch([view(0, 2.0)])  # stopped early in an earlier process: no work of this one

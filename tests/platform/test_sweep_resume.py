@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgegen.platform.sweep_relay import TrialView
-from edgegen.platform.sweep_trial import newest_checkpoint, read_json
+from edgegen.platform.sweeps.relay import TrialView
+from edgegen.platform.sweeps.trial import newest_checkpoint, read_json
 
 WARM = """
 import os, sys
 import mlflow, optuna
-import edgegen.platform.sweep, edgegen.platform.sweep_search
+import edgegen.platform.sweep, edgegen.platform.sweeps.search
 from edgegen.platform.cli import app
 for line in sys.stdin:
     driver = os.fork()

@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, TrialView, views_of
-from edgegen.platform.sweep_search import ClipToSpace, RememberingASHA
-from edgegen.platform.sweep_space import Domain
-from edgegen.platform.sweep_study import make_study
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView, views_of
+from edgegen.platform.sweeps.search import ClipToSpace, RememberingASHA
+from edgegen.platform.sweeps.space import Domain
+from edgegen.platform.sweeps.study import make_study
 
 SPEC = {
     "name": "small",
@@ -101,14 +101,14 @@ def test_trials_are_numbered_as_they_were_created():
 def test_searchers_and_schedulers_follow_the_spec():
     from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 
-    from edgegen.platform import sweep_search
+    from edgegen.platform.sweeps import search
 
     study = make_study({**SPEC, "scheduler": {"kind": "asha", "grace_episodes": 8}})
-    scheduler = sweep_search._scheduler(study)
+    scheduler = search._scheduler(study)
     assert [milestone for milestone, _ in scheduler._brackets[0]._rungs] == [8]
-    assert isinstance(sweep_search._scheduler(make_study({**SPEC, "scheduler": {"kind": "none"}})), FIFOScheduler)
+    assert isinstance(search._scheduler(make_study({**SPEC, "scheduler": {"kind": "none"}})), FIFOScheduler)
     pbt = make_study({**SPEC, "scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}})
-    assert isinstance(sweep_search._scheduler(pbt), PopulationBasedTraining)
+    assert isinstance(search._scheduler(pbt), PopulationBasedTraining)
     drawn = []
     for kind in ("random", "tpe"):
         for _ in range(2):
@@ -122,7 +122,7 @@ def test_searchers_and_schedulers_follow_the_spec():
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_the_best_is_the_best_of_the_longest_trained(mode):
-    from edgegen.platform.sweep_progress import best_of, ranking
+    from edgegen.platform.sweeps.progress import best_of, ranking
 
     study = make_study({**SPEC, **({} if mode == "min" else {"algorithm": "t2drl", "metric": "hit_ratio"})})
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegen.platform.sweep_space import KINDS, Domain, parse_domain
+from edgegen.platform.sweeps.space import KINDS, Domain, parse_domain
 
 DOMAINS = {
     "uniform": Domain("uniform", (-1.0, 2.0)),

@@ -5,7 +5,7 @@ import yaml
 
 from edgegen.envs.errors import InputError
 from edgegen.platform.evaluation import evaluation_seed
-from edgegen.platform.sweep_study import make_study, read_sweep
+from edgegen.platform.sweeps.study import make_study, read_sweep
 
 CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
 SMALL = {

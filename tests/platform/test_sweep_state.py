@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from edgegen.platform.sweep_state import StateKeeper, forget, keep_state, put_state_back
+from edgegen.platform.sweeps.state import StateKeeper, forget, keep_state, put_state_back
 
 SESSION = "2030-01-02_03-04-05"
 

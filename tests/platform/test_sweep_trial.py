@@ -8,8 +8,8 @@ from edgegen.algorithms.ray_session import ray_session
 from edgegen.algorithms.registry import make_policy
 from edgegen.platform.comparison import play
 from edgegen.platform.files import write_json
-from edgegen.platform.sweep_study import make_study
-from edgegen.platform.sweep_trial import SweepTrial, newest_checkpoint, read_json
+from edgegen.platform.sweeps.study import make_study
+from edgegen.platform.sweeps.trial import SweepTrial, newest_checkpoint, read_json
 
 SPEC = {
     "name": "tiny",

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgegen.platform.live_table import LiveTable
-from edgegen.platform.sweep_relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
-from edgegen.platform.sweep_study import Study
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
+from edgegen.platform.sweeps.study import Study
 
 _ROWS = 15
 _ORDER = {RUNNING: 0, WAITING: 1, FINISHED: 2, FAILED: 3}

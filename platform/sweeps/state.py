@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from edgegen.platform.sweep_relay import stand_of
+from edgegen.platform.sweeps.relay import stand_of
 
 _TRIALS = "experiment_state-"
 _TUNER = "tuner.pkl"

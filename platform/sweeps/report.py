@@ -16,9 +16,9 @@ from edgegen.platform.files import write_json, write_text
 from edgegen.platform.model_registry import Registration
 from edgegen.platform.plots import plot_comparison, save
 from edgegen.platform.statistics import mean_interval
-from edgegen.platform.sweep_progress import duration, ranking, short
-from edgegen.platform.sweep_relay import FAILED, TrialView
-from edgegen.platform.sweep_study import Study
+from edgegen.platform.sweeps.progress import duration, ranking, short
+from edgegen.platform.sweeps.relay import FAILED, TrialView
+from edgegen.platform.sweeps.study import Study
 
 if TYPE_CHECKING:
     import optuna

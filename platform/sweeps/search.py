@@ -12,11 +12,11 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
-from edgegen.platform.sweep_relay import Relay
-from edgegen.platform.sweep_space import Domain
-from edgegen.platform.sweep_state import StateKeeper
-from edgegen.platform.sweep_study import Study
-from edgegen.platform.sweep_trial import EPISODES, OBJECTIVE, SweepTrial
+from edgegen.platform.sweeps.relay import Relay
+from edgegen.platform.sweeps.space import Domain
+from edgegen.platform.sweeps.state import StateKeeper
+from edgegen.platform.sweeps.study import Study
+from edgegen.platform.sweeps.trial import EPISODES, OBJECTIVE, SweepTrial
 
 KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4}
 """Of a trial, by scheduler. The last one alone would be too few: a killed driver may remember the one before, and

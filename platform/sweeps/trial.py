@@ -22,7 +22,7 @@ from edgegen.algorithms.export import save_policy
 from edgegen.platform.comparison import play
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
-from edgegen.platform.sweep_study import Study, make_study
+from edgegen.platform.sweeps.study import Study, make_study
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm

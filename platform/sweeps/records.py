@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.platform.files import write_json
-from edgegen.platform.sweep_progress import best_of
-from edgegen.platform.sweep_relay import FAILED, FINISHED, WAITING, TrialView
-from edgegen.platform.sweep_study import Study
+from edgegen.platform.sweeps.progress import best_of
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, WAITING, TrialView
+from edgegen.platform.sweeps.study import Study
 from edgegen.platform.tracking import Store
 
 SWEEP, ROLE, STAGE, TRIAL, NUMBER, SEED, STORED = (

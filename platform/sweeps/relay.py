@@ -27,7 +27,7 @@ class TrialView:
         number: Its number in the order of creation, from 0.
         status: :data:`RUNNING`, :data:`WAITING`, :data:`FINISHED` or :data:`FAILED`.
         config: Its config.
-        history: Its reports, see :class:`~edgegen.platform.sweep_trial.SweepTrial`.
+        history: Its reports, see :class:`~edgegen.platform.sweeps.trial.SweepTrial`.
         schedule: Its values, as pairs of the episodes after which they hold, and themselves.
         checkpoint: Its latest checkpoint.
         restarts: How often it continued after a failure.

@@ -1,0 +1,1 @@
+"""Sweeps: searches for good settings on Ray Tune, a final training over seeds, a report, a registered policy."""
