@@ -112,7 +112,7 @@ def test_searchers_and_schedulers_follow_the_spec():
     drawn = []
     for kind in ("random", "tpe"):
         for _ in range(2):
-            searcher = sweep_search._searcher(make_study({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
+            searcher = search._searcher(make_study({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
             searcher.set_search_properties("objective", "min", {"actor_lr": study.space["actor_lr"].tune()})
             drawn.append([searcher.suggest(str(number))["actor_lr"] for number in range(3)])
     assert drawn[0] == drawn[1]  # the same seed
