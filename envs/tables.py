@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from edgegen.envs.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_INTEGER = 2**53
 """Whole numbers up to here are exact in float64."""
@@ -25,6 +28,8 @@ def read_table(path: str | Path, what: str, columns: Sequence[str]) -> pd.DataFr
     Raises:
         InputError: If it can not be read, lacks a column or names one twice.
     """
+    import pandas as pd  # scenarios are read where nothing heavy is loaded, and few of them have a table
+
     try:
         # The header is read as a row, so that repeated names are seen instead of being renamed.
         cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, encoding="utf-8-sig", compression=None)

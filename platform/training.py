@@ -17,7 +17,7 @@ from edgegen.algorithms.registry import latest_checkpoint
 from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
-from edgegen.platform.cluster import Processes, make_processes
+from edgegen.platform.cluster.processes import Processes, make_processes
 from edgegen.platform.files import check_writable_folder
 
 RUN_FILE = "run.json"

@@ -20,7 +20,7 @@ from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
 from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
-from edgegen.platform.cluster import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
+from edgegen.platform.cluster.processes import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread
 from edgegen.platform.tracking import Tracker

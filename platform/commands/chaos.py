@@ -13,7 +13,7 @@ from edgegen.platform.commands.options import JsonOption, console, progress_cons
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
 if TYPE_CHECKING:
-    from edgegen.platform.chaos import ChaosPlan
+    from edgegen.platform.cluster.chaos import ChaosPlan
 
 Row = dict[str, Any]
 
@@ -30,7 +30,7 @@ def chaos(
     json: JsonOption = None,
 ) -> None:
     """Kill parts of a local Ray cluster while it trains, or serves; tells what was done, said, and how it ended."""
-    from edgegen.platform.chaos import FAULTS, HEAD, ChaosPlan, check_faults
+    from edgegen.platform.cluster.chaos import FAULTS, HEAD, ChaosPlan, check_faults
     from edgegen.platform.commands.train import free_folder
     from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
 
@@ -66,8 +66,8 @@ def chaos(
 
 def _train(plan: ChaosPlan, faults: list[str], results: Console) -> list[Row]:
     """Break trainings; returns what came of each."""
-    from edgegen.platform.chaos import run_fault, run_undisturbed, verdict
-    from edgegen.platform.cluster_local import LocalCluster
+    from edgegen.platform.cluster.chaos import run_fault, run_undisturbed, verdict
+    from edgegen.platform.cluster.local import LocalCluster
 
     rows, undisturbed = [], []
     with LocalCluster() as cluster:
@@ -93,7 +93,7 @@ def _train(plan: ChaosPlan, faults: list[str], results: Console) -> list[Row]:
 
 def _serve(folder: Path, quick: bool, results: Console) -> Row:
     """Restart the head under a live service; returns what came of it."""
-    from edgegen.platform.chaos_head import HeadPlan, restart_head
+    from edgegen.platform.cluster.chaos_head import HeadPlan, restart_head
 
     outcome = restart_head(HeadPlan(folder, requests=10) if quick else HeadPlan(folder))
     came_through, why = outcome.verdict()
@@ -104,7 +104,7 @@ def _serve(folder: Path, quick: bool, results: Console) -> Row:
 
 def _missing_for_head() -> str:
     """What is missing to restart a head under a live service, or nothing."""
-    from edgegen.platform.cluster_redis import REDIS_SERVER, find_redis
+    from edgegen.platform.cluster.with_redis import REDIS_SERVER, find_redis
     from edgegen.platform.commands.live import require_serve_extra
 
     if find_redis() is None:

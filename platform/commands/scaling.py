@@ -45,8 +45,8 @@ def scaling(
     json: JsonOption = None,
 ) -> None:
     """Measure sampling with 1, 2, 4 and 8 env runners, and what that predicts for a core each."""
+    from edgegen.platform.cluster.scaling import measure_scaling, plot_scaling
     from edgegen.platform.files import write_json
-    from edgegen.platform.scaling import measure_scaling, plot_scaling
 
     check_outputs(json, plot)
     prefer_one_thread()

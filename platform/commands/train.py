@@ -179,7 +179,7 @@ def _fresh(
 ) -> _Start:
     """Check a new run before anything heavy is loaded; returns what starts it."""
     from edgegen.algorithms.learners import find_learner
-    from edgegen.platform.cluster import make_processes
+    from edgegen.platform.cluster.processes import make_processes
     from edgegen.platform.files import check_writable_folder
 
     learner = find_learner(algorithm)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edgegen.platform.chaos import ChaosPlan, Outcome, verdict
 from edgegen.platform.cli import app
+from edgegen.platform.cluster.chaos import ChaosPlan, Outcome, verdict
 from edgegen.platform.statistics import mean_interval
 
 PLAN = ChaosPlan(Path("unused"), episodes=8)

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.chaos_head import AFTER, AWAY, BEFORE, Answer, HeadOutcome, HeadPlan, restart_head
 from edgegen.platform.cli import app
-from edgegen.platform.cluster_redis import find_redis
+from edgegen.platform.cluster.chaos_head import AFTER, AWAY, BEFORE, Answer, HeadOutcome, HeadPlan, restart_head
+from edgegen.platform.cluster.with_redis import find_redis
 
 FINE = {phase: {"answered": 5} for phase in (BEFORE, AWAY, AFTER)}
 
@@ -50,7 +50,7 @@ def test_what_counts_as_lost(status, text, kind):
 
 
 def test_without_redis_it_is_refused_before_anything_starts(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgegen.platform.cluster_redis.find_redis", lambda: None)
+    monkeypatch.setattr("edgegen.platform.cluster.with_redis.find_redis", lambda: None)
     result = CliRunner().invoke(app, ["chaos", "head", "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert result.stderr == (

@@ -14,14 +14,14 @@ import ray
 
 from edgegen.algorithms.ray_session import ray_session
 from edgegen.envs.errors import InputError
-from edgegen.platform.cluster import Processes
-from edgegen.platform.cluster_host import (
+from edgegen.platform.cluster.host import (
     FEW_PROCESSES,
     FEW_PROCESSES_OF_HEAD,
     STORE_BYTES,
     RayHost,
     cluster_environment,
 )
+from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.training import TrainRequest, train
 
 pytestmark = pytest.mark.e2e

@@ -14,8 +14,8 @@ from ray.util import placement_group, remove_placement_group
 
 from edgegen.algorithms.registry import latest_checkpoint
 from edgegen.envs.errors import InputError
-from edgegen.platform.cluster import Processes
-from edgegen.platform.cluster_local import LocalCluster
+from edgegen.platform.cluster.local import LocalCluster
+from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.training import ClusterUse, Listener, TrainRequest, resume, train
 
 pytestmark = pytest.mark.e2e

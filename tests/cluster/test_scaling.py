@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
-from edgegen.platform.scaling import ScalingReport, ScalingRow
+from edgegen.platform.cluster.scaling import ScalingReport, ScalingRow
 from edgegen.platform.statistics import mean_interval
 
 

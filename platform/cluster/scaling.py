@@ -27,7 +27,7 @@ from rich.table import Table
 from edgegen.algorithms.learners import find_learner
 from edgegen.envs.errors import InputError
 from edgegen.platform.bench import machine_info
-from edgegen.platform.cluster import Processes
+from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.plots import save
 from edgegen.platform.process import quiet_libraries
 from edgegen.platform.statistics import Interval, mean_interval

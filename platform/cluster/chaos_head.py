@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.cluster_redis import RedisCluster
+from edgegen.platform.cluster.with_redis import RedisCluster
 
 BEFORE, AWAY, AFTER = "before", "while the head was away", "after it was back"
 """When a request was sent."""
@@ -254,9 +254,7 @@ def restart_head(plan: HeadPlan) -> HeadOutcome:
 
 def _run(cluster: RedisCluster, function: str, *arguments: object) -> str:
     """Call a function of this module in a process that joins the cluster, and return what it printed."""
-    script = (
-        f"import json, sys; from edgegen.platform.chaos_head import {function}; {function}(*json.loads(sys.argv[1]))"
-    )
+    script = f"import json, sys; from {__name__} import {function}; {function}(*json.loads(sys.argv[1]))"
     ran = subprocess.run(
         [sys.executable, "-c", script, json.dumps(arguments)],
         env=cluster.environment,

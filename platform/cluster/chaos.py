@@ -22,8 +22,8 @@ from typing import Any
 from edgegen.algorithms.registry import latest_checkpoint, make_policy
 from edgegen.envs.errors import InputError, did_you_mean, first_line
 from edgegen.envs.scenario import load_scenario
-from edgegen.platform.cluster import Processes
-from edgegen.platform.cluster_local import LocalCluster
+from edgegen.platform.cluster.local import LocalCluster
+from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.evaluation import run_episodes
 from edgegen.platform.statistics import Interval, mean_interval
 from edgegen.platform.training import ClusterUse, EpisodeReport, Listener, TrainRequest, TrainResult, resume, train

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.cluster_host import (
+from edgegen.platform.cluster.host import (
     FEW_PROCESSES,
     FEW_PROCESSES_OF_HEAD,
     STORE_BYTES,

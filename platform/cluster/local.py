@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from edgegen.platform.cluster_host import STORE_BYTES
+from edgegen.platform.cluster.host import STORE_BYTES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Many processes and machines: what a training takes of a cluster, clusters to try it on, faults, and scaling."""
