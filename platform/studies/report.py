@@ -69,7 +69,6 @@ def _head(experiments: Sequence[ExperimentData], missing: Sequence[str]) -> list
     quick = first["size"] == QUICK
     command = f"edgegen reproduce {first['study']}" + (" --quick" if quick else "")
     units = {name: unit for data in experiments for name, unit in data.raw["provenance"]["units"].items()}
-    machine = first["provenance"]["machine"]
     cpu_s = sum(unit["cpu_s"] for unit in units.values())
     lines = [
         "```bash",
@@ -87,8 +86,7 @@ def _head(experiments: Sequence[ExperimentData], missing: Sequence[str]) -> list
     codes = sorted({code for data in experiments for code in data.raw["provenance"]["code"]})
     versions = sorted({version for data in experiments for version in data.raw["provenance"]["versions"]})
     lines += [
-        f"{len(units)} units of work, {cpu_s / 3600:.1f} processor hours, on {machine['processor']}, {machine['cpus']} "
-        f"cores, {machine['system']}; Python {machine['python']}, torch {machine['torch']}, Ray {machine['ray']}, "
+        f"{len(units)} units of work, {cpu_s / 3600:.1f} processor hours, on {_machines(experiments)}; "
         f"edgegen {', '.join(versions)}, sources {', '.join(codes)}.",
     ]
     if len(codes) > 1:
@@ -109,6 +107,21 @@ def _head(experiments: Sequence[ExperimentData], missing: Sequence[str]) -> list
     if missing:
         lines += [f"Not in this report, because not run: {', '.join(missing)}.", ""]
     return lines
+
+
+def _machines(experiments: Sequence[ExperimentData]) -> str:
+    """Describe the machines, and with several what was run on which."""
+    used: dict[str, list[str]] = {}
+    for data in experiments:
+        machine = data.raw["provenance"]["machine"]
+        text = (
+            f"{machine['processor']}, {machine['cpus']} cores, {machine['system']}, Python {machine['python']}, "
+            f"torch {machine['torch']}, Ray {machine['ray']}"
+        )
+        used.setdefault(text, []).append(data.name)
+    if len(used) == 1:
+        return next(iter(used))
+    return "; on ".join(f"{text} ({', '.join(names)})" for text, names in used.items())
 
 
 def _section(data: ExperimentData, targets: Sequence[FigureTarget], folder: Path) -> list[str]:

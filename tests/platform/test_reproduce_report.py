@@ -290,3 +290,20 @@ def test_tables_are_there_for_machines():
     assert place["policies"]["capacity-weighted"]["difference"]["estimate"] == 0
     assert tables["verdicts"][0]["verdict"] == "holds"
     json.dumps(tables)
+
+
+def test_the_head_says_what_was_run_on_which_machine(tmp_path):
+    one, other = made_up(["final"]), made_up(["final"])
+    other["experiment"]["name"] = "more"
+
+    def head():
+        file = tmp_path / "made.md"
+        write_report("Title", "About.", [ExperimentData(one), ExperimentData(other)], [], file, tmp_path / "made")
+        return file.read_text()
+
+    assert "processor hours, on P, 2 cores, S, Python 3, torch 2, Ray 2; edgegen 1" in head()
+    other["provenance"]["machine"] = {**one["provenance"]["machine"], "processor": "Q"}
+    assert (
+        "on P, 2 cores, S, Python 3, torch 2, Ray 2 (made); on Q, 2 cores, S, Python 3, torch 2, Ray 2 (more); "
+        in head()
+    )
