@@ -323,7 +323,7 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     def _observations(self) -> dict[str, AgentObservation]:
         waiting = self._waiting()
-        tasks = self._slot.tasks.at_index(min(self._round, self.scenario.max_tasks - 1))
+        tasks = self._slot.tasks.at_index(min(self._round, self._slot.tasks.present.shape[-1] - 1))
         task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
         seen = (self._slot.backlog_gcycles, self._slot.capacity_gcycles_s, self._slot.rate_mbit_s)
         # [1, B] for all agents alike; rates may be [1, B, B], a row for each.

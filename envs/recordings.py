@@ -21,7 +21,6 @@ from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 RECORDING_FOLDER = Path(__file__).parent / "recording_files"
 MAX_SLOTS, MAX_EDGES, MAX_CELLS = 100_000, 10_000, 1_000_000
 
-
 Count = Annotated[int, Field(ge=0)]
 
 

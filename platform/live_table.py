@@ -34,3 +34,13 @@ class LiveTable(ABC):
         with Live(console=self.console, get_renderable=self.render, refresh_per_second=2) as live:
             self._live = live
             yield
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

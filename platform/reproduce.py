@@ -213,7 +213,7 @@ def _cluster_cpus() -> int:
 
 def summary(outcome: Reproduced) -> Sequence[str]:
     """Return what to say at the end, a sentence a line."""
-    from edgegen.platform.sweeps.progress import duration
+    from edgegen.platform.live_table import duration
 
     lines = [
         f"Done in {duration(outcome.seconds)}: {outcome.done} units, {outcome.found} were done before; "

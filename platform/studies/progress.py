@@ -13,11 +13,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgegen.platform.live_table import LiveTable
+from edgegen.platform.live_table import LiveTable, duration
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.unit import is_done, read_done
 from edgegen.platform.studies.work import TRAINING, Unit
-from edgegen.platform.sweeps.progress import duration
 
 _FALLBACK_S = 5.0  # for a rule, as long as nothing is known
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.platform.files import write_text
+from edgegen.platform.live_table import duration
 from edgegen.platform.studies.data import DATA_FOLDER, ExperimentData
 from edgegen.platform.studies.figures import (
     FIGURE_FOLDER,
@@ -17,7 +18,6 @@ from edgegen.platform.studies.figures import (
 )
 from edgegen.platform.studies.spec import QUICK
 from edgegen.platform.studies.tables import axis_tables, many_worlds, one_world, published_tables, training_tables
-from edgegen.platform.sweeps.progress import duration
 
 
 def report_paths(out: Path, study: str, size: str) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgegen.platform.live_table import LiveTable
+from edgegen.platform.live_table import LiveTable, duration
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
 from edgegen.platform.sweeps.study import Study
 
@@ -133,16 +133,6 @@ def ranking(study: Study, trials: Sequence[TrialView]) -> list[TrialView]:
     full = study.spec.budget.episodes
     known = [trial for trial in trials if trial.objective is not None]
     return sorted(known, key=lambda trial: (-min(trial.episodes, full), sign * (trial.objective or 0.0), trial.number))
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def short(value: object) -> str:

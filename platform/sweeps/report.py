@@ -13,10 +13,11 @@ import numpy as np
 
 from edgegen.platform.comparison import Comparison, decimals_for
 from edgegen.platform.files import write_json, write_text
+from edgegen.platform.live_table import duration
 from edgegen.platform.model_registry import Registration
 from edgegen.platform.plots import plot_comparison, save
 from edgegen.platform.statistics import mean_interval
-from edgegen.platform.sweeps.progress import duration, ranking, short
+from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
 from edgegen.platform.sweeps.study import Study
 

@@ -5,8 +5,9 @@ import pytest
 from rich.console import Console
 
 from edgegen.platform.comparison import compare
+from edgegen.platform.live_table import duration
 from edgegen.platform.model_registry import Registration
-from edgegen.platform.sweeps.progress import SweepProgress, duration
+from edgegen.platform.sweeps.progress import SweepProgress
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
 from edgegen.platform.sweeps.report import (
     CONTROL,
