@@ -19,8 +19,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 # The source folder is the repository, so that links between pages hold here as they do in a checkout.
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "k8s/README.md", "tune_configs/README.md", "serve/zoo/models/*/README.md"]
-include_patterns += ["build/reference/**"]
-exclude_patterns = [".*", "build/site", "runs", "out", "src", "envs", "algorithms", "platform", "tests", "dist"]
+include_patterns += ["envs/recording_files/README.md", "build/reference/**"]
+exclude_patterns = [".*", "build/site", "runs", "out", "src", "algorithms", "platform", "tests", "dist"]
 
 myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
@@ -53,6 +53,7 @@ NAVIGATION = {
         "/CHANGELOG",
         "Manifests </k8s/README>",
         "Files of sweeps </tune_configs/README>",
+        "Recordings of traffic </envs/recording_files/README>",
         "/serve/zoo/models/*/README",
     ],
 }

@@ -15,7 +15,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/researcher.md", "docs/operator.md")
-FOLDERS = ("docs", "k8s", "tune_configs", "serve")
+FOLDERS = ("docs", "envs", "k8s", "tune_configs", "serve")
 SHELLS = ("bash", "sh")
 
 
