@@ -42,7 +42,7 @@ LOOPBACK = "127.0.0.1"
 SPARE_REQUESTS = 64
 """Requests beyond all queues that the gateway takes at a time, so that refusals and state queries do not queue."""
 STORE_BYTES = 200 * 1024**2
-PROXY_PATIENCE = ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+PROXY_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 """Serve kills a proxy that is not ready within 5 s and never recovers from it; a busy machine needs longer."""
 
 
@@ -150,7 +150,7 @@ def running_service(
     cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
-    os.environ.setdefault(*PROXY_PATIENCE)  # for the processes of a private cluster, which inherit it
+    os.environ.update(PROXY_PATIENCE | os.environ)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
         if serve.status().proxies:

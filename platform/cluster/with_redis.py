@@ -74,7 +74,7 @@ class RedisCluster:
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_TIMEOUT_S),
             # Both nodes have the same address, so their proxies need different ports.
             "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(self.worker_port),
-            **dict([PROXY_PATIENCE]),
+            **PROXY_PATIENCE,
         }
         tables = {"RAY_REDIS_ADDRESS": f"127.0.0.1:{redis_port}", "RAY_external_storage_namespace": "edgegen"}
         common = ["--node-ip-address", address, "--object-store-memory", str(STORE_BYTES), *FEW_PROCESSES, "--temp-dir"]

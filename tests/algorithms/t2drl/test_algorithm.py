@@ -222,8 +222,7 @@ def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worl
         load_provisioning_policy(tmp_path / "policy", SMALL)
 
 
-@pytest.mark.parametrize("head", ["subsets", "per_model", "per_request"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("head", "seed"), [("subsets", 0), ("per_model", 1), ("per_request", 2)])
 def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     # Room for one of two models of one size; the skewness 3 sends 8/9 of the requests to the first. A hit saves at
     # least the detour of (5 + 5) MB · 8 / (10 / 3) Mbit/s = 24 s: more than any picture or any steps are worth.
