@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from edgegen.envs.errors import from_validation
-from edgegen.envs.yaml_files import find_yaml, names_in, read_mapping
+from edgegen.envs.named_files import find_file, names_in
+from edgegen.envs.yaml_files import read_mapping
 
 CURVE_FOLDER = Path(__file__).parent / "curve_files"
 FORMAT: Literal["edgegen-curves-1"] = "edgegen-curves-1"
@@ -188,7 +189,7 @@ def load_curves(name_or_path: str | Path) -> CurveSet:
     Raises:
         InputError: If there is no such file, it can not be read, or a curve is impossible.
     """
-    path = find_yaml(str(name_or_path), CURVE_FOLDER, "curves")
+    path = find_file(str(name_or_path), CURVE_FOLDER, "curves")
     data = read_mapping(path, "Curve file")
     try:
         return CurveSet.model_validate(data)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.errors import InputError
 from edgegen.envs.fields import Frozen
+from edgegen.envs.named_files import CSV, find_file
 from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 
 RECORDING_FOLDER = Path(__file__).parent / "recording_files"
@@ -72,27 +73,13 @@ class Recording(Frozen):
         return factors[(begin[:, None] + np.arange(slots)) % len(factors)]
 
 
-def recording_names() -> list[str]:
-    """Names of the shipped recordings."""
-    return sorted(path.stem for path in RECORDING_FOLDER.glob("*.csv"))
-
-
 def read_recording(name_or_path: str) -> Recording:
     """Read a recording that is shipped, by name, or any, by the path of a ``.csv`` file.
 
     Raises:
         InputError: If there is no such file, it lacks a column, or it holds a value that is not allowed.
     """
-    if name_or_path.endswith(".csv"):
-        path = Path(name_or_path).expanduser()
-    elif (path := RECORDING_FOLDER / f"{name_or_path}.csv").is_file():
-        pass
-    else:
-        known = recording_names()
-        raise InputError(
-            f"Unknown recording '{name_or_path}'; shipped ones are {', '.join(known)}, or give the path of a .csv file."
-            f"{did_you_mean(name_or_path, known)}"
-        )
+    path = find_file(name_or_path, RECORDING_FOLDER, "recording", endings=CSV)
     rows = read_table(path, "Recording", ("slot", "edge"))
     slot = numbers(path, "Recording", rows, "slot", MAX_SLOTS - 1)
     edge = numbers(path, "Recording", rows, "edge", MAX_EDGES - 1)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.yaml_files import find_yaml, is_file_name, read_mapping
+from edgegen.envs.named_files import CSV, YAML, find_file, is_file_name
+from edgegen.envs.yaml_files import read_mapping
 
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 DEFAULT_KIND = "offloading"
@@ -159,7 +160,7 @@ def _merged(
 
 
 def _path_of(wanted: str, kind: str | None = None) -> Path:
-    return find_yaml(wanted.partition(":")[0], SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind), wanted)
+    return find_file(wanted.partition(":")[0], SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind), wanted)
 
 
 def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
@@ -184,7 +185,7 @@ def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
         inner = data.get(head)
         return {**data, head: _beside(path, rest, inner)} if isinstance(inner, dict) else data
     value = data.get(field)
-    if isinstance(value, str) and (is_file_name(value) or value.endswith(".csv")):
+    if isinstance(value, str) and is_file_name(value, YAML + CSV):
         return {**data, field: str(path.parent / value)}
     return data
 

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from edgegen.envs.errors import from_validation
+from edgegen.envs.named_files import find_file, names_in
 from edgegen.envs.scenario import IntegerRange, Quantity, Scenario
-from edgegen.envs.yaml_files import find_yaml, names_in, read_mapping
+from edgegen.envs.yaml_files import read_mapping
 from edgegen.serve.zoo.loading import model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -278,7 +279,7 @@ def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     Raises:
         InputError: If there is no such config, or a field or value is impossible.
     """
-    path = find_yaml(str(name_or_path), CONFIG_FOLDER, "service config")
+    path = find_file(str(name_or_path), CONFIG_FOLDER, "service config")
     data = read_mapping(path, "Service config")
     data.setdefault("name", path.stem)
     return build_config({**data, **(overrides or {})})

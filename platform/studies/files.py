@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from edgegen.envs.errors import from_validation
-from edgegen.envs.yaml_files import find_yaml, names_in, read_mapping
+from edgegen.envs.named_files import find_file, names_in
+from edgegen.envs.yaml_files import read_mapping
 from edgegen.platform.studies.spec import Axis, Claim, Experiment, Extent, Method, Point, Published, StudySpec
 
 STUDY_FOLDER = Path(__file__).parent
@@ -24,7 +25,7 @@ def read_study(name_or_path: str) -> StudySpec:
     Raises:
         InputError: If there is none, or a field in it is wrong.
     """
-    path = find_yaml(name_or_path, STUDY_FOLDER, "study")
+    path = find_file(name_or_path, STUDY_FOLDER, "study")
     data = read_mapping(path, "Study file")
     data.setdefault("name", path.stem)
     try:

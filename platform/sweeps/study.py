@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.named_files import existing, is_file_name
 from edgegen.envs.scenario_files import with_overrides
-from edgegen.envs.yaml_files import existing, is_file_name, read_mapping
+from edgegen.envs.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
 from edgegen.platform.worlds import World, kind_of, rules_for
