@@ -185,6 +185,23 @@ def test_backlog_shows_what_is_under_way(make_config):
     serve(scenario, make_config(policy="local"))
 
 
+def test_a_burst_is_spread_by_speed(make_config):
+    """Seven equal requests, speeds of 4, 2 and 1: only 4, 2 and 1 of them are all done after the time of one at edge-c."""
+
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.hold = asyncio.Event()
+        body = {"prompt": "x", "num_inference_steps": 50, "n": 4}  # 20 Gcycle each
+        under_way = [asyncio.create_task(client.post(URL, json=body)) for _ in range(7)]
+        await asyncio.sleep(0.1)
+        for edge in edges.values():
+            edge.hold.set()
+        servers = [response.json()["edgegen"]["server"] for response in await asyncio.gather(*under_way)]
+        assert {name: servers.count(name) for name in edges} == {"edge-a": 4, "edge-b": 2, "edge-c": 1}
+
+    serve(scenario, make_config(policy="least-delay"))
+
+
 def test_full_queues_answer_429(make_config):
     async def scenario(client, edges, gateway):
         for edge in edges.values():
