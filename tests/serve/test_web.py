@@ -186,7 +186,7 @@ def test_backlog_shows_what_is_under_way(make_config):
 
 
 def test_a_burst_is_spread_by_speed(make_config):
-    """Seven equal requests, speeds of 4, 2 and 1: only 4, 2 and 1 of them are all done after the time of one at edge-c."""
+    """Seven equal requests, speeds 4, 2 and 1: only as 4, 2 and 1 are they all done in the time of one at edge-c."""
 
     async def scenario(client, edges, gateway):
         for edge in edges.values():
