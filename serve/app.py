@@ -150,7 +150,8 @@ def running_service(
     cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
-    os.environ.update(PROXY_PATIENCE | os.environ)  # for the processes of a private cluster, which inherit it
+    for name, value in PROXY_PATIENCE.items():
+        os.environ.setdefault(name, value)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
         if serve.status().proxies:
