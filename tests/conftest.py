@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: more of them would only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: more of them would only wait for each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

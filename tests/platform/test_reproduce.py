@@ -1,7 +1,6 @@
 """Whole studies: done once, resumed after a kill, the same numbers again, recorded once."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -161,7 +160,6 @@ def test_a_killed_study_repeats_no_finished_unit_and_continues_the_one_under_way
     file.write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "edgegen.platform.cli", "reproduce", str(file), "--jobs", "1", "--no-tracking"]
     command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def under_way() -> bool:
         """One training is done, another has a checkpoint."""
@@ -170,7 +168,7 @@ def test_a_killed_study_repeats_no_finished_unit_and_continues_the_one_under_way
         )
 
     with (tmp_path / "log.txt").open("w") as log:
-        driver = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        driver = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 300
         while not under_way() and time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.02)
@@ -179,7 +177,7 @@ def test_a_killed_study_repeats_no_finished_unit_and_continues_the_one_under_way
     finished = stamps(tmp_path, "runs/units/*/done.json")
     assert finished
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     after = {path: json.loads(path.read_text()) for path in tmp_path.glob("runs/units/*/done.json")}

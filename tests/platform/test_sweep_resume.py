@@ -101,7 +101,7 @@ def kill_after(drivers: Drivers, folder: Path, command: list[str], enough: int) 
 @pytest.fixture
 def drivers(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    made = Drivers(tmp_path / "log.txt", {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": uri})
+    made = Drivers(tmp_path / "log.txt", {**os.environ, "MLFLOW_TRACKING_URI": uri})
     yield made
     made.close()
 

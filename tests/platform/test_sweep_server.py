@@ -144,7 +144,7 @@ def server(tmp_path_factory):
 
 def write_at_once(uri, folder):
     """Let all writers begin at the same moment."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(number), str(folder)],
