@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.box import SIMPLE_HEAD
@@ -25,15 +25,20 @@ from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.provisioning_rules import make_provisioning_rule
 from edgegen.algorithms.rules import RULES, make_rule
 from edgegen.envs.arrivals import draw_episodes
+from edgegen.envs.device import finish
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.platform.process import quiet_libraries
 
+if TYPE_CHECKING:
+    from edgegen.algorithms.ladts.policy import LADTSPolicy
+
 SCENARIO = "ladts-paper"
 PROVISIONING_SCENARIO = "t2drl-default"
 COPIES = (1, 64, 256)
+GPU_COPIES = (*COPIES, 4096)
 POLICY_COPIES = 16
 UPDATES = 20
 """Updates of a learner per timed repeat."""
@@ -73,8 +78,9 @@ class BenchReport:
     def table(self) -> Table:
         """Lay the measurements out for a terminal."""
         machine = self.machine
+        where = "" if machine["device"] == "cpu" else f"{machine['device']}, with "
         table = Table(
-            title=f"{self.scenario} on {machine['processor']}, {machine['cores']} cores, "
+            title=f"{self.scenario} on {where}{machine['processor']}, {machine['cores']} cores, "
             f"{machine['torch_threads']} torch threads",
             caption="Medians after a warm-up. cpu counts the processor time of this process, all threads.",
             title_justify="left",
@@ -93,7 +99,11 @@ class BenchReport:
 
 
 def run_bench(
-    quick: bool = False, seed: int = 0, on_measurement: Callable[[str], None] | None = None, training: bool = True
+    quick: bool = False,
+    seed: int = 0,
+    on_measurement: Callable[[str], None] | None = None,
+    training: bool = True,
+    device: str = "cpu",
 ) -> BenchReport:
     """Measure everything.
 
@@ -102,44 +112,51 @@ def run_bench(
         seed: Seed of arrivals and policies.
         on_measurement: Called with the name of each group of measurements before it starts.
         training: Include training, which starts Ray.
+        device: Where simulators, policies and updates run. Whole trainings, whose simulators are on the CPU, are
+            measured with ``cpu`` only.
     """
     tell = on_measurement or (lambda name: None)
     scenario = load_scenario(SCENARIO, {"slots": 10} if quick else None)
     repeats = 3 if quick else 7
     rows: list[Measurement] = []
-    for copies in COPIES:
+    all_copies = COPIES if device == "cpu" else GPU_COPIES
+    for copies in all_copies:
         tell(f"the simulator with {copies} copies")
-        rows += bench_simulator(scenario, copies, repeats, seed)
+        rows += bench_simulator(scenario, copies, repeats, seed, device)
     world = load_provisioning(PROVISIONING_SCENARIO, {"frames": 2} if quick else None)
-    for copies in COPIES:
+    for copies in all_copies:
         tell(f"the provisioning simulator with {copies} copies")
-        rows += bench_provisioning(world, copies, repeats, seed)
+        rows += bench_provisioning(world, copies, repeats, seed, device)
     for name in RULES:
         tell(name)
-        rows.append(bench_policy(scenario, make_rule(name, seed), POLICY_COPIES, repeats, seed))
+        rows.append(bench_policy(scenario, make_rule(name, seed), POLICY_COPIES, repeats, seed, device=device))
     for preset in ("paper", "improved"):
         tell(f"the LAD-TS policy, {preset} preset")
         policy = untrained_policy(scenario, preset, seed)
-        rows.append(bench_policy(scenario, policy, POLICY_COPIES, repeats, seed, f"LAD-TS {preset}"))
-    if training:
+        policy.actor.to(device)
+        rows.append(bench_policy(scenario, policy, POLICY_COPIES, repeats, seed, f"LAD-TS {preset}", device))
+    if training and device == "cpu":
         tell("training")
         # Always whole episodes: in shorter ones the replay is still filling up and there is nothing to learn from.
         rows.append(bench_training(load_scenario(SCENARIO), episodes=2 if quick else 4, seed=seed))
+    if training:
         for preset in ("paper", "improved"):
             tell(f"updates of D3PG, {preset} preset")
-            rows += bench_updates(load_provisioning(PROVISIONING_SCENARIO), preset, 3 if quick else 15, seed)
-    return BenchReport(scenario.name, seed, quick, machine_info(), tuple(rows))
+            rows += bench_updates(load_provisioning(PROVISIONING_SCENARIO), preset, 3 if quick else 15, seed, device)
+    return BenchReport(scenario.name, seed, quick, machine_info(device), tuple(rows))
 
 
-def bench_simulator(scenario: Scenario, copies: int, repeats: int, seed: int) -> Iterator[Measurement]:
+def bench_simulator(
+    scenario: Scenario, copies: int, repeats: int, seed: int, device: str = "cpu"
+) -> Iterator[Measurement]:
     """Measure the simulator alone: drawing arrivals, and placing tasks with actions drawn beforehand."""
-    simulator = OffloadingSimulator(scenario, copies)
+    simulator = OffloadingSimulator(scenario, copies, device)
     simulator.reset(seed)
     tasks = draw_episodes(scenario, seed, range(copies))
     count = int(tasks.present[:, : scenario.slots].sum())
     generator = torch.Generator().manual_seed(seed)
     shape = (copies, scenario.servers, scenario.max_tasks)
-    actions = [torch.randint(scenario.servers, shape, generator=generator) for _ in range(scenario.slots)]
+    actions = [torch.randint(scenario.servers, shape, generator=generator).to(device) for _ in range(scenario.slots)]
 
     def play() -> None:
         # The state is put back instead of calling reset, which would draw the arrivals again.
@@ -147,18 +164,21 @@ def bench_simulator(scenario: Scenario, copies: int, repeats: int, seed: int) ->
         simulator.state.backlog_gcycles = torch.zeros_like(simulator.state.backlog_gcycles)
         for action in actions:
             simulator.step(action)
+        finish(device)
 
     yield _rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
     drawn = int(tasks.present.sum())
     yield _rate(f"arrivals, E = {copies}", "tasks/s", drawn, lambda: simulator.reset(seed), repeats)
 
 
-def bench_provisioning(scenario: ProvisioningScenario, copies: int, repeats: int, seed: int) -> Iterator[Measurement]:
+def bench_provisioning(
+    scenario: ProvisioningScenario, copies: int, repeats: int, seed: int, device: str = "cpu"
+) -> Iterator[Measurement]:
     """Measure the provisioning simulator alone: drawing requests, and playing frames with equal shares."""
-    simulator = ProvisioningSimulator(scenario, copies)
+    simulator = ProvisioningSimulator(scenario, copies, device)
     simulator.reset(seed)
     bits, _ = make_provisioning_rule("popular-static").cache(simulator.observe_frame(), {})
-    shares = torch.full((copies, scenario.cells, scenario.users), 1 / scenario.users)
+    shares = torch.full((copies, scenario.cells, scenario.users), 1 / scenario.users, device=device)
     begin = simulator.state_dict()
     count = copies * scenario.cells * scenario.users * scenario.slots
 
@@ -170,34 +190,43 @@ def bench_provisioning(scenario: ProvisioningScenario, copies: int, repeats: int
             if simulator.caching:
                 simulator.cache(bits)
             simulator.allocate(shares, shares)
+        finish(device)
 
     yield _rate(f"provisioning simulator, E = {copies}", "user-slots/s", count, play, repeats)
     yield _rate(f"requests, E = {copies}", "user-slots/s", count, lambda: simulator.reset(seed), repeats)
 
 
 def bench_policy(
-    scenario: Scenario, policy: Policy, copies: int, repeats: int, seed: int, name: str | None = None
+    scenario: Scenario,
+    policy: Policy,
+    copies: int,
+    repeats: int,
+    seed: int,
+    name: str | None = None,
+    device: str = "cpu",
 ) -> Measurement:
     """Measure a policy's decisions for one slot of many copies, without the simulator."""
-    simulator = OffloadingSimulator(scenario, copies)
+    simulator = OffloadingSimulator(scenario, copies, device)
     observation = simulator.reset(seed)
     memory = policy.initial_memory(observation)
 
     def act() -> None:
         with torch.no_grad():
             policy.act(observation, memory)
+        finish(device)
 
     count = int(observation.tasks.present.sum())
     return _rate(f"{name or policy.name} decides, E = {copies}", "decisions/s", count, act, repeats)
 
 
-def untrained_policy(scenario: Scenario, preset: str, seed: int) -> Policy:
+def untrained_policy(scenario: Scenario, preset: str, seed: int) -> LADTSPolicy:
     """Make a LAD-TS policy with fresh weights; deciding takes the same time as with trained ones."""
-    from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
+    from edgegen.algorithms.ladts.actor import ActorSpec
+    from edgegen.algorithms.ladts.baselines import make_actor
     from edgegen.algorithms.ladts.policy import LADTSPolicy
     from edgegen.algorithms.ladts.settings import make_settings
 
-    return LADTSPolicy(LatentDiffusionActor(ActorSpec.of(scenario, make_settings(preset))), seed=seed)
+    return LADTSPolicy(make_actor(ActorSpec.of(scenario, make_settings(preset))), seed=seed)
 
 
 def bench_training(scenario: Scenario, episodes: int, seed: int, preset: str = "paper") -> Measurement:
@@ -233,12 +262,14 @@ def bench_training(scenario: Scenario, episodes: int, seed: int, preset: str = "
     )
 
 
-def bench_updates(scenario: ProvisioningScenario, preset: str, repeats: int, seed: int) -> list[Measurement]:
+def bench_updates(
+    scenario: ProvisioningScenario, preset: str, repeats: int, seed: int, device: str = "cpu"
+) -> list[Measurement]:
     """Measure updates of D3PG through RLlib and in a plain PyTorch loop over the same networks."""
     from edgegen.platform.bench_updates import measure_updates
 
     quiet_libraries()
-    times = measure_updates(scenario, preset, repeats, UPDATES, seed)
+    times = measure_updates(scenario, preset, repeats, UPDATES, seed, device)
     return [
         Measurement(
             f"D3PG {preset} update, {how}",
@@ -252,10 +283,11 @@ def bench_updates(scenario: ProvisioningScenario, preset: str, repeats: int, see
     ]
 
 
-def machine_info() -> dict[str, Any]:
+def machine_info(device: str = "cpu") -> dict[str, Any]:
     """Describe the machine and the libraries that the numbers depend on."""
     return {
         "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -18,6 +18,7 @@ from edgegen.algorithms.t2drl.module import ALLOCATOR
 from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.device import finish
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 
 Seconds = tuple[float, float]
@@ -25,7 +26,7 @@ Seconds = tuple[float, float]
 
 
 def measure_updates(
-    scenario: ProvisioningScenario, preset: str, repeats: int, updates: int, seed: int
+    scenario: ProvisioningScenario, preset: str, repeats: int, updates: int, seed: int, device: str = "cpu"
 ) -> dict[str, list[Seconds]]:
     """Measure D3PG's update both ways, in turns, the sampling of the replay included.
 
@@ -35,18 +36,22 @@ def measure_updates(
         repeats: Timed repeats, after one that is not counted.
         updates: Updates per repeat.
         seed: Of training and replay.
+        device: Where the networks are; RLlib takes the first GPU, whatever the number.
 
     Returns:
         Seconds per update of every repeat, ``through RLlib`` and in a ``plain loop``.
     """
     with ray_session():
-        algorithm = T2DRLConfig().scenario(scenario).preset(preset).debugging(seed=seed).build_algo()
+        config = T2DRLConfig().scenario(scenario).preset(preset).debugging(seed=seed)
+        if device != "cpu":
+            config = config.learners(num_gpus_per_learner=1)
+        algorithm = config.build_algo()
         try:
             settings, replay = algorithm.settings, algorithm.replays[ALLOCATOR]
             while int(replay.sizes.min()) < 4 * settings.batch_size:
                 for fragment in algorithm.sample(scenario.slots_per_frame):
                     replay.add(fragment.slots.columns, fragment.slots.valid)
-            loop = PlainD3PG(algorithm.spec, settings, seed)
+            loop = PlainD3PG(algorithm.spec, settings, seed, device)
 
             def through_rllib() -> None:
                 batch = MultiAgentBatch(
@@ -56,22 +61,24 @@ def measure_updates(
 
             def plain() -> None:
                 columns = replay.sample(settings.batch_size)
-                loop.update({name: value.transpose(0, 1) for name, value in columns.items()})
+                loop.update({name: value.to(device).transpose(0, 1) for name, value in columns.items()})
 
             ways = {"through RLlib": through_rllib, "plain loop": plain}
             measured: dict[str, list[Seconds]] = {name: [] for name in ways}
             for _ in range(repeats + 1):
                 for name, update in ways.items():
-                    measured[name].append(_per_call(update, updates))
+                    measured[name].append(_per_call(update, updates, device))
             return {name: seconds[1:] for name, seconds in measured.items()}
         finally:
             algorithm.stop()
 
 
-def _per_call(action: Callable[[], None], calls: int) -> Seconds:
+def _per_call(action: Callable[[], None], calls: int, device: str) -> Seconds:
+    finish(device)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(calls):
         action()
+    finish(device)
     return (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls
 
 
@@ -82,11 +89,12 @@ class PlainD3PG:
         spec: The networks.
         settings: The settings.
         seed: Of the chain's noise.
+        device: Where the networks are.
     """
 
-    def __init__(self, spec: T2DRLSpec, settings: T2DRLSettings, seed: int) -> None:
+    def __init__(self, spec: T2DRLSpec, settings: T2DRLSettings, seed: int, device: str = "cpu") -> None:
         self.settings = settings
-        self.actor, self.critic = AllocationActor(spec), AllocationCritic(spec)
+        self.actor, self.critic = AllocationActor(spec).to(device), AllocationCritic(spec).to(device)
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_adam = torch.optim.Adam(self.actor.parameters(), settings.actor_lr, foreach=True)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), settings.critic_lr, foreach=True)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgegen.envs.device import check_device, finish
 from edgegen.envs.errors import InputError
 from edgegen.serve.picture_quality import (
     Estimate,
@@ -172,7 +173,8 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
     """
     tell = on_progress or (lambda text: None)
     prompts, scenes = _prompts(request)
-    dtype = _check_device(request)
+    check_device(request.device)
+    dtype = _number_format(request)
     # Libraries first: what they take is no cost of this model.
     import diffusers  # noqa: F401
     import psutil
@@ -269,13 +271,13 @@ class _Painter:
 
     def timed(self, prompts: Sequence[str], steps: int) -> tuple[NDArray[np.uint8], float, float]:
         """Return the pictures, ``[n, h, w, channels]``, and the wall and processor seconds they took together."""
-        self._finish()
+        finish(self._request.device)
         before = time.perf_counter(), time.process_time()
         parts = [
             self._paint(prompts[start : start + self._batch], steps, self._request.seed + start)
             for start in range(0, len(prompts), self._batch)
         ]
-        self._finish()
+        finish(self._request.device)
         wall_s, cpu_s = time.perf_counter() - before[0], time.process_time() - before[1]
         levels = np.concatenate(parts)
         if not np.isfinite(levels).all():
@@ -295,11 +297,6 @@ class _Painter:
         pictures: NDArray[np.float32] = np.asarray(made.images, dtype=np.float32)
         return pictures
 
-    def _finish(self) -> None:
-        """Wait for a GPU, which works on after a call has returned."""
-        if torch.device(self._request.device).type == "cuda":
-            torch.cuda.synchronize(self._request.device)
-
 
 def _prompts(request: ProfileRequest) -> tuple[list[str], list[Scene]]:
     """Return one prompt per picture, and what each asks for if pictures are judged."""
@@ -315,13 +312,8 @@ def _prompts(request: ProfileRequest) -> tuple[list[str], list[Scene]]:
         raise InputError(f"Prompt accuracy can not be judged: {error}.") from None
 
 
-def _check_device(request: ProfileRequest) -> torch.dtype:
-    """Refuse a device that is not there; returns the number format."""
-    try:
-        torch.empty(1, device=request.device).sum().item()
-    except (RuntimeError, AssertionError, ValueError) as error:  # torch raises each of these, by device and build
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"Device '{request.device}' can not be used: {reason}.") from None
+def _number_format(request: ProfileRequest) -> torch.dtype:
+    """The number format by its name."""
     if request.dtype not in DTYPES:
         raise InputError(f"Number format '{request.dtype}' is unknown; use float32, float16 or bfloat16.")
     return DTYPES[request.dtype]

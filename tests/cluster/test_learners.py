@@ -24,13 +24,18 @@ def session():
         yield
 
 
-def ladts_batches(make_config):
-    """A config with a chain whose noise matters, and batches for two learners."""
-    config = make_config("improved", batch_size=ROWS)
+def ladts_batches(make_config, preset="improved"):
+    """A config, by default with a chain whose noise matters, and batches for two learners."""
+    config = make_config(preset, batch_size=ROWS)
     (fragment,) = LADTSRunner(config=config).sample(num_timesteps=24)
     replay = TensorReplay(fragment.valid.shape[0], 200, seed=1)
     replay.add(fragment.columns, fragment.valid)
     return config, [{MODULE_ID: replay.sample(2 * ROWS)} for _ in range(5)]
+
+
+def dqn_batches(make_config):
+    """The baseline that has a learner of its own."""
+    return ladts_batches(make_config, "dqn-ts")
 
 
 def t2drl_batches(make_config):
@@ -114,3 +119,25 @@ def test_two_learners_do_what_one_does_with_twice_the_rows(make_config, make_bat
             assert np.allclose(continued[name], value, rtol=1e-4, atol=1e-6), name
     finally:
         pair.shutdown()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make_batches", [ladts_batches, dqn_batches, t2drl_batches])
+def test_a_learner_on_a_gpu_does_what_one_on_the_cpu_does(make_config, make_batches, tmp_path):
+    config, batches = make_batches(make_config)
+    here = config.copy(copy_frozen=False).build_learner_group()
+    there = config.copy(copy_frozen=False).learners(num_learners=1, num_gpus_per_learner=0.5).build_learner_group()
+    try:
+        there.set_state(here.get_state())
+        for batch in batches[:3]:
+            update(here, batch)
+            update(there, batch)
+        assert [result.get() for result in there.foreach_learner(lambda learner: learner._device.type)] == ["cuda"]
+        (expected,), (reached,) = every_state(here), every_state(there)
+        for name, value in expected.items():
+            assert torch.allclose(reached[name].cpu(), value, rtol=1e-2, atol=1e-4), name
+        there.save_to_path(str(tmp_path / "there"))
+        here.restore_from_path(str(tmp_path / "there"))  # what a GPU has learned goes on without one
+        update(here, batches[3])
+    finally:
+        there.shutdown()

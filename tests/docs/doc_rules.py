@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,10 +69,10 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "bench":
         from edgegen.platform import bench
 
-        values["quick"] = True
+        values |= {"quick": True, "device": "cpu"}
         fewer = {"COPIES": (1, 2), "POLICY_COPIES": 2, "UPDATES": 1}
         patches = [mock.patch.object(bench, name, value) for name, value in fewer.items()]
-        patches.append(mock.patch.object(bench, "run_bench", _without_training(bench.run_bench)))
+        patches.append(mock.patch.object(bench, "run_bench", functools.partial(bench.run_bench, training=False)))
     elif command == "demo":
         values |= {"quick": True, "with_service": False, "keep": False}
     elif command == "sweep":
@@ -102,13 +103,6 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     finally:
         for patch in patches:
             patch.stop()
-
-
-def _without_training(run_bench: Any) -> Any:
-    def run(quick: bool, seed: int, on_measurement: Any) -> Any:
-        return run_bench(quick, seed, on_measurement, training=False)
-
-    return run
 
 
 def _built(service: Any, port: int, *, address: str | None = None) -> Any:

@@ -117,6 +117,7 @@ def test_scenarios_show_servers_and_load(tmp_path):
         (["train", "--resume", "run", "--set", "gamma=0.9"], "--set can not be combined with --resume"),
         (["replay", "--trace", "missing.csv", "--out", "x.csv"], "missing.csv"),
         (["bench", "--json", "."], "is a folder"),
+        (["bench", "--device", "toaster"], "Device 'toaster' can not be used"),
         (["serve", "--config", "dmo"], "Did you mean 'demo'?"),
         (["serve", "--port", "0"], "'--port'"),
         (["generate", "--count", "0"], "'--count'"),

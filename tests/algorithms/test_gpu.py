@@ -1,0 +1,104 @@
+"""Simulators, rules and policies do on a GPU what they do on the CPU: the host draws all random numbers."""
+
+import pytest
+import torch
+
+from edgegen.algorithms.policy import Policy
+from edgegen.algorithms.provisioning_benchmarks import SCHRS, BestAllocation, Oracle, first_memory
+from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.provisioning_rules import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
+from edgegen.algorithms.rules import RULES, make_rule
+from edgegen.algorithms.t2drl.allocator import AllocationActor
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
+from edgegen.algorithms.t2drl.policy import T2DRLPolicy
+from edgegen.algorithms.t2drl.settings import make_settings
+from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.provisioning import ProvisioningSimulator
+from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.scenario import load_scenario
+from edgegen.platform.bench import untrained_policy
+
+pytestmark = pytest.mark.gpu
+GPU = "cuda:0"
+WORLD = load_provisioning("t2drl-contended", {"frames": 3, "slots_per_frame": 2})
+
+
+def delays(policy: Policy, scenario_name: str, device: str, dtype: torch.dtype) -> torch.Tensor:
+    """Delay of every task of two short episodes, s."""
+    simulator = OffloadingSimulator(load_scenario(scenario_name, {"slots": 8}), copies=2, device=device, dtype=dtype)
+    observation, slots = simulator.reset(seed=1), []
+    memory = policy.initial_memory(observation)
+    with torch.no_grad():
+        while not simulator.done:
+            server, memory = policy.act(simulator.observe(), memory)
+            assert server.device.type == torch.device(device).type
+            slots.append(simulator.step(server).delays.total_s)
+    return torch.cat(slots).cpu()
+
+
+@pytest.mark.parametrize("scenario_name", ["demo", "stale", "failing"])
+@pytest.mark.parametrize("name", list(RULES))
+def test_offloading_with_every_rule(name: str, scenario_name: str) -> None:
+    here, there = (delays(make_rule(name, seed=3), scenario_name, device, torch.float64) for device in ("cpu", GPU))
+    torch.testing.assert_close(there, here)
+
+
+@pytest.mark.parametrize("preset", ["paper", "improved", "set", "d2sac-ts", "sac-ts", "dqn-ts", "agod"])
+def test_ladts_policies(preset: str) -> None:
+    results = []
+    for device in ("cpu", GPU):
+        torch.manual_seed(0)
+        policy = untrained_policy(load_scenario("demo"), preset, seed=3)
+        policy.actor.to(device)
+        results.append(delays(policy, "demo", device, torch.float32))
+    # A probability that rounds differently may send a task elsewhere, and others wait for it.
+    assert (results[0] - results[1]).abs().median() < 1e-4
+
+
+def costs(policy: ProvisioningPolicy, device: str, dtype: torch.dtype) -> torch.Tensor:
+    """Cost of every slot of two short episodes."""
+    simulator = ProvisioningSimulator(WORLD, copies=2, device=device, dtype=dtype)
+    simulator.reset(seed=1)
+    memory, slots = first_memory(policy, simulator), []
+    while not simulator.done:
+        if simulator.caching:
+            bits, memory = policy.cache(simulator.observe_frame(), memory)
+            simulator.cache(bits)
+        bandwidth, compute, memory = policy.allocate(simulator.observe_slot(), memory)
+        assert compute.device.type == torch.device(device).type
+        slots.append(simulator.allocate(bandwidth, compute).cost)
+    return torch.stack(slots).cpu()
+
+
+@pytest.mark.parametrize("name", list(PROVISIONING_RULES))
+def test_provisioning_with_every_rule(name: str) -> None:
+    here, there = (costs(make_provisioning_rule(name, seed=3), device, torch.float64) for device in ("cpu", GPU))
+    torch.testing.assert_close(there, here)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        SCHRS,
+        Oracle,
+        lambda world: Oracle(world, knows="popularity"),
+        lambda world: BestAllocation(RecentPopular(), world),
+    ],
+    ids=["schrs", "oracle", "oracle-popularity", "best-allocation"],
+)
+def test_provisioning_with_searches_and_oracles(make) -> None:
+    here, there = (costs(make(WORLD), device, torch.float64) for device in ("cpu", GPU))
+    torch.testing.assert_close(there, here)
+
+
+@pytest.mark.parametrize("preset", ["paper", "improved", "ddpg"])
+def test_t2drl_policies(preset: str) -> None:
+    results = []
+    for device in ("cpu", GPU):
+        torch.manual_seed(0)
+        spec = T2DRLSpec.of(WORLD, make_settings(preset))
+        policy = T2DRLPolicy(AllocationActor(spec).to(device), CachingNetwork(spec).to(device), WORLD, seed=1)
+        policy.epsilon, policy.noise, policy.serve_some = 0.5, 0.1, 0.5
+        results.append(costs(policy, device, torch.float32))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,83 @@
+"""Profiling and serving on a GPU: the same pictures, whole progress, shares of one card."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgegen.serve.app import running_service
+from edgegen.serve.config import EdgeConfig, build_config
+from edgegen.serve.edge import EdgeServer
+from edgegen.serve.jobs import Job
+from edgegen.serve.profiler import ProfileRequest, run_profile
+
+pytestmark = pytest.mark.gpu
+GPU = "cuda:0"
+MODEL = "shapes-64"
+MODELS = {MODEL: {"cycles_per_step_gcycles": 0.03}}
+CARD = build_config({"models": MODELS, "edges": [{"name": "a", "model": MODEL}]}).cards()[MODEL]
+
+
+def job(steps: int = 12) -> Job:
+    return Job("1", "a red circle", None, steps, 2.0, 64, 64, (7,), 1.0)
+
+
+def levels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)), dtype=np.int64)
+
+
+def test_a_seed_gives_the_same_picture_on_gpu_and_cpu():
+    edges = [EdgeServer(EdgeConfig(name="a", model=MODEL, device=device), CARD, 4, 2) for device in (GPU, "cpu")]
+    there, here = (levels(asyncio.run(edge.generate(job())).png[0]) for edge in edges)
+    assert edges[0]._pipeline.device.type == "cuda"
+    assert np.abs(there - here).mean() < 2  # of 255; rounding, after twelve steps
+
+
+def test_a_slowed_gpu_takes_so_much_longer():
+    """Were the card not waited for, it would work on while the edge sleeps, and the factor would be missed."""
+    took = []
+    for slowdown in (1, 5):
+        edge = EdgeServer(EdgeConfig(name="a", model=MODEL, device=GPU, slowdown=slowdown), CARD, 4, 2)
+        took.append(min(asyncio.run(edge.generate(job(40))).generation_s for _ in range(3)))
+    assert took[1] > 4 * took[0]
+
+
+def test_a_profile_counts_wall_time_and_the_memory_of_the_card():
+    measured = run_profile(ProfileRequest(MODEL, (1, 4, 16), pictures=12, repeats=2, seed=3, device=GPU))
+    assert measured.clock == "wall"
+    assert measured.holding.gpu_peak_gb is not None
+    assert measured.holding.weights_gb < measured.holding.gpu_peak_gb < 10
+    wrong = [point.quality["inaccuracy"].mean for point in measured.points]
+    assert wrong[0] > 80
+    assert wrong[2] < 20
+
+
+@pytest.mark.e2e
+def test_edges_share_a_card():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    edges = [
+        {"name": f"edge-{letter}", "model": MODEL, "slowdown": slowdown, "device": GPU, "num_gpus": 0.3}
+        for letter, slowdown in zip("abc", (1, 2, 4), strict=True)
+    ]
+    config = build_config({"models": MODELS, "edges": edges, "policy": "least-delay"})
+    with running_service(config, port) as url, ThreadPoolExecutor(18) as clients:
+
+        def ask(number: int) -> httpx.Response:
+            body = {"prompt": "a red circle", "num_inference_steps": 40, "seed": number}
+            return httpx.post(f"{url}/v1/images/generations", json=body, timeout=120)
+
+        answers = list(clients.map(ask, range(18)))
+        assert [answer.status_code for answer in answers] == [200] * 18
+        servers = [answer.json()["edgegen"]["server"] for answer in answers]
+        assert len(set(servers)) > 1
+        assert levels(base64.b64decode(answers[0].json()["data"][0]["b64_json"])).shape == (64, 64, 3)
