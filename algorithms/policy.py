@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.randomness import OwnRandomNumbers
 from edgegen.envs.observation import Observation
 
 Memory = dict[str, Tensor]
 """What a policy carries from slot to slot, by name; every tensor has the copies E as its leading axis."""
 
 
-class Policy(ABC):
+class Policy(OwnRandomNumbers, ABC):
     """Decides where the tasks of a slot run, for E copies at once.
 
     A policy holds no state of the world: what must be remembered goes through ``memory``, and randomness comes from
@@ -26,14 +27,6 @@ class Policy(ABC):
 
     name: str = "policy"
     information: str = ""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.generator = torch.Generator()
-        self.seed(seed)
-
-    def seed(self, seed: int) -> None:
-        """Restart the policy's own random numbers."""
-        self.generator.manual_seed(seed)
 
     def initial_memory(self, observation: Observation) -> Memory:
         """Return the memory to begin with, for the copies of ``observation``."""
@@ -53,10 +46,6 @@ class Policy(ABC):
             Chosen server of each task ``[E, B, N]`` (int64; meaningless where no task is present), and the memory for
             the next slot.
         """
-
-    def random(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) of the given shape, drawn on the host and moved to the device of ``like``."""
-        return torch.rand(shape, generator=self.generator).to(like)
 
 
 def sample_shares(share: Tensor, random: Tensor) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 
 from edgegen.algorithms.policy import Memory
+from edgegen.algorithms.randomness import OwnRandomNumbers
 from edgegen.envs.provisioning import FrameObservation, SlotObservation
 
 
-class ProvisioningPolicy(ABC):
+class ProvisioningPolicy(OwnRandomNumbers, ABC):
     """Decides what is cached in a frame and how its slots are divided, for E copies at once.
 
     A policy holds no state of the world: what must be remembered goes through ``memory``, and randomness comes from
@@ -24,14 +24,6 @@ class ProvisioningPolicy(ABC):
 
     name: str = "policy"
     information: str = ""
-
-    def __init__(self, seed: int = 0) -> None:
-        self.generator = torch.Generator()
-        self.seed(seed)
-
-    def seed(self, seed: int) -> None:
-        """Restart the policy's own random numbers."""
-        self.generator.manual_seed(seed)
 
     def initial_memory(self, observation: FrameObservation) -> Memory:
         """Return the memory to begin an episode with, for the copies of ``observation``."""
@@ -66,7 +58,3 @@ class ProvisioningPolicy(ABC):
         Returns:
             Shares of the uplink and of the steps for each user ``[E, C, N]`` each, and the memory from now on.
         """
-
-    def random(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) of the given shape, drawn on the host and moved to the device of ``like``."""
-        return torch.rand(shape, generator=self.generator).to(like)

@@ -16,7 +16,8 @@ from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
 from edgegen.envs.errors import InputError, did_you_mean
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
-from edgegen.platform.evaluation import Array, run_episodes
+from edgegen.platform.episodes import Array
+from edgegen.platform.evaluation import run_episodes
 from edgegen.platform.provisioning_evaluation import run_provisioning
 from edgegen.platform.statistics import (
     Interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,50 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgegen.algorithms.policy import Policy
+from edgegen.envs.device import finish
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.placement import SlotOutcome
 from edgegen.envs.scenario import Scenario
-
-MAX_SEED = 2**32 - 1
-"""Largest seed a person may give."""
-
-EVALUATION_SEED_OFFSET = 2**62
-"""Distance between a person's seed and the arrival seed of an evaluation."""
-
-VALIDATION_SEED_OFFSET = 2**61
-"""Likewise for a validation: what settings are chosen by, so that they are not chosen by what they are reported on."""
+from edgegen.platform.episodes import Array, EvaluationResults, evaluation_seed, play_in_chunks
 
 _PARTS = ("transfer_s", "wait_s", "compute_s", "return_s")
-_MAX_COPIES = 256
-_MAX_CELLS = 4_000_000  # task places [E, T, B, N] held at once; about 16 bytes each
-
-Array = NDArray[np.float64]
 
 
-def evaluation_seed(seed: int, validation: bool = False) -> int:
-    """Return the arrival seed of an evaluation, or of a validation, for a person's seed.
-
-    Training uses seeds up to :data:`MAX_SEED` and numbers derived from them; evaluations live 2^62 above, validations
-    2^61. So no policy is ever judged on arrivals it was trained on or chosen by, whatever seeds are chosen for either.
-
-    Raises:
-        InputError: If the seed is not in 0..MAX_SEED.
-    """
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"The seed is {seed}, but must be between 0 and {MAX_SEED}.")
-    return (VALIDATION_SEED_OFFSET if validation else EVALUATION_SEED_OFFSET) + seed
-
-
-@dataclass(frozen=True)
-class EpisodeResults:
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResults(EvaluationResults):
     """What a policy achieved, one value per episode ``[K]``; delays are task-weighted within an episode.
 
     Attributes:
-        policy: Name of the policy.
-        scenario: Name of the scenario.
-        seed: The person's seed; arrivals come from ``evaluation_seed(seed)``.
-        explore: Whether actions were sampled (True) or the most likely ones.
         mean_delay_s: Mean service delay, s.
         transfer_s: Mean input transfer, s.
         wait_s: Mean waiting, s.
@@ -66,14 +37,10 @@ class EpisodeResults:
         p95_delay_s: 95th percentile of the service delay, s.
         p99_delay_s: 99th percentile of the service delay, s.
         tasks: Tasks in the episode.
-        decision_wall_s: Wall time spent in the policy, all episodes together, s.
-        validation: Whether the arrivals were those of a validation.
     """
 
-    policy: str
-    scenario: str
-    seed: int
-    explore: bool
+    SEED_NAME = "arrival_seed"
+
     mean_delay_s: Array
     transfer_s: Array
     wait_s: Array
@@ -82,8 +49,6 @@ class EpisodeResults:
     p95_delay_s: Array
     p99_delay_s: Array
     tasks: NDArray[np.int64]
-    decision_wall_s: float
-    validation: bool = False
 
     @property
     def episodes(self) -> int:
@@ -94,24 +59,6 @@ class EpisodeResults:
     def decisions(self) -> int:
         """Task decisions in all episodes."""
         return int(self.tasks.sum())
-
-    @property
-    def decisions_per_s(self) -> float:
-        """Task decisions per second of wall time in the policy, copies side by side."""
-        return self.decisions / self.decision_wall_s
-
-    def renamed(self, policy: str) -> EpisodeResults:
-        """Return the same results under another policy name."""
-        return replace(self, policy=policy)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values: names and units as in the attributes, arrays as lists."""
-        values = {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in asdict(self).items()}
-        return {
-            **values,
-            "arrival_seed": evaluation_seed(self.seed, self.validation),
-            "decisions_per_s": self.decisions_per_s,
-        }
 
 
 def run_episodes(
@@ -175,45 +122,6 @@ def run_episodes(
     )
 
 
-def play_in_chunks(
-    episodes: int,
-    cells: int,
-    play: Callable[[int, int], dict[str, Any]],
-    on_chunk: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """Play episodes in chunks that fit the memory and join what they gave.
-
-    Chunks depend on the scenario alone, never on the machine: a policy draws random numbers for a whole chunk at once.
-
-    Args:
-        episodes: Number of episodes K, at least 1.
-        cells: Entries of the largest tensor of one episode.
-        play: Plays ``copies`` episodes from number ``first`` on; returns arrays by name, one value per episode, and
-            numbers to add up.
-        on_chunk: Called with the number of finished episodes whenever a chunk is done.
-
-    Returns:
-        Arrays ``[K]`` and sums by name.
-
-    Raises:
-        InputError: If there are no episodes to play.
-    """
-    if episodes < 1:
-        raise InputError(f"The number of episodes is {episodes}, but must be at least 1.")
-    width = max(1, min(episodes, _MAX_COPIES, _MAX_CELLS // cells))
-    chunks = []
-    for first in range(0, episodes, width):
-        copies = min(width, episodes - first)
-        chunks.append(play(first, copies))
-        if on_chunk is not None:
-            on_chunk(first + copies)
-
-    def join(values: list[Any]) -> Any:
-        return np.concatenate(values) if isinstance(values[0], np.ndarray) else float(sum(values))
-
-    return {key: join([chunk[key] for chunk in chunks]) for key in chunks[0]}
-
-
 @torch.no_grad()
 def _play(simulator: OffloadingSimulator, policy: Policy, explore: bool) -> dict[str, Any]:
     """Play the copies of a freshly reset simulator to the end; values per copy, and the wall time in the policy."""
@@ -225,6 +133,7 @@ def _play(simulator: OffloadingSimulator, policy: Policy, explore: bool) -> dict
         observation = simulator.observe()
         started = time.perf_counter()
         server, memory = policy.act(observation, memory, explore)
+        finish(simulator.device)
         wall_s += time.perf_counter() - started
         outcomes.append(simulator.step(server))
     return {**_per_episode(outcomes, simulator.copies), "decision_wall_s": wall_s}

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edgegen.algorithms.provisioning_benchmarks import first_memory
 from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
+from edgegen.envs.device import finish
 from edgegen.envs.provisioning import CacheOutcome, ProvisioningSimulator, SlotOutcome
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.platform.evaluation import Array, evaluation_seed, play_in_chunks
+from edgegen.platform.episodes import Array, EvaluationResults, evaluation_seed, play_in_chunks
 
 
-@dataclass(frozen=True)
-class ProvisioningResults:
+@dataclass(frozen=True, kw_only=True)
+class ProvisioningResults(EvaluationResults):
     """What a policy achieved, one value per episode ``[K]``: means over requests where nothing else is said.
 
     Attributes:
-        policy: Name of the policy.
-        scenario: Name of the scenario.
-        seed: The person's seed; requests come from ``evaluation_seed(seed)``.
-        explore: Whether actions were sampled (True) or the most likely ones.
         mean_cost: What the policy costs: weighted delay and TV, and what the scenario charges for late requests, for
             fetching models, and for models beyond the storage (each nothing by default).
         delay_s: Delay, s; the sum of the four parts.
@@ -43,14 +39,10 @@ class ProvisioningResults:
         overflow_gb: Storage that decisions took beyond what there is, before they were amended, per frame and cell, GB.
         mean_reward: Reward of a frame, as learners see it: with penalties for decisions that had to be amended.
         requests: Requests in the episode.
-        decision_wall_s: Wall time spent in the policy, all episodes together, s.
-        validation: Whether the requests were those of a validation.
     """
 
-    policy: str
-    scenario: str
-    seed: int
-    explore: bool
+    SEED_NAME = "request_seed"
+
     mean_cost: Array
     delay_s: Array
     uplink_s: Array
@@ -65,8 +57,6 @@ class ProvisioningResults:
     overflow_gb: Array
     mean_reward: Array
     requests: int
-    decision_wall_s: float
-    validation: bool = False
 
     @property
     def episodes(self) -> int:
@@ -77,24 +67,6 @@ class ProvisioningResults:
     def decisions(self) -> int:
         """Requests in all episodes."""
         return self.requests * self.episodes
-
-    @property
-    def decisions_per_s(self) -> float:
-        """Requests decided on per second of wall time in the policy, copies side by side."""
-        return self.decisions / self.decision_wall_s
-
-    def renamed(self, policy: str) -> ProvisioningResults:
-        """Return the same results under another policy name."""
-        return replace(self, policy=policy)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values: names and units as in the attributes, arrays as lists."""
-        values = {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in asdict(self).items()}
-        return {
-            **values,
-            "request_seed": evaluation_seed(self.seed, self.validation),
-            "decisions_per_s": self.decisions_per_s,
-        }
 
 
 def run_provisioning(
@@ -139,7 +111,13 @@ def run_provisioning(
     # Curves and draws hold some sixteen numbers per request.
     merged = play_in_chunks(episodes, 16 * requests, play, on_chunk)
     return ProvisioningResults(
-        policy.name, scenario.name, seed, explore, requests=requests, validation=validation, **merged
+        policy=policy.name,
+        scenario=scenario.name,
+        seed=seed,
+        explore=explore,
+        requests=requests,
+        validation=validation,
+        **merged,
     )
 
 
@@ -161,11 +139,13 @@ def _play(simulator: ProvisioningSimulator, policy: ProvisioningPolicy, explore:
             frame = simulator.observe_frame()
             started = time.perf_counter()
             wanted, memory = policy.cache(frame, memory, explore)
+            finish(simulator.device)
             wall_s += time.perf_counter() - started
             add(_of_frame(simulator, simulator.cache(wanted)))
         slot = simulator.observe_slot()
         started = time.perf_counter()
         bandwidth, compute, memory = policy.allocate(slot, memory, explore)
+        finish(simulator.device)
         wall_s += time.perf_counter() - started
         add(_of_slot(simulator.allocate(bandwidth, compute)))
         if simulator.caching or simulator.done:

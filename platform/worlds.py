@@ -16,7 +16,8 @@ from edgegen.algorithms.rules import RULES
 from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.envs.scenario_files import scenario_kind
-from edgegen.platform.evaluation import Array, EpisodeResults
+from edgegen.platform.episodes import Array
+from edgegen.platform.evaluation import EpisodeResults
 from edgegen.platform.provisioning_evaluation import ProvisioningResults
 
 World = Scenario | ProvisioningScenario

@@ -66,6 +66,7 @@ class LADTSRunner(ArrayEnvRunner):
         self.settings: LADTSSettings = config.settings()
         self.spec = ActorSpec.of(self.scenario, self.settings)
         self.worlds = worlds_of(self.scenario, self.settings)
+        self.rounds_per_episode, self.slots_per_round = self.scenario.slots, 1
         self._observation: Observation
         self._delay_sum: Tensor
         self._task_count: Tensor
@@ -99,44 +100,21 @@ class LADTSRunner(ArrayEnvRunner):
         if not torch.isfinite(self.simulator.state.backlog_gcycles).all():
             raise RuntimeError("the simulator's backlog is not finite")
 
-    def sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool | None = None,
-        random_actions: bool = False,
-        force_reset: bool = False,
-        **kwargs: Any,
-    ) -> list[Fragment]:
-        """Play some slots.
+    @property
+    def rounds_played(self) -> int:
+        """Slots of the present episode that are over."""
+        return self._observation.slot
 
-        Args:
-            num_timesteps: Slots to play, summed over copies; ``rollout_fragment_length`` slots of every copy if None.
-            num_episodes: Episodes to finish instead, summed over copies.
-            explore: Sample actions; the config decides if None.
-            random_actions: Not supported, LAD-TS starts from its own random policy.
-            force_reset: Begin new episodes first.
-            **kwargs: Ignored, for compatibility with later RLlib versions.
+    def begin_anew(self) -> None:
+        """Leave the present episodes and begin the next ones."""
+        self._begin_episode(self.simulator.reset())
 
-        Returns:
-            One fragment with the transitions of all slots.
-        """
-        if random_actions:
-            raise ValueError("random_actions is not supported: an untrained LAD-TS policy is the random start")
-        explore = bool(self.config.explore if explore is None else explore)
-        if force_reset and self._observation.slot > 0:
-            self._begin_episode(self.simulator.reset())
-        copies = self.settings.copies
-        if num_episodes is not None:
-            slots = self.scenario.slots * -(-num_episodes // copies) - self._observation.slot
-        elif num_timesteps is not None:
-            slots = max(1, -(-int(num_timesteps) // copies))
-        else:
-            slots = int(self.config.rollout_fragment_length)
-        return [concatenate([self._play_slot(explore) for _ in range(max(1, slots))])]
+    def join(self, rounds: list[Fragment]) -> Fragment:
+        """Join the transitions of slots."""
+        return concatenate(rounds)
 
-    def _play_slot(self, explore: bool) -> Fragment:
+    def play_round(self, explore: bool) -> Fragment:
+        """Play one slot in all copies."""
         observation = self._observation
         decision = self.policy.decide(observation, self.memory, explore)
         outcome = self.simulator.step(decision.action)
@@ -235,7 +213,7 @@ class LADTSRunner(ArrayEnvRunner):
             self._begin_episode(self.simulator.observe())
             self.memory = self.policy.initial_memory(self._observation)
         else:
-            self._begin_episode(self.simulator.reset())
+            self.begin_anew()
 
     def get_world_state(self) -> dict[str, Any]:
         """Everything but the weights that decides what the runner samples next."""

@@ -35,15 +35,19 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
     """Plays E copies of a batched simulator and returns tensors.
 
     Every worker has arrivals of its own, derived from (seed, worker, evaluation or not). Subclasses build their world
-    in ``make_env``, play it in ``sample``, and report episodes with ``finish_episodes``.
+    in ``make_env``, play it in ``play_round``, and report episodes with ``finish_episodes``.
 
     Attributes:
+        rounds_per_episode: Rounds of an episode; a round is what is played at least: a slot, or a frame.
+        slots_per_round: Slots of a round.
         simulator: The batched simulator.
         policy: What plays it; owns the generator of its decisions.
         admitted: Whether this process takes part in the training; a new one in the place of one that died does not
             until it was told how far the others are.
     """
 
+    rounds_per_episode: int
+    slots_per_round: int
     simulator: Any
     policy: Any
 
@@ -74,6 +78,61 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
     @abstractmethod
     def set_world_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``get_world_state`` was called."""
+
+    @property
+    @abstractmethod
+    def rounds_played(self) -> int:
+        """Rounds of the present episode that are over."""
+
+    @abstractmethod
+    def play_round(self, explore: bool) -> Any:
+        """Play one round in all copies and return its transitions."""
+
+    @abstractmethod
+    def join(self, rounds: list[Any]) -> Any:
+        """Join the transitions of rounds, in order of time."""
+
+    @abstractmethod
+    def begin_anew(self) -> None:
+        """Leave the present episodes and begin the next ones."""
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Play some rounds.
+
+        Args:
+            num_timesteps: Slots to play, summed over copies, rounded up to rounds; ``rollout_fragment_length`` rounds
+                of every copy if None.
+            num_episodes: Episodes to finish instead, summed over copies.
+            explore: Whether the policy explores; the config decides if None.
+            random_actions: Not supported: untrained policies begin at random by themselves.
+            force_reset: Begin new episodes first.
+            **kwargs: Ignored, for compatibility with later RLlib versions.
+
+        Returns:
+            One fragment with the transitions of all rounds.
+        """
+        if random_actions:
+            raise ValueError("random_actions is not supported: an untrained policy begins at random by itself")
+        explore = bool(self.config.explore if explore is None else explore)
+        if force_reset and self.rounds_played > 0:
+            self.begin_anew()
+        copies = self.simulator.copies
+        if num_episodes is not None:
+            rounds = self.rounds_per_episode * -(-num_episodes // copies) - self.rounds_played
+        elif num_timesteps is not None:
+            rounds = -(-int(num_timesteps) // (copies * self.slots_per_round))
+        else:
+            rounds = int(self.config.rollout_fragment_length)
+        return [self.join([self.play_round(explore) for _ in range(max(1, rounds))])]
 
     def admit(self) -> None:
         """Take part in the training from now on."""

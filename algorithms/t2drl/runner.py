@@ -76,6 +76,7 @@ class T2DRLRunner(ArrayEnvRunner):
         self.scenario: ProvisioningScenario = build_provisioning(dict(config.env_config["scenario"]))
         self.settings: T2DRLSettings = config.settings()
         self.spec = T2DRLSpec.of(self.scenario, self.settings)
+        self.rounds_per_episode, self.slots_per_round = self.scenario.frames, self.scenario.slots_per_frame
         self.reward_scale = RewardScale.of(self.scenario, self.settings)
         self._caching: CachingDecision | None = None
         self._overflow = torch.zeros(())
@@ -115,49 +116,21 @@ class T2DRLRunner(ArrayEnvRunner):
         self.policy.noise = settings.exploration_noise if explore and training else 0.0
         self.policy.serve_some = settings.serve_some if explore and training else 0.0
 
-    def sample(
-        self,
-        *,
-        num_timesteps: int | None = None,
-        num_episodes: int | None = None,
-        explore: bool | None = None,
-        random_actions: bool = False,
-        force_reset: bool = False,
-        **kwargs: Any,
-    ) -> list[FrameFragment]:
-        """Play whole frames.
+    @property
+    def rounds_played(self) -> int:
+        """Frames of the present episode that are over."""
+        return int(self.simulator.state.frame)
 
-        Args:
-            num_timesteps: Slots to play, summed over copies, rounded up to frames; ``rollout_fragment_length`` frames
-                of every copy if None.
-            num_episodes: Episodes to finish instead, summed over copies.
-            explore: Random caches and noise on actions; the config decides if None.
-            random_actions: Not supported, ε begins with random caches.
-            force_reset: Begin new episodes first.
-            **kwargs: Ignored, for compatibility with later RLlib versions.
+    def begin_anew(self) -> None:
+        """Leave the present episodes and begin the next ones."""
+        self.simulator.reset()
+        self._begin_episode()
 
-        Returns:
-            One fragment with the transitions of all frames.
-        """
-        if random_actions:
-            raise ValueError("random_actions is not supported: T2DRL begins with random caches by itself")
-        explore = bool(self.config.explore if explore is None else explore)
-        if force_reset and (self.simulator.state.frame or self.simulator.state.slot):
-            self.simulator.reset()
-            self._begin_episode()
-        copies, scenario = self.settings.copies, self.scenario
-        if num_episodes is not None:
-            frames = scenario.frames * -(-num_episodes // copies) - self.simulator.state.frame
-        elif num_timesteps is not None:
-            frames = -(-int(num_timesteps) // (copies * scenario.slots_per_frame))
-        else:
-            frames = int(self.config.rollout_fragment_length)
-        played = [self._play_frame(explore) for _ in range(max(1, frames))]
-        return [
-            FrameFragment(
-                concatenate([frame.slots for frame in played]), concatenate([frame.frames for frame in played])
-            )
-        ]
+    def join(self, rounds: list[FrameFragment]) -> FrameFragment:
+        """Join the transitions of frames."""
+        return FrameFragment(
+            concatenate([part.slots for part in rounds]), concatenate([part.frames for part in rounds])
+        )
 
     def _decide_cache(self, explore: bool) -> CachingDecision:
         self._set_exploration(explore)
@@ -170,7 +143,8 @@ class T2DRLRunner(ArrayEnvRunner):
             self._overflow = self.scenario.overflow_penalty_per_gb * outcome.overflow_gb
         return decision
 
-    def _play_frame(self, explore: bool) -> FrameFragment:
+    def play_round(self, explore: bool) -> FrameFragment:
+        """Play one frame in all copies."""
         simulator = self.simulator
         caching = self._caching or self._decide_cache(explore)
         size = relative_size(simulator.observe_frame())
@@ -258,8 +232,7 @@ class T2DRLRunner(ArrayEnvRunner):
         episodes = [{name: reported[name][copy] for name in REPORTED} for copy in range(self.settings.copies)]
         self.finish_episodes(episodes, self._sums["reward"].tolist())
         self._episodes_begun += self.settings.copies
-        self.simulator.reset()
-        self._begin_episode()
+        self.begin_anew()
 
     def get_world_state(self) -> dict[str, Any]:
         """Everything but the weights that decides what the runner samples next."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgegen.platform.comparison import decimals_for
-from edgegen.platform.evaluation import Array
+from edgegen.platform.episodes import Array
 from edgegen.platform.statistics import Interval, crossed_difference, iqm_interval, mean_interval, mean_ratio
 from edgegen.platform.studies.data import ExperimentData, Place
 from edgegen.platform.studies.figures import level_interval, place_ratio

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgegen.algorithms.learners import find_learner
 from edgegen.envs.errors import InputError
-from edgegen.platform.evaluation import Array
+from edgegen.platform.episodes import Array
 from edgegen.platform.files import write_text
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
 from edgegen.platform.studies.runner import available_cpus, unit_folder

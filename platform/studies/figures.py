@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.platform.evaluation import Array
+from edgegen.platform.episodes import Array
 from edgegen.platform.files import write_json
 from edgegen.platform.statistics import (
     Band,

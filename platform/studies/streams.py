@@ -11,7 +11,7 @@ from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.platform.evaluation import Array
+from edgegen.platform.episodes import Array
 from edgegen.platform.worlds import AnyPolicy, World
 
 _COPIES = 16

@@ -7,8 +7,9 @@ from edgegen.algorithms.rules import make_rule
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.scenario import load_scenario
-from edgegen.platform import evaluation
-from edgegen.platform.evaluation import MAX_SEED, evaluation_seed, run_episodes
+from edgegen.platform import episodes
+from edgegen.platform.episodes import MAX_SEED, evaluation_seed
+from edgegen.platform.evaluation import run_episodes
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_same_seed_same_results_and_other_seed_other_results(scenario):
 
 def test_chunks_do_not_change_the_results_of_a_policy_without_luck(scenario, monkeypatch):
     whole = run_episodes(scenario, make_rule("least-delay"), 7, seed=3)
-    monkeypatch.setattr(evaluation, "_MAX_COPIES", 3)
+    monkeypatch.setattr(episodes, "_MAX_COPIES", 3)
     finished = []
     chunked = run_episodes(scenario, make_rule("least-delay"), 7, seed=3, on_chunk=finished.append)
     assert finished == [3, 6, 7]

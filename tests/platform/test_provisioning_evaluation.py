@@ -11,8 +11,8 @@ from edgegen.algorithms.provisioning_rules import make_provisioning_rule
 from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.platform import evaluation
-from edgegen.platform.evaluation import MAX_SEED, evaluation_seed
+from edgegen.platform import episodes
+from edgegen.platform.episodes import MAX_SEED, evaluation_seed
 from edgegen.platform.files import write_json
 from edgegen.platform.provisioning_evaluation import run_provisioning
 
@@ -141,7 +141,7 @@ def test_same_seed_same_results_and_other_seed_other_results():
 def test_chunks_do_not_change_the_results_of_a_policy_without_luck(monkeypatch):
     scenario = load_provisioning("t2drl-contended", SMALL)
     whole = run_provisioning(scenario, make_provisioning_rule("popular-recent"), 7, seed=3)
-    monkeypatch.setattr(evaluation, "_MAX_COPIES", 3)
+    monkeypatch.setattr(episodes, "_MAX_COPIES", 3)
     finished = []
     rule = make_provisioning_rule("popular-recent")
     chunked = run_provisioning(scenario, rule, 7, seed=3, on_chunk=finished.append)
