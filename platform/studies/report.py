@@ -52,7 +52,8 @@ def write_report(
     """
     targets = {data.name: targets_of(data) for data in experiments}
     drawn = draw_missing([target for own in targets.values() for target in own], folder / FIGURE_FOLDER)
-    lines = [f"# {title}", ""]
+    quick = experiments[0].raw["size"] == QUICK
+    lines = [f"# {title}{' (quick)' if quick else ''}", ""]
     if description:
         lines += [description.strip(), ""]
     lines += _head(experiments, missing)

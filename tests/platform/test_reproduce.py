@@ -104,6 +104,7 @@ def test_a_study_from_nothing_to_report_and_again(tmp_path, monkeypatch):
     other = tmp_path / "other"
     same = run(other, QUICK)
     assert same.done == 1 + 2 + 2
+    assert [page.read_text().splitlines()[0] for page in (first.report, same.report)] == ["# Tiny", "# Tiny (quick)"]
     found, wanted = (cells(base / "out", name, "curves") for base, name in
                      ((other, "reproduce-tiny-quick"), (tmp_path, "reproduce-tiny")))  # fmt: skip
     of_seed_0 = {part["label"]: part for part in wanted}
