@@ -1,17 +1,11 @@
 """Small worlds and settings for trainings that take seconds."""
 
 import pytest
-import torch
 
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.envs.scenario import load_scenario
 
 QUICK = {"hidden": 8, "replay_capacity": 60, "replay_warmup": 8, "batch_size": 16, "copies": 1, "updates_per_slot": 0.5}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ class Runner:
         for program, kind in (("edgegen", "edgegen"), ("run-python", "python")):
             write_client(self.bin / program, self._address, kind)
         self.ports = {name: _free_port() for name in (doc_rules.PORT, doc_rules.MLFLOW_PORT)}
-        libraries = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "EDGEGEN_CACHE": str(folder / "cache")}
+        libraries = {"RAY_USAGE_STATS_ENABLED": "0", "EDGEGEN_CACHE": str(folder / "cache")}
         libraries["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # dozens of processes that pages do not need
         inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         ports = {name: str(port) for name, port in self.ports.items()}

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from edgegen.envs.curves import load_curves
 from edgegen.envs.errors import InputError
@@ -21,14 +20,6 @@ PROVENANCE = Provenance("edgegen profile --seed 0", "a processor, 2 cores", {"to
 def loads(monkeypatch):
     """One counted load instead of three, which is all that most tests need."""
     monkeypatch.setattr(profiler, "LOADS", 1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def made_up(qualities, *, busy=1.0, threads=1, device="cpu", slope=0.02, steps=STEPS):
@@ -150,7 +141,6 @@ def test_json_has_total_variation_in_every_unit():
 @pytest.fixture(scope="module")
 def measured():
     """A small profile of the embedded model, for real."""
-    torch.set_num_threads(1)
     return run_profile(ProfileRequest("shapes-64", (1, 2, 4, 8), pictures=12, repeats=2, seed=3))
 
 

@@ -14,10 +14,7 @@ MODEL = "shapes-64"
 
 @pytest.fixture(scope="module")
 def pipeline():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_pipeline(MODEL)
-    torch.set_num_threads(threads)
+    return load_pipeline(MODEL)
 
 
 def test_the_embedded_model_is_a_small_diffusers_folder():

@@ -26,7 +26,6 @@ QUICK = {"hidden": 8, "replay_capacity": 60, "replay_warmup": 8, "batch_size": 1
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    torch.set_num_threads(1)
     with ray_session(num_cpus=4):
         yield
     assert not ray.is_initialized()

@@ -41,7 +41,6 @@ QUICK = {
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    torch.set_num_threads(1)
     with ray_session(num_cpus=4):
         yield
     assert not ray.is_initialized()

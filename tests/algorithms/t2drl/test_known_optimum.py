@@ -51,7 +51,6 @@ def mean_cost(world: ProvisioningScenario, allocate: Allocation) -> float:
 
 @pytest.mark.parametrize(("users", "iterations", "seed"), [(1, 4, 0), (2, 8, 1)])
 def test_d3pg_comes_within_two_percent_of_the_best_allocation(users, iterations, seed):
-    torch.set_num_threads(1)
     world = two_models(users)
     best = mean_cost(world, lambda slot: best_allocation(world, slot))
     if users == 2:  # there is something to learn
