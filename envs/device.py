@@ -1,4 +1,4 @@
-"""Torch devices: refusing one that is not there, and waiting for one."""
+"""Torch devices: refusing one that is not there, telling GPUs, and waiting for one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def check_device(device: str) -> None:
         raise InputError(f"Device '{device}' can not be used: {reason}.") from None
 
 
+def is_gpu(device: torch.device | str) -> bool:
+    """Whether a device is a CUDA GPU; ``cpu:0`` is none."""
+    return torch.device(device).type == "cuda"
+
+
 def finish(device: torch.device | str) -> None:
     """Wait until a device has done what was asked of it: a GPU works on after a call has returned."""
-    if torch.device(device).type == "cuda":
+    if is_gpu(device):
         torch.cuda.synchronize(device)

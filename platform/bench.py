@@ -25,7 +25,7 @@ from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.provisioning_rules import make_provisioning_rule
 from edgegen.algorithms.rules import RULES, make_rule
 from edgegen.envs.arrivals import draw_episodes
-from edgegen.envs.device import finish
+from edgegen.envs.device import finish, is_gpu
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
@@ -113,13 +113,13 @@ def run_bench(
         on_measurement: Called with the name of each group of measurements before it starts.
         training: Include training, which starts Ray.
         device: Where simulators, policies and updates run. Whole trainings, whose simulators are on the CPU, are
-            measured with ``cpu`` only.
+            not measured with a GPU.
     """
     tell = on_measurement or (lambda name: None)
     scenario = load_scenario(SCENARIO, {"slots": 10} if quick else None)
     repeats = 3 if quick else 7
     rows: list[Measurement] = []
-    all_copies = COPIES if device == "cpu" else GPU_COPIES
+    all_copies = GPU_COPIES if is_gpu(device) else COPIES
     for copies in all_copies:
         tell(f"the simulator with {copies} copies")
         rows += bench_simulator(scenario, copies, repeats, seed, device)
@@ -135,7 +135,7 @@ def run_bench(
         policy = untrained_policy(scenario, preset, seed)
         policy.actor.to(device)
         rows.append(bench_policy(scenario, policy, POLICY_COPIES, repeats, seed, f"LAD-TS {preset}", device))
-    if training and device == "cpu":
+    if training and not is_gpu(device):
         tell("training")
         # Always whole episodes: in shorter ones the replay is still filling up and there is nothing to learn from.
         rows.append(bench_training(load_scenario(SCENARIO), episodes=2 if quick else 4, seed=seed))
@@ -287,7 +287,7 @@ def machine_info(device: str = "cpu") -> dict[str, Any]:
     """Describe the machine and the libraries that the numbers depend on."""
     return {
         "processor": _processor(),
-        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
+        "device": torch.cuda.get_device_name(device) if is_gpu(device) else device,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -18,7 +18,7 @@ from edgegen.algorithms.t2drl.module import ALLOCATOR
 from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.device import finish
+from edgegen.envs.device import finish, is_gpu
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 
 Seconds = tuple[float, float]
@@ -43,7 +43,7 @@ def measure_updates(
     """
     with ray_session():
         config = T2DRLConfig().scenario(scenario).preset(preset).debugging(seed=seed)
-        if device != "cpu":
+        if is_gpu(device):
             config = config.learners(num_gpus_per_learner=1)
         algorithm = config.build_algo()
         try:

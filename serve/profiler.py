@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgegen.envs.device import check_device, finish
+from edgegen.envs.device import check_device, finish, is_gpu
 from edgegen.envs.errors import InputError
 from edgegen.serve.picture_quality import (
     Estimate,
@@ -218,7 +218,7 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
             quality["inaccuracy"] = percentage_of(wrong_pictures(pictures, scenes))
         points.append(StepPoint(steps, tuple(wall[steps]), tuple(cpu[steps]), batch_s / len(prompts), quality))
 
-    on_gpu = torch.device(request.device).type == "cuda"
+    on_gpu = is_gpu(request.device)
     holding = Holding(
         first_load_s=first_load_s,
         load_s=min(loads),

@@ -56,7 +56,7 @@ def write_report(
     lines = [f"# {title}{' (quick)' if quick else ''}", ""]
     if description:
         lines += [description.strip(), ""]
-    lines += _head(experiments, missing)
+    lines += _head(experiments, missing, quick)
     for data in experiments:
         lines += _section(data, targets[data.name], Path(os.path.relpath(folder, file.parent)))
     text = "\n".join(lines).rstrip() + "\n"
@@ -65,9 +65,8 @@ def write_report(
     return drawn
 
 
-def _head(experiments: Sequence[ExperimentData], missing: Sequence[str]) -> list[str]:
+def _head(experiments: Sequence[ExperimentData], missing: Sequence[str], quick: bool) -> list[str]:
     first = experiments[0].raw
-    quick = first["size"] == QUICK
     command = f"edgegen reproduce {first['study']}" + (" --quick" if quick else "")
     units = {name: unit for data in experiments for name, unit in data.raw["provenance"]["units"].items()}
     cpu_s = sum(unit["cpu_s"] for unit in units.values())

@@ -44,6 +44,13 @@ def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
     assert "decisions/s" in captured.get()
 
 
+def test_a_numbered_cpu_is_measured_as_one(small):
+    report = bench.run_bench(quick=True, training=False, device="cpu:0")
+    assert max(row.work for row in report.measurements if row.name.startswith("simulator")) > 0
+    assert not any("4096" in row.name for row in report.measurements)
+    assert report.machine["device"] == "cpu:0"
+
+
 def test_measuring_a_policy_counts_its_tasks(small):
     row = bench.bench_policy(small, make_rule("local"), 4, repeats=2, seed=0)
     assert row.unit == "decisions/s"
