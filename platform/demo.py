@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from edgegen.platform.commands.train import training_progress
 from edgegen.platform.comparison import Comparison, compare
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.plots import plot_comparison, plot_requests
+from edgegen.platform.ports import free_ports
 from edgegen.platform.tracking import URI_VARIABLE
 from edgegen.platform.training import TrainRequest, train
 
@@ -157,7 +157,7 @@ def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, 
     from edgegen.serve.app import running_service
     from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
 
-    with running_service(config, request.port if request.port is not None else free_port()) as url:
+    with running_service(config, request.port if request.port is not None else free_ports(1)[0]) as url:
         notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)
         prompts = demo_prompts(request.pictures, request.seed)
         results = generate_burst(url, prompts, concurrency=request.pictures, seed=0)
@@ -205,11 +205,3 @@ def _tracked_in(folder: Path) -> Iterator[str]:
 
 def _heading(notes: Console, text: str) -> None:
     notes.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that is free right now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

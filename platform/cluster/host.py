@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -35,18 +34,6 @@ def cluster_environment() -> dict[str, str]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-
-
-def free_ports(number: int, host: str = "127.0.0.1") -> list[int]:
-    """Return different ports of an address that are free right now."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 class RayHost:

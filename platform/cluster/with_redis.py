@@ -18,8 +18,8 @@ from edgegen.platform.cluster.host import (
     STORE_BYTES,
     RayHost,
     cluster_environment,
-    free_ports,
 )
+from edgegen.platform.ports import free_ports
 
 REDIS_SERVER = "redis-server"
 REDIS_TIMEOUT_S = 30.0

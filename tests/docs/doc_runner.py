@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import IO
 import doc_rules
 from doc_pages import ROOT
 from doc_worker import write_client
+
+from edgegen.platform.ports import free_ports
 
 COPIED = ("k8s", "tune_configs", "Makefile", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
 """What commands of the pages name, copied so that they may write beside it."""
@@ -48,7 +49,7 @@ class Runner:
         self._address = folder / "worker"
         for program, kind in (("edgegen", "edgegen"), ("run-python", "python")):
             write_client(self.bin / program, self._address, kind)
-        self.ports = {name: _free_port() for name in (doc_rules.PORT, doc_rules.MLFLOW_PORT)}
+        self.ports = dict(zip((doc_rules.PORT, doc_rules.MLFLOW_PORT), free_ports(2), strict=True))
         libraries = {"RAY_USAGE_STATS_ENABLED": "0", "EDGEGEN_CACHE": str(folder / "cache")}
         libraries["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # dozens of processes that pages do not need
         inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
@@ -179,9 +180,3 @@ def _stop(process: subprocess.Popen[str]) -> None:
             process.wait(timeout=10)
     if process.stdout is not None:
         process.stdout.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

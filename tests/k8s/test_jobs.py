@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
+
+from edgegen.platform.ports import free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -73,14 +73,6 @@ def submit(manifests, home):
     finally:
         cluster.terminate()  # `ray start --block` stops what it started
         cluster.wait(60)
-
-
-def free_ports(count):
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def smaller(entrypoint):

@@ -21,10 +21,6 @@ def test_the_service_becomes_a_world_to_train_in():
     assert products == pytest.approx([products[0]] * len(products))
 
 
-def test_a_free_port_is_a_port():
-    assert 1024 <= demo.free_port() <= 65535
-
-
 @pytest.mark.e2e
 def test_training_and_comparison_leave_everything_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.delenv(URI_VARIABLE, raising=False)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from edgegen.platform.ports import free_ports
+
 pytestmark = pytest.mark.e2e
 
 PROCESSES, THREADS, STEPS, PARAMETERS = 4, 5, 20, 120
@@ -46,12 +48,6 @@ sys.exit("; ".join(failures) or 0)
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def postgres_programs():
     """Folder of PostgreSQL's programs; Debian keeps them out of the way."""
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
@@ -70,7 +66,7 @@ def postgres():
     try:
         if user is not None:
             shutil.chown(folder, user)
-        data, port = folder / "data", free_port()
+        data, (port,) = folder / "data", free_ports(1)
         options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         init = [programs / "initdb", "-D", data, "-U", "edgegen", "-A", "trust", "--no-sync"]
         subprocess.run(init, check=True, timeout=60, **options)
@@ -101,7 +97,7 @@ def wait_for(attempt, process, timeout_s=120):
 @contextmanager
 def tracking_server(backend, folder):
     """Run an MLflow server that keeps artifacts in a folder of its own; yields its URI."""
-    port = free_port()
+    (port,) = free_ports(1)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with (folder / "server.txt").open("w") as log:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgegen.platform.ports import free_ports
 from edgegen.serve.app import running_service
 from edgegen.serve.config import EdgeConfig, build_config
 from edgegen.serve.edge import EdgeServer
@@ -62,9 +62,7 @@ def test_a_profile_counts_wall_time_and_the_memory_of_the_card():
 
 @pytest.mark.e2e
 def test_edges_share_a_card():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     edges = [
         {"name": f"edge-{letter}", "model": MODEL, "slowdown": slowdown, "device": GPU, "num_gpus": 0.3}
         for letter, slowdown in zip("abc", (1, 2, 4), strict=True)

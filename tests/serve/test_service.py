@@ -24,6 +24,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgegen.envs.errors import InputError
+from edgegen.platform.ports import free_ports
 from edgegen.serve.app import app, running_service
 from edgegen.serve.config import load_config
 
@@ -44,49 +45,23 @@ except KeyboardInterrupt:
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def alive(pid):
+def alive(process):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return state.rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def descendants(pid):
-    """Processes below a process, in whatever depth."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, open_ends = [], [pid]
-    while open_ends:
-        below = children.get(open_ends.pop(), [])
-        found += below
-        open_ends += below
-    return found
 
 
 @contextmanager
 def service_process(config_path):
     """Run a service as a program of its own; it must stop on SIGTERM and leave nothing behind."""
-    port = free_port()
+    (port,) = free_ports(1)
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(config_path), str(port)], stdout=subprocess.PIPE)
     try:
         url = process.stdout.readline().decode().strip()
         assert url == f"http://127.0.0.1:{port}", url
         yield url
-        started = descendants(process.pid)
+        started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) > 5
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read().decode().endswith("stopped\n")
@@ -94,7 +69,7 @@ def service_process(config_path):
         deadline = time.monotonic() + 20
         while any(map(alive, started)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert [pid for pid in started if alive(pid)] == []
+        assert [one for one in started if alive(one)] == []
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     finally:

@@ -1,0 +1,41 @@
+"""What the tests of both algorithms in RLlib share: a session, and what makes two trainings the same."""
+
+import numpy as np
+import pytest
+import ray
+
+from edgegen.algorithms.ray_session import ray_session
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray with four processors, gone at the end."""
+    with ray_session(num_cpus=4):
+        yield
+    assert not ray.is_initialized()
+
+
+def learned_weights(algorithm):
+    """Every parameter of an algorithm, target networks included, by module and name."""
+    state = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    return {f"{module}.{name}": np.asarray(value) for module in state for name, value in state[module].items()}
+
+
+@pytest.fixture(scope="session")
+def weights():
+    return learned_weights
+
+
+@pytest.fixture(scope="session")
+def assert_same_training():
+    """From two algorithms to nothing, or to the first thing in which their trainings differ."""
+
+    def check(one, other):
+        assert one.updates == other.updates
+        assert one.episodes == other.episodes
+        first, second = learned_weights(one), learned_weights(other)
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert np.array_equal(value, second[name]), name
+
+    return check
