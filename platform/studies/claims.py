@@ -12,7 +12,7 @@ from edgegen.platform.comparison import decimals_for
 from edgegen.platform.episodes import Array
 from edgegen.platform.statistics import Interval, crossed_difference, iqm_interval, mean_interval, mean_ratio
 from edgegen.platform.studies.data import ExperimentData, Place
-from edgegen.platform.studies.figures import level_interval, place_ratio
+from edgegen.platform.studies.levels import level_interval, place_ratio
 from edgegen.platform.studies.spec import Claim
 
 HOLDS, FAILS, OPEN, MISSING, FEW = "holds", "does not hold", "undecided", "not run", "too few seeds"

@@ -18,12 +18,17 @@ from edgegen.platform.statistics import (
     Interval,
     improvement_interval,
     iqm_band,
-    iqm_interval,
-    mean_interval,
-    mean_ratio,
     profile_band,
 )
-from edgegen.platform.studies.data import ExperimentData, Place
+from edgegen.platform.studies.data import ExperimentData
+from edgegen.platform.studies.levels import (
+    block_width,
+    blocks,
+    level_interval,
+    place_ratio,
+    ratio_blocks,
+    ratio_interval,
+)
 from edgegen.platform.studies.plots import draw
 from edgegen.platform.worlds import Kind
 
@@ -31,7 +36,6 @@ FIGURE_FOLDER = "figures"
 STAMPS_FILE = "drawn.json"
 STYLE = 3
 """Raised when figures look different, so that all are drawn again."""
-_BLOCKS = 30
 _THRESHOLDS = 80
 
 
@@ -101,29 +105,6 @@ def targets_of(data: ExperimentData) -> list[FigureTarget]:
         caption, figure = makers[kind](data)
         targets.append(FigureTarget(f"{data.name}-{kind}", caption, figure))
     return targets
-
-
-def blocks(curves: Array, most: int = _BLOCKS) -> tuple[Array, Array]:
-    """Average curves ``[R, E]`` over blocks of whole episodes, at most so many.
-
-    Returns:
-        Last episode of each block ``[P]``, and means ``[R, P]``.
-    """
-    episodes = curves.shape[1]
-    width = block_width(episodes, most)
-    whole = episodes // width
-    means: Array = curves[:, : whole * width].reshape(len(curves), whole, width).mean(axis=2)
-    return np.arange(1, whole + 1, dtype=np.float64) * width, means
-
-
-def block_width(episodes: int, most: int = _BLOCKS) -> int:
-    """Episodes in a block: 1, 2, 5, 10, 20, 50 … so that there are at most so many."""
-    width, factors = 1, (2, 2.5, 2)
-    number = 0
-    while episodes / width > most:
-        width = int(width * factors[number % 3])
-        number += 1
-    return width
 
 
 def metric_label(kind: Kind, metric: str) -> str:
@@ -201,22 +182,6 @@ def _efficiency(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     return caption, {"kind": "lines", "panels": [panel]}
 
 
-def ratio_blocks(data: ExperimentData, label: str, most: int = _BLOCKS) -> tuple[Array, list[Array]]:
-    """Training values of a method over the reference's on the same episodes, by blocks.
-
-    Returns:
-        Last episode of each block ``[P]``, and per world the ratios ``[R, P]``.
-    """
-    strata = []
-    x = np.array([])
-    for place in data.places:
-        found, base = data.found(place, label), data.found(place, data.reference)
-        x, means = blocks(found.curves, most)
-        _, level = blocks(base.curves[:, : found.curves.shape[1]], most)
-        strata.append(means / level)
-    return x, strata
-
-
 def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     single = len(data.places) == 1
     ordered = sorted(data.labels, key=lambda label: float(np.mean([data.ratios(p, label) for p in data.places])))
@@ -247,27 +212,6 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         + ". Open: rules and benchmarks, mean over episodes with its 95 % interval."
     )
     return caption, {"kind": "dots", "panels": panels}
-
-
-def level_interval(data: ExperimentData, place: Place, label: str, metric: str | None = None) -> Interval:
-    """Level of a method, IQM over its runs, or of a rule, mean over episodes."""
-    found = data.found(place, label)
-    if found.learned:
-        return iqm_interval([data.means(place, label, metric)])
-    values = found.values(metric or data.kind.metric)[0]
-    return mean_interval(values[np.isfinite(values)])
-
-
-def ratio_interval(data: ExperimentData, label: str) -> Interval:
-    """Level over the reference's: IQM over runs and worlds, or of a rule in one world paired over its episodes."""
-    strata = [data.ratios(place, label) for place in data.places]
-    if label in data.learned:
-        return iqm_interval(strata)
-    if len(data.places) == 1:
-        place = data.places[0]
-        return mean_ratio(data.found(place, label).values(data.kind.metric)[0], data.base(place))
-    mean = float(np.mean(strata))
-    return Interval(mean, float("nan"), float("nan"), "mean over scenarios")
 
 
 def _improvement(data: ExperimentData) -> tuple[str, dict[str, Any]]:
@@ -352,13 +296,6 @@ def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         "episodes with 95 % intervals."
     )
     return caption, {"kind": "lines", "panels": panels}
-
-
-def place_ratio(data: ExperimentData, place: Place, label: str) -> Interval:
-    """Level over the reference's in one world."""
-    if label in data.learned:
-        return iqm_interval([data.ratios(place, label)])
-    return mean_ratio(data.found(place, label).values(data.kind.metric)[0], data.base(place))
 
 
 def _episodes(width: int) -> str:

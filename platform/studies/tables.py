@@ -11,7 +11,7 @@ from edgegen.platform.comparison import decimals_for
 from edgegen.platform.statistics import crossed_difference, mean_interval, paired_difference
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
 from edgegen.platform.studies.data import ExperimentData, Place
-from edgegen.platform.studies.figures import (
+from edgegen.platform.studies.levels import (
     block_width,
     blocks,
     level_interval,

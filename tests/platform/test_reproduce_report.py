@@ -10,7 +10,8 @@ import pytest
 from edgegen.envs.errors import InputError
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
 from edgegen.platform.studies.data import FORMAT, ExperimentData, marl_eval, read_data, save_data, write_if_changed
-from edgegen.platform.studies.figures import block_width, blocks, draw_missing, targets_of
+from edgegen.platform.studies.figures import draw_missing, targets_of
+from edgegen.platform.studies.levels import block_width, blocks
 from edgegen.platform.studies.report import write_report
 from edgegen.platform.studies.spec import Experiment
 from edgegen.platform.studies.tables import tables_json
