@@ -154,8 +154,8 @@ def _compare(
 @contextmanager
 def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, notes: Console) -> Iterator[str]:
     """Start the service, send the burst, draw what came back; the service is up for the length of the block."""
-    from edgegen.serve.app import running_service
     from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
+    from edgegen.serve.running import running_service
 
     with running_service(config, request.port if request.port is not None else free_ports(1)[0]) as url:
         notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)

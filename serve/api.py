@@ -18,6 +18,8 @@ from edgegen.serve.jobs import Job
 from edgegen.serve.scheduler import Task
 
 MAX_SEED = 2**32 - 1
+MAX_BODY_BYTES = 256 * 1024
+"""Enough for two prompts of the most characters that a config can allow, each written as a pair of escapes."""
 
 
 class ImageRequest(BaseModel):
@@ -79,6 +81,11 @@ def parse_request(body: bytes) -> ImageRequest:
     """
     try:
         data = json.loads(body)
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # JSON can spell it as \\ud800; tokenizers, logs and answers can not
+        raise RequestError(
+            "The request body holds half of a surrogate pair, which is no character.", code="invalid_json"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(data, dict):

@@ -166,7 +166,8 @@ class ServiceConfig(_Frozen):
         request_timeout_s: Longest time from arrival to answer, s.
         report_period_s: Time between two state reports of an edge, s.
         report_timeout_s: After this long without a report an edge counts as unhealthy, s.
-        stall_timeout_s: An edge whose picture makes no progress for this long is restarted, s.
+        stall_timeout_s: An edge whose picture makes no progress for this long is restarted and its requests move on,
+            s; half of ``request_timeout_s`` if left out, so that there is time to do them elsewhere.
         max_retries: How often a request whose edge was lost moves on to another one.
     """
 
@@ -186,7 +187,7 @@ class ServiceConfig(_Frozen):
     request_timeout_s: Positive = 300.0
     report_period_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     report_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 5.0
-    stall_timeout_s: Positive = 300.0
+    stall_timeout_s: Positive | None = None
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
 
     @model_validator(mode="after")
@@ -202,7 +203,17 @@ class ServiceConfig(_Frozen):
         for model in self.models:
             if all(edge.model != model for edge in self.edges):
                 raise ValueError(f"models describes '{model}', but no edge holds it")
+        if self.stall_timeout_s is not None and self.stall_timeout_s >= self.request_timeout_s:
+            raise ValueError(
+                f"stall_timeout_s is {self.stall_timeout_s:g}, but must be less than request_timeout_s "
+                f"({self.request_timeout_s:g}), or every request to an edge that hangs would time out"
+            )
         return self
+
+    @property
+    def stalled_after_s(self) -> float:
+        """Time without progress after which an edge counts as hung, s."""
+        return self.request_timeout_s / 2 if self.stall_timeout_s is None else self.stall_timeout_s
 
     def cards(self) -> dict[str, ModelCard]:
         """Return the models with open values filled in from their own cards."""

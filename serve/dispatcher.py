@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.errors import FailedError, ServiceError, TimedOutError
-from edgegen.serve.jobs import EdgeError, EdgeLostError, EdgeReport, Job, Pictures
+from edgegen.serve.errors import FailedError, QueuesFullError, ServiceError, TimedOutError
+from edgegen.serve.jobs import EdgeError, EdgeFullError, EdgeLostError, EdgeReport, Job, Pictures
 from edgegen.serve.metrics import Meter
 from edgegen.serve.scheduler import Decision, Scheduler, Task
 
@@ -110,7 +110,7 @@ class Dispatcher:
         job = replace(job, id=f"{self._prefix}-{number}")
         decision = self.scheduler.place(task, job.id)
         self._meter.decided(decision)
-        decision_s, tried = decision.decision_s, {decision.server}
+        decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         for attempt in itertools.count(1):
             left_s = self._config.request_timeout_s - (time.perf_counter() - arrived)
             try:
@@ -118,7 +118,13 @@ class Dispatcher:
             except EdgeError as error:
                 self._meter.edge_failed(decision.server, error)
                 reason = f"edge '{decision.server}' failed the request: {error}"
+                only_full = only_full and isinstance(error, EdgeFullError)
                 if attempt > self._config.max_retries:
+                    if only_full:  # an edge may be fuller than the books say until its next report
+                        raise QueuesFullError(
+                            f"The queues of the {len(tried)} edge servers that were asked are full; try again later.",
+                            self.scheduler.free_in_s(task.model),
+                        ) from None
                     raise FailedError(f"Generation failed {attempt} times; the last time {reason}.") from None
                 job = replace(job, id=f"{self._prefix}-{number}-{attempt}")
                 decision = self.scheduler.place_again(task, job.id, frozenset(tried), reason)
@@ -159,7 +165,7 @@ class Dispatcher:
             await self._ask(name)
 
     async def _ask(self, name: str) -> None:
-        """Take one report of an edge, or mark it as lost."""
+        """Take one report of an edge, or mark it as lost if there is none or it says that the edge hangs."""
         for missed in range(1, SILENT_REPORTS + 1):
             try:
                 report = await asyncio.wait_for(self._edges[name].report(), self._config.report_timeout_s)
@@ -175,6 +181,9 @@ class Dispatcher:
                 self._lose(name, f"{type(error).__name__}: {error}")
                 return
             else:
+                if report.stalled_s > self._config.stalled_after_s:
+                    self._lose(name, f"no progress for {report.stalled_s:.0f} s")
+                    return
                 self._lost[name].clear()
                 self.scheduler.update(report)
                 self._record(name)

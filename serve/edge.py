@@ -128,6 +128,7 @@ class EdgeServer:
             pid=os.getpid(),
             remaining_gcycles=tuple((name, entry.remaining_gcycles) for name, entry in self._entries.items()),
             steps_left=running.steps - running.steps_done if running else 0,
+            stalled_s=self._stalled_s(),
             capacity_gcycles_s=capacity,
             step_s=self._step_s,
             pictures=self._pictures,
@@ -140,9 +141,11 @@ class EdgeServer:
         Raises:
             RuntimeError: If the current picture has made no progress for the stall timeout.
         """
-        running = self._running
-        if running is not None and time.monotonic() - running.moved_at > self._stall_timeout_s:
+        if self._stalled_s() > self._stall_timeout_s:
             raise RuntimeError(f"edge '{self._edge.name}' made no progress for {self._stall_timeout_s:g} s")
+
+    def _stalled_s(self) -> float:
+        return 0.0 if self._running is None else time.monotonic() - self._running.moved_at
 
     async def _in_worker(self, entry: _Entry) -> tuple[bytes, ...]:
         work = asyncio.get_running_loop().run_in_executor(self._worker, self._paint_all, entry)

@@ -46,6 +46,12 @@ class RequestError(ServiceError):
         self.code = code
 
 
+class TooLargeError(RequestError):
+    """The request is too large to be read."""
+
+    status = 413
+
+
 class QueuesFullError(ServiceError):
     """Every healthy server's queue is full.
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from edgegen.algorithms.policy import Policy
 from edgegen.serve.api import MAX_SEED, ImageRequest, ImageResponse, Intake, respond
+from edgegen.serve.books import Server
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.dispatcher import Dispatcher, Edge
 from edgegen.serve.metrics import Meter
-from edgegen.serve.scheduler import Scheduler, Server
+from edgegen.serve.scheduler import Scheduler
 
 
 class Gateway:

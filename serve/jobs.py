@@ -56,6 +56,7 @@ class EdgeReport:
         pid: Process that serves it; another one after a restart.
         remaining_gcycles: Jobs admitted and not finished, in order of service, with the work left of each, Gcycle.
         steps_left: Denoising steps left of the job being generated.
+        stalled_s: Time since that job last made progress, s; 0 if there is none.
         capacity_gcycles_s: Computing capacity, configured or measured, Gcycle/s.
         step_s: Running mean time per denoising step, s, slowdown and share of encoding included.
         pictures: Pictures generated since the start.
@@ -66,6 +67,7 @@ class EdgeReport:
     pid: int
     remaining_gcycles: tuple[tuple[str, float], ...]
     steps_left: int
+    stalled_s: float
     capacity_gcycles_s: float
     step_s: float
     pictures: int

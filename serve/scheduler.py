@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from edgegen.algorithms.policy import Memory, Policy
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.observation import Observation
+from edgegen.serve.books import Server
 from edgegen.serve.errors import NoServerError, QueuesFullError
 from edgegen.serve.jobs import EdgeReport
 
@@ -56,58 +57,6 @@ class Decision:
     server: str
     decision_s: float
     fallback: str | None
-
-
-@dataclass
-class Server:
-    """The scheduler's books of one edge server.
-
-    Attributes:
-        name: The edge.
-        model: The model it holds.
-        rate_mbit_s: Transmission rate towards it, Mbit/s.
-        capacity_gcycles_s: Computing capacity, Gcycle/s.
-        max_queue: Jobs that may wait besides the one in work.
-        healthy: Whether it may get work; not before its first report.
-        reason: Why it is not healthy.
-        remaining_gcycles: Work left of each admitted job, in order of service, as of ``updated_at``.
-        elsewhere_gcycles: Work on the edge that came from other gateways, as of ``updated_at``.
-        updated_at: Clock reading of the last change of the job in front, s.
-        report: Its latest report.
-    """
-
-    name: str
-    model: str
-    rate_mbit_s: float
-    capacity_gcycles_s: float
-    max_queue: int
-    healthy: bool = False
-    reason: str | None = "no report yet"
-    remaining_gcycles: dict[str, float] = field(default_factory=dict)
-    elsewhere_gcycles: float = 0.0
-    updated_at: float = 0.0
-    report: EdgeReport | None = None
-
-    @property
-    def full(self) -> bool:
-        """Whether another job would exceed the queue."""
-        return len(self.remaining_gcycles) > self.max_queue
-
-    def backlog_gcycles(self, now: float) -> float:
-        """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""
-        work = list(self.remaining_gcycles.values()) or [0.0]
-        done = self.capacity_gcycles_s * (now - self.updated_at)
-        # Only the job in front: the next one starts when the edge says so.
-        return max(work[0] - done, 0.0) + sum(work[1:]) + max(self.elsewhere_gcycles - done, 0.0)
-
-    def settle(self, now: float) -> None:
-        """Write down the work done since the last change."""
-        done = self.capacity_gcycles_s * (now - self.updated_at)
-        for job, work in self.remaining_gcycles.items():
-            self.remaining_gcycles[job] = max(work - done, 0.0)
-            break
-        self.elsewhere_gcycles = max(self.elsewhere_gcycles - done, 0.0)
-        self.updated_at = now
 
 
 class Scheduler:
@@ -219,19 +168,27 @@ class Scheduler:
         server.settle(self._clock())
         server.report, server.healthy, server.reason = report, True, None
         server.capacity_gcycles_s = report.capacity_gcycles_s
-        server.elsewhere_gcycles = 0.0
+        server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
         for job, work in report.remaining_gcycles:
             if job in server.remaining_gcycles:
                 server.remaining_gcycles[job] = work
             else:
                 server.elsewhere_gcycles += work
+                server.elsewhere_jobs += 1
 
     def lose(self, name: str, reason: str) -> None:
         """Mark a server as unhealthy until its next report."""
         server = self.servers[name]
         if server.healthy:
             logger.warning("edge '%s' is unhealthy: %s", name, reason)
-        server.healthy, server.reason, server.elsewhere_gcycles = False, reason, 0.0
+        server.healthy, server.reason = False, reason
+        server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
+
+    def free_in_s(self, model: str) -> float:
+        """Time until a place for a model should be free, s; 0 if no healthy server holds it."""
+        now = self._clock()
+        healthy = (server for server in self.servers.values() if server.model == model and server.healthy)
+        return min((server.free_in_s(now) for server in healthy), default=0.0)
 
     def backlog_gcycles(self) -> dict[str, float]:
         """Work admitted and not finished, by server, Gcycle."""
@@ -308,15 +265,10 @@ class Scheduler:
             raise NoServerError(f"No healthy edge server holds the model '{model}' at the moment.")
         open_servers = [server for server in healthy if not server.full]
         if not open_servers:
-            now = self._clock()
-            waits = [
-                (next(iter(server.remaining_gcycles.values())) / server.capacity_gcycles_s) - (now - server.updated_at)
-                for server in healthy
-            ]
             raise QueuesFullError(
                 f"The queues of all {len(healthy)} healthy edge servers for the model '{model}' are full "
                 f"({healthy[0].max_queue} waiting requests each); try again later.",
-                min(waits),
+                self.free_in_s(model),
             )
         return open_servers
 

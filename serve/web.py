@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from edgegen.serve.api import ImageRequest, ImageResponse, parse_request, short
-from edgegen.serve.errors import ServiceError, error_body
+from edgegen.serve.api import MAX_BODY_BYTES, ImageRequest, ImageResponse, parse_request, short
+from edgegen.serve.errors import ServiceError, TooLargeError, error_body
 from edgegen.serve.gateway import Gateway
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     async def generate(request: Request) -> ImageResponse:
         """Generate pictures from a prompt."""
         # Parsed here and not by FastAPI, so that a wrong body gets the same one-sentence answers as a wrong value.
-        return await gateway.generate(parse_request(await request.body()))
+        return await gateway.generate(parse_request(await read_body(request)))
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -57,6 +57,20 @@ def create_app(gateway: Gateway) -> FastAPI:
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     return app
+
+
+async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """Read the body of a request, and no more of it than is allowed.
+
+    Raises:
+        TooLargeError: If it has more bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise TooLargeError(f"The request body is longer than the {most} bytes that are allowed.", code="too_large")
+    return bytes(body)
 
 
 def install_error_answers(app: FastAPI) -> None:

@@ -61,7 +61,7 @@ class RedisCluster:
     def __enter__(self) -> Self:
         import ray
 
-        from edgegen.serve.app import PROXY_PATIENCE
+        from edgegen.serve.running import PROXY_PATIENCE
 
         # Ray appends long names of sockets to this, and their paths must not exceed 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="edgegen-"))

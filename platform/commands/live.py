@@ -13,6 +13,7 @@ import typer
 
 from edgegen.envs.errors import InputError
 from edgegen.platform.commands.options import (
+    MAX_SEED,
     AddressOption,
     JsonOption,
     SeedOption,
@@ -52,18 +53,19 @@ def serve(
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = DEFAULT_PORT,
     address: AddressOption = None,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of random choices, instead of the config's.")
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Run the live service until Ctrl-C."""
     require_serve_extra()
     from edgegen.serve.config import load_config
 
-    overrides = {"seed": seed, **parse_overrides(settings or [])}
-    if policy is not None:
-        overrides["policy"] = policy
+    overrides = parse_overrides(settings or [])
+    overrides |= {name: value for name, value in (("seed", seed), ("policy", policy)) if value is not None}
     service = load_config(config, overrides)
-    from edgegen.serve.app import running_service
+    from edgegen.serve.running import running_service
 
     notes = progress_console()
     notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)

@@ -93,9 +93,9 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "generate":
         values |= {"count": 1, "steps": 2}
     elif command == "serve":
-        from edgegen.serve import app
+        from edgegen.serve import running
 
-        patches = [mock.patch.object(app, "running_service", _built)]
+        patches = [mock.patch.object(running, "running_service", _built)]
     for patch in patches:
         patch.start()
     try:

@@ -40,7 +40,7 @@ def test_memory_is_promised_in_full_and_limited(manifests, part):
 
 def test_long_running_containers_have_probes(manifests, part):
     for name, container, _ in manifests.containers(manifests.parts[part]):
-        if not name.endswith((": autoscaler", ": ray-job-submitter", ": backup")):
+        if not name.endswith((": autoscaler", ": ray-job-submitter", ": backup", ": migrate")):
             assert {"livenessProbe", "readinessProbe"} <= set(container), name
 
 

@@ -15,6 +15,36 @@ from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 KUBERNETES = "1.34"
 CRD_VARIABLE = "EDGEGEN_KUBERAY_CRDS"
+# What the manifests use of Envoy Gateway's API, from its reference; no package has the schemas.
+ENVOY = {
+    "BackendTrafficPolicy": {
+        "properties": {
+            "apiVersion": {"const": "gateway.envoyproxy.io/v1alpha1"},
+            "kind": {},
+            "metadata": {},
+            "spec": {
+                "required": ["targetRefs"],
+                "properties": {
+                    "targetRefs": {
+                        "items": {
+                            "required": ["group", "kind", "name"],
+                            "properties": {
+                                "group": {"const": "gateway.networking.k8s.io"},
+                                "kind": {"enum": ["Gateway", "HTTPRoute", "GRPCRoute"]},
+                                "name": {"type": "string"},
+                            },
+                        }
+                    },
+                    "timeout": {
+                        "properties": {
+                            "http": {"properties": {"requestTimeout": {"pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}}}
+                        }
+                    },
+                },
+            },
+        }
+    }
+}
 CRD_FOLDER = Path(__file__).parents[3] / "shared" / "kuberay-crds"
 
 
@@ -22,6 +52,8 @@ def schema_errors(one):
     group = one["apiVersion"].rpartition("/")[0]
     if group == "ray.io":
         schema = _kuberay_schema(one["kind"])
+    elif group == "gateway.envoyproxy.io":
+        schema = _strict(ENVOY[one["kind"]])
     elif group == "monitoring.coreos.com":
         schema = _strict(getattr(prometheus_operator, one["kind"]).model_json_schema(by_alias=True))
     else:
@@ -93,6 +125,7 @@ def test_every_object_keeps_its_schema(manifests, part):
         ("kind", "Deployment", ("spec", "replicas"), "one"),
         ("monitoring", "PodMonitor", ("spec", "podMetricsEndpoint"), []),
         ("monitoring", "PrometheusRule", ("spec", "groups"), {}),
+        ("prod", "BackendTrafficPolicy", ("spec", "timeout", "http", "requestTimeout"), "150"),
     ],
 )
 def test_mistakes_are_found(manifests, where, kind, path, value):

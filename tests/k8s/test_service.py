@@ -83,3 +83,32 @@ def test_every_deployment_has_a_place(manifests, overlay):
     edges = {edge.name: edge for edge in config.edges}
     if overlay != "kind":
         assert all(edge.device.startswith("cuda") and edge.num_gpus == 1 for edge in edges.values())
+
+
+@pytest.mark.parametrize("gpu_overlay", ["gpu", "prod"])
+def test_models_and_policies_are_read_wherever_they_are_asked_for(manifests, gpu_overlay):
+    # The head builds the application, core decides, sites load: a path in a service config has to be one on all.
+    cluster = manifests.ray_cluster(manifests.pick(gpu_overlay, "RayService"))
+    for part in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = part["template"]["spec"]
+        (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["mountPath"] == "/models"]
+        (volume,) = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+        assert volume["persistentVolumeClaim"] == {"claimName": "edgegen-models", "readOnly": True}
+        assert mount["readOnly"]
+
+
+def test_the_gateway_waits_longer_than_the_service(manifests):
+    policy = manifests.pick("prod", "BackendTrafficPolicy")
+    limit = policy["spec"]["timeout"]["http"]["requestTimeout"]
+    config = load_config(manifests.root / "overlays" / "prod" / "service.yaml")
+    assert limit.endswith("s")
+    assert config.request_timeout_s + 10 <= float(limit[:-1])
+    upgrade = manifests.pick("prod", "RayService")["spec"]["upgradeStrategy"]
+    assert upgrade["clusterUpgradeOptions"]["gatewayClassName"] == "eg"  # of Envoy, whose policy it is
+
+
+def test_what_is_replaced_finishes_what_it_has_accepted(manifests, overlay):
+    config = load_config(manifests.root / "overlays" / overlay / "service.yaml")
+    (application,) = serve_config(manifests, overlay)["applications"]
+    for deployment in application["deployments"]:
+        assert deployment["graceful_shutdown_timeout_s"] >= config.request_timeout_s

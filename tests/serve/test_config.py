@@ -43,6 +43,7 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"models": {"m": {}}}, ["cycles_per_step_gcycles", "missing"]),
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "sizes": ["64"]}}}, ["WIDTHxHEIGHT", "64"]),
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "default_steps": 51}}}, ["default_steps (51)", "50"]),
+        ({"stall_timeout_s": 300}, ["stall_timeout_s is 300", "less than request_timeout_s (300)"]),
         ({"fallback": "random"}, ["fallback", "random", "least-work"]),
     ],
 )

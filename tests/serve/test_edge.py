@@ -179,7 +179,9 @@ def test_stalled_pipeline_fails_the_health_check(make_edge, run_async):
         await asyncio.sleep(0.15)
         with pytest.raises(RuntimeError, match="no progress"):
             await edge.check_health()
+        assert 0.1 < (await edge.report()).stalled_s < 0.3
         await work
         await edge.check_health()
+        assert (await edge.report()).stalled_s == 0
 
     run_async(run())

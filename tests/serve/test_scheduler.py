@@ -10,9 +10,10 @@ from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.settings import LADTSSettings
 from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.rules import make_rule
+from edgegen.serve.books import Server
 from edgegen.serve.errors import NoServerError, QueuesFullError
 from edgegen.serve.jobs import EdgeReport
-from edgegen.serve.scheduler import Scheduler, Server, Task
+from edgegen.serve.scheduler import Scheduler, Task
 
 NAMES = ("a", "b", "c")
 
@@ -51,7 +52,7 @@ class Scripted(Policy):
 
 
 def report(name, remaining=(), capacity=2.0):
-    return EdgeReport(name, 1, tuple(remaining), 0, capacity, 0.1, 0, None)
+    return EdgeReport(name, 1, tuple(remaining), 0, 0.0, capacity, 0.1, 0, None)
 
 
 def scheduler(policy, *, capacities=(4.0, 2.0, 1.0), max_queue=2, healthy=NAMES, **options):
@@ -231,6 +232,22 @@ def test_work_of_others_on_an_edge_counts():
     made, _ = scheduler(Scripted([1]))
     made.update(report("a", [("foreign", 5.0)], 4.0))
     assert made.backlog_gcycles()["a"] == pytest.approx(5)
+
+
+def test_jobs_of_others_take_places_too():
+    made, clock = scheduler(Scripted([0, 0]), max_queue=1, healthy=("a",))
+    made.update(report("a", [("foreign", 6.0), ("another", 2.0)], 4.0))
+    clock.now += 0.5
+    with pytest.raises(QueuesFullError) as refused:
+        made.place(task(), "1")
+    assert refused.value.headers["Retry-After"] == "1"
+    assert made.free_in_s("m") == pytest.approx(8 / 2 / 4 - 0.5)
+    made.update(report("a", [("another", 2.0)], 4.0))
+    assert made.place(task(), "1").server == "a"
+    made.lose("a", "gone")
+    assert made.free_in_s("m") == 0
+    made.update(report("a"))
+    assert made.place(task(), "2").server == "a"
 
 
 def test_measured_capacity_is_taken_over():

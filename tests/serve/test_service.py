@@ -25,15 +25,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgegen.envs.errors import InputError
 from edgegen.platform.ports import free_ports
-from edgegen.serve.app import app, running_service
+from edgegen.serve.app import app
 from edgegen.serve.config import load_config
+from edgegen.serve.running import running_service
 
 pytestmark = pytest.mark.e2e
 
 MONITORING = Path(__file__).parents[2] / "k8s" / "monitoring"
 SCRIPT = """
 import sys, time
-from edgegen.serve.app import running_service
+from edgegen.serve.running import running_service
 from edgegen.serve.config import load_config
 try:
     with running_service(load_config(sys.argv[1]), int(sys.argv[2])) as url:
@@ -189,6 +190,15 @@ def test_health(url):
 def test_port_in_use_is_refused_before_anything_starts(url):
     port = int(url.rsplit(":", 1)[1])
     with pytest.raises(InputError, match=f"Port {port} "), running_service(load_config("demo"), port):
+        pass
+
+
+def test_reservations_that_can_never_be_met_are_refused():
+    demo = load_config("demo")
+    config = demo.model_copy(update={"edges": (*demo.edges[:2], demo.edges[2].model_copy(update={"num_gpus": 1000}))})
+    (port,) = free_ports(1)
+    refused = r"reserves 1000 of 'GPU' .* this machine has \d+\."
+    with pytest.raises(InputError, match=refused), running_service(config, port):
         pass
 
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from edgegen.algorithms.rules import LeastDelay, make_rule
+from edgegen.serve.api import MAX_BODY_BYTES
 from edgegen.serve.gateway import Gateway
-from edgegen.serve.jobs import EdgeLostError, EdgeReport, GenerationError, Pictures
+from edgegen.serve.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Pictures
 from edgegen.serve.web import create_app
 
 URL = "/v1/images/generations"
@@ -26,6 +27,8 @@ class FakeEdge:
         self.failure = None
         self.hold = None
         self.silent = False
+        self.stalled_s = 0.0
+        self.remaining = ()
 
     async def generate(self, job):
         self.jobs.append(job)
@@ -40,7 +43,7 @@ class FakeEdge:
             await asyncio.sleep(60)
         if isinstance(self.failure, EdgeLostError):
             raise self.failure
-        return EdgeReport(self.name, 42, (), 0, self.capacity, 0.05, len(self.jobs), None)
+        return EdgeReport(self.name, 42, self.remaining, 0, self.stalled_s, self.capacity, 0.05, len(self.jobs), None)
 
 
 def serve(scenario, config, policy=None):
@@ -145,6 +148,14 @@ def test_other_bad_requests(make_config):
         check_error(await client.post(URL, content=b"[1]"), 400, kind, "JSON object", "list")
         nan = await client.post(URL, content=b'{"prompt": "x", "guidance_scale": NaN}')
         check_error(nan, 400, kind, "nan", param="guidance_scale")
+        for body in (b'{"prompt": "\\ud83d"}', b'{"prompt": "x", "\\ud800": 1}'):
+            check_error(await client.post(URL, content=body), 400, kind, "surrogate")
+        whole = await client.post(URL, content=b'{"prompt": "\\ud83d\\ude00"}')
+        assert whole.status_code == 200
+        padding = b" " * (MAX_BODY_BYTES - 15)
+        assert (await client.post(URL, content=b'{"prompt": "x"}' + padding)).status_code == 200
+        large = await client.post(URL, content=b'{"prompt": "x"} ' + padding)
+        check_error(large, 413, kind, str(MAX_BODY_BYTES))
         check_error(await client.get("/v2/pictures"), 404, kind, "GET /v2/pictures", URL)
         wrong = await client.get(URL)
         check_error(wrong, 405, kind, "allows POST")
@@ -240,6 +251,45 @@ def test_lost_edge_loses_no_request(make_config):
         assert (await client.get("/healthz")).json()["status"] == "ok"
 
     serve(scenario, make_config(policy="local", report_period_s=0.05))
+
+
+def test_edges_fuller_than_the_books_answer_429(make_config):
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.failure = EdgeFullError("it has 1 requests waiting already")
+        refused = await client.post(URL, json={"prompt": "x"})
+        check_error(refused, 429, "rate_limit_error", "3 edge servers")
+        assert int(refused.headers["retry-after"]) >= 1
+        for edge in edges.values():
+            edge.failure, edge.remaining = None, (("left", 1.0), ("left too", 1.0))
+        await asyncio.sleep(0.3)  # the next reports tell of jobs that nobody waits for
+        check_error(await client.post(URL, json={"prompt": "x"}), 429, "rate_limit_error", "3 healthy edge servers")
+        assert [len(edge.jobs) for edge in edges.values()] == [1, 1, 1]
+        edges["edge-b"].remaining = (("left", 1.0),)
+        await asyncio.sleep(0.3)
+        answer = await client.post(URL, json={"prompt": "x"})
+        assert answer.json()["edgegen"]["server"] == "edge-b"
+
+    serve(scenario, make_config(max_queue=1, report_period_s=0.05))
+
+
+def test_edge_that_hangs_loses_no_request(make_config):
+    async def scenario(client, edges, gateway):
+        edges["edge-a"].hold = asyncio.Event()
+        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-a"}))
+        await asyncio.sleep(0.1)
+        edges["edge-a"].stalled_s = 7.4
+        await asyncio.sleep(0.3)
+        assert (await under_way).json()["edgegen"]["server"] in ("edge-b", "edge-c")
+        health = (await client.get("/healthz")).json()["edges"]["edge-a"]
+        assert "no progress for 7 s" in health["reason"]
+        answer = (await client.post(URL, json={"prompt": "x", "edge": "edge-a"})).json()
+        assert answer["edgegen"]["server"] != "edge-a"
+        edges["edge-a"].stalled_s = 4.0
+        await asyncio.sleep(0.3)
+        assert (await client.get("/healthz")).json()["status"] == "ok"
+
+    serve(scenario, make_config(policy="local", report_period_s=0.05, request_timeout_s=10))
 
 
 def test_silent_edge_becomes_unhealthy(make_config):

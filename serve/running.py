@@ -1,0 +1,223 @@
+"""The service on this machine, or on a cluster whose head is here, for the length of a block."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve import Application
+from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.schema import ApplicationStatus, LoggingConfig
+
+from edgegen.algorithms.ray_session import ray_session
+from edgegen.envs.errors import InputError
+from edgegen.serve.app import APP_NAME, build
+from edgegen.serve.config import ServiceConfig
+
+LOOPBACK = "127.0.0.1"
+STORE_BYTES = 200 * 1024**2
+DRAIN_S = 5.0
+"""Who presses Ctrl-C does not want to wait for every picture that is queued."""
+PROXY_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Serve kills a proxy that is not ready within 5 s and never recovers from it; a busy machine needs longer."""
+
+
+@contextmanager
+def running_service(
+    config: ServiceConfig, port: int = 8000, *, address: str | None = None, ready_timeout_s: float = 300.0
+) -> Iterator[str]:
+    """Run the service for the length of a block, and stop exactly what was started, also on Ctrl-C and SIGTERM.
+
+    SIGTERM raises ``KeyboardInterrupt`` in the block, just as Ctrl-C does.
+
+    Args:
+        config: The service.
+        port: Port on the loopback interface.
+        address: A Ray cluster with its head on this machine; a private one if None.
+        ready_timeout_s: Longest time until everything has its place and every edge is healthy, s.
+
+    Yields:
+        The base URL, once every edge is healthy.
+
+    Raises:
+        InputError: If the port is in use, the cluster can not be reached, this machine lacks what edges reserve, or the
+            service does not start.
+    """
+    check_port(port)
+    application = build(config, DRAIN_S)
+    # Edges reserve little, but more of them than this machine has CPUs must not wait for each other forever.
+    cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
+    options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
+    private = address is None and not ray.is_initialized()
+    for name, value in PROXY_PATIENCE.items():
+        os.environ.setdefault(name, value)  # for the processes of a private cluster, which inherit it
+    with _sigterm_kept(), _quiet(), ray_session(address, **options):
+        _raise_on_sigterm()  # after Ray, which brings a handler of its own
+        if serve.status().proxies:
+            raise InputError(
+                "Ray Serve already runs on this cluster; deploy there with 'serve run edgegen.serve.app:app'."
+            )
+        if private:  # others may get more machines when they need them
+            _check_room(config)
+        try:
+            _start_serve(port)
+            deadline = time.monotonic() + ready_timeout_s
+            _deploy(application, deadline)
+            url = f"http://{LOOPBACK}:{port}"
+            _wait_until_healthy(url, deadline)
+            yield url
+        finally:
+            _ignore_sigterm()  # a second signal must not interrupt the clean-up
+            if private:  # ends with its Ray session; a shut-down of its own would only print warnings
+                if APP_NAME in serve.status().applications:
+                    serve.delete(APP_NAME)
+            else:
+                serve.shutdown()
+
+
+def _start_serve(port: int) -> None:
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options=HTTPOptions(host=LOOPBACK, port=port),
+            logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+        )
+    except (RayError, TimeoutError):
+        raise InputError(
+            f"The service can not start: its HTTP proxy on port {port} is not ready; see the logs of Ray Serve."
+        ) from None
+
+
+def check_port(port: int) -> None:
+    """Check that a port of the loopback interface is free.
+
+    Raises:
+        InputError: If it is in use or not a port.
+    """
+    if not 1 <= port <= 65535:
+        raise InputError(f"The port is {port}, but ports are 1 to 65535.")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"Port {port} of {LOOPBACK} can not be used ({reason}); choose another one.") from None
+
+
+def _check_room(config: ServiceConfig) -> None:
+    """Refuse reservations that can never be met: Serve would wait for them without a word."""
+    wanted = Counter[str]()
+    for edge in config.edges:
+        wanted.update({"GPU": edge.num_gpus, **edge.resources})
+    wanted.update(config.gateway_resources)
+    there = ray.cluster_resources()
+    for name, amount in wanted.items():
+        if amount > there.get(name, 0.0):
+            raise InputError(
+                f"The service reserves {amount:g} of '{name}' (num_gpus, resources), but this machine has "
+                f"{there.get(name, 0.0):g}."
+            )
+
+
+def _deploy(application: Application, deadline: float) -> None:
+    """Deploy and wait until every process is there; Serve's own wait has no end."""
+    serve.run_many(
+        [serve.RunTarget(application, name=APP_NAME, route_prefix="/")],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+    reasons: list[str] = []
+    while time.monotonic() < deadline:
+        state = serve.status().applications.get(APP_NAME)
+        if state is not None:
+            if state.status == ApplicationStatus.RUNNING:
+                return
+            # Serve's own message is a traceback; the last line of a replica's failure says what is wrong.
+            messages = {name: _last_line(deployment.message) for name, deployment in state.deployments.items()}
+            reasons = [f"'{name}': {message}" for name, message in messages.items() if message]
+            if state.status == ApplicationStatus.DEPLOY_FAILED:
+                break
+        time.sleep(0.1)
+    raise InputError(f"The service can not start; {'; '.join(reasons) or 'see the logs of Ray Serve'}.")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else ""
+
+
+def _wait_until_healthy(url: str, deadline: float) -> None:
+    answer = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            response = httpx.get(f"{url}/healthz", timeout=5)
+            if response.status_code == 200 and response.json()["status"] == "ok":
+                return
+            answer = response.text
+        except (httpx.HTTPError, ValueError) as error:
+            answer = str(error)
+        time.sleep(0.1)
+    raise InputError(f"The service is not healthy; the last answer was {answer[:300]}.")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Serve's progress notices out of the terminal."""
+    logger = logging.getLogger("ray.serve")
+    keep_warnings = _WarningsOnly()
+    logger.addFilter(keep_warnings)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep_warnings)
+
+
+class _WarningsOnly(logging.Filter):
+    """A filter and not a level, because Serve sets the level of its logger itself."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put the handler of SIGTERM back at the end."""
+    if not _in_main_thread():  # signals are none of this thread's business
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_on_sigterm() -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _ignore_sigterm() -> None:
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
