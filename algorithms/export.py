@@ -179,7 +179,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check ``policy.json``.
 
     Raises:
-        InputError: If it is missing, not JSON, or of another format.
+        InputError: If it is missing, not JSON, of another format, or says nothing of the scenario.
     """
     path = folder / MANIFEST
     try:
@@ -191,6 +191,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != FORMAT or manifest.get("algorithm") not in ALGORITHMS:
         raise InputError(f"The policy in '{folder}' has format '{found}'; this version of edgegen reads '{FORMAT}'.")
+    if not isinstance(manifest.get("scenario"), dict):
+        raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has no field 'scenario'.")
     checked: dict[str, Any] = manifest
     return checked
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from edgegen.envs.fields import Frozen, NonNegative, Positive
 from edgegen.envs.scenario_files import scenario_data, shipped_names, validated
@@ -20,6 +20,10 @@ from edgegen.envs.servers import Outages, Reports, ServerSets
 from edgegen.envs.traffic import Traffic, most_tasks
 
 KIND = "offloading"
+WORK_ELEMENTS = 2**22
+"""Most elements of an array while the expected work is computed."""
+SAME_DRAW = 1e-9
+"""Processors may differ by less in values of the same draw; relative."""
 
 
 class IntegerRange(Frozen):
@@ -99,6 +103,9 @@ class Scenario(Frozen):
 
     Every server is also an agent: it places the tasks of its own users on one of the servers.
 
+    Plain data (``model_dump``) of a scenario with ``server_sets`` says how its servers are drawn, and not which were:
+    an override may change the draw, and another kind of processor draws values that differ in their last bits.
+
     Attributes:
         name: How the scenario is called in results; ``stem`` or ``stem:variant`` for shipped files.
         description: One or two sentences for people.
@@ -163,9 +170,18 @@ class Scenario(Frozen):
         capacity, rate = sets.draw(np.random.default_rng(sets.seed), self.work_gcycles_s)
         for name, values in (("capacity_gcycles_s", capacity), ("rate_mbit_s", rate)):
             drawn = tuple(tuple(row) if isinstance(row, list) else row for row in values.tolist())
-            if getattr(self, name) not in ((), drawn):  # a scenario that was saved holds what was drawn
+            given = getattr(self, name)
+            if given and (np.shape(given) != values.shape or not np.allclose(given, values, rtol=SAME_DRAW)):
                 raise ValueError(f"{name} is drawn by server_sets, so it can not be given too")
             object.__setattr__(self, name, drawn)  # the one place that fills a frozen model
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_drawn(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        if self.server_sets is not None:
+            for name in ("capacity_gcycles_s", "rate_mbit_s"):
+                data.pop(name, None)
+        return data
 
     @property
     def servers(self) -> int:
@@ -203,8 +219,12 @@ class Scenario(Frozen):
         count = np.arange(self.tasks_per_slot.low, self.tasks_per_slot.high + 1)
         index = np.arange(self.max_tasks)
         factor, share = self.traffic.distribution(self.servers)
-        # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated.
-        exists = (np.clip(count * factor[:, None] - index[:, None, None], 0, 1).mean(-1) * share).sum(-1)
+        # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated. In parts,
+        # because a recording may have thousands of factors.
+        parts = -(-factor.size * index.size * count.size // WORK_ELEMENTS)
+        exists = np.zeros(index.size)
+        for some, its_share in zip(np.array_split(factor, parts), np.array_split(share, parts), strict=True):
+            exists += (np.clip(count * some[:, None] - index[:, None, None], 0, 1).mean(-1) * its_share).sum(-1)
         work: np.ndarray = exists * self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
         return work
 

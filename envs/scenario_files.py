@@ -202,4 +202,8 @@ def _read(path: Path) -> dict[str, Any]:
     variants = data.setdefault("variants", {})
     if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
         raise InputError(f"Scenario file '{path}': the field 'variants' must map names to changes, and does not.")
+    for name, changes in variants.items():
+        for key in (name, *changes):
+            if not isinstance(key, str):
+                raise InputError(f"Scenario file '{path}': in 'variants', {key!r} stands where a name is needed.")
     return data

@@ -108,13 +108,13 @@ def run_demo(request: DemoRequest, out: Console, notes: Console) -> None:
 def service_scenario(config: ServiceConfig) -> Scenario:
     """Describe a service as a world to train in: its servers, requests around the default number of steps.
 
-    The number of requests per slot is the largest that keeps the load at or below 0.85.
+    The number of requests per slot is the largest whose load does not exceed ``_MAX_LOAD``.
     """
     base = config.scenario().model_dump()
     steps = next(iter(config.cards().values())).default_steps
     base["steps"] = {"low": max(1, steps // 2), "high": max(2, 2 * steps - steps // 2), "integer": True}
     base["name"] = f"service-{config.name}"
-    base["description"] = f"The edge servers of the service '{config.name}' under stable load."
+    base["description"] = f"The edge servers of the service '{config.name}' at the edge of stability."
     chosen = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": 1}})
     for high in range(2, config.max_queue + 2):
         candidate = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": high}})

@@ -79,7 +79,7 @@ def replay(
     """
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
-    _refuse_same_file({"the trace": trace_path, "the output": out_path, "the backlog output": backlog_path})
+    refuse_same_file({"the trace": trace_path, "the output": out_path, "the backlog output": backlog_path})
     trace = read_trace(trace_path, scenario.servers, decisions=not redecide)
     slots = int(trace.slot[-1]) + 1 if len(trace) else 0
     if len(trace) and trace.server is None and policy is None:
@@ -211,8 +211,15 @@ def _write_backlogs(file: IO[str] | None, first_slot: int, backlog: Tensor) -> N
         file.write("".join(f"{slot},{server},{value!r}\n" for server, value in enumerate(row)))
 
 
-def _refuse_same_file(paths: dict[str, str | Path | None]) -> None:
-    """Refuse to write one file over another one of the run."""
+def refuse_same_file(paths: dict[str, str | Path | None]) -> None:
+    """Refuse to write one file over another one of the run.
+
+    Args:
+        paths: By what each is, None for those there are not.
+
+    Raises:
+        InputError: If two are the same.
+    """
     seen: dict[Path, str] = {}
     for what, path in paths.items():
         if path is None:

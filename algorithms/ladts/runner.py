@@ -47,7 +47,7 @@ def worlds_of(scenario: Scenario, settings: LADTSSettings) -> list[Scenario]:
             f"train_servers is {list(settings.train_servers)}, but scenario '{scenario.name}' names its servers; "
             "choose one with server_sets."
         )
-    data = scenario.model_dump(exclude={"capacity_gcycles_s", "rate_mbit_s"})
+    data = scenario.model_dump()
     return [
         build_scenario({**data, "server_sets": {**data["server_sets"], "servers": count}})
         for count in settings.train_servers
@@ -76,8 +76,7 @@ class LADTSRunner(ArrayEnvRunner):
         """Create the batched simulator, and the policy that plays it."""
         self.simulators = [OffloadingSimulator(world, self.settings.copies) for world in self.worlds]
         self.policy = LADTSPolicy(self._actor_module().actor, seed=self.policy_seed)
-        for simulator in self.simulators:
-            simulator.reset(self.arrivals_seed)
+        self.reset_arrivals(self.arrivals_seed)
         self._enter(0)
         self._begin_episode(self.simulator.observe())
         self.memory = self.policy.initial_memory(self._observation)
@@ -104,6 +103,11 @@ class LADTSRunner(ArrayEnvRunner):
     def rounds_played(self) -> int:
         """Slots of the present episode that are over."""
         return self._observation.slot
+
+    def reset_arrivals(self, seed: int) -> None:
+        """Begin episodes in every world whose arrivals come from another seed."""
+        for simulator in self.simulators:
+            simulator.reset(seed)
 
     def begin_anew(self) -> None:
         """Leave the present episodes and begin the next ones."""

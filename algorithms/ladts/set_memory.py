@@ -19,7 +19,8 @@ SLOT = "placed_slot"
 """Slot that each of the K entries is of ``[E, K]``; -1 for none."""
 
 ARRIVED = "arrived_gcycles"
-"""Running sum of each server's own arrivals per slot, and of its weights ``[E, B, 2]``."""
+"""Running sum of each server's own arrivals in the slots before, of its weights, and arrivals so far in the present
+slot ``[E, B, 3]``."""
 
 
 def empty_memory(observation: Observation) -> Memory:
@@ -29,12 +30,15 @@ def empty_memory(observation: Observation) -> Memory:
     return {
         PLACED: like.new_zeros(copies, servers, LOOK_BACK, servers),
         SLOT: torch.full((copies, LOOK_BACK), -1, dtype=torch.long, device=like.device),
-        ARRIVED: like.new_zeros(copies, servers, 2),
+        ARRIVED: like.new_zeros(copies, servers, 3),
     }
 
 
 def begin_slot(memory: Memory, slot: int) -> None:
-    """Forget what the place of this slot held before, in place; a service comes more than once in a slot."""
+    """Close the slots before and forget what the place of this one held, in place.
+
+    A service comes once for every request: many times in a slot, and not at all in a slot without requests.
+    """
     place = slot % LOOK_BACK
     if bool((memory[SLOT] > slot).any()):  # a new episode
         for values in (memory[PLACED], memory[ARRIVED]):
@@ -42,8 +46,20 @@ def begin_slot(memory: Memory, slot: int) -> None:
         memory[SLOT].fill_(-1)
     if not bool((memory[SLOT][:, place] == slot).all()):
         memory[PLACED][:, :, place] = 0
+        begun = int(memory[SLOT].max())
         memory[SLOT][:, place] = slot
-        memory[ARRIVED] *= 1 - RECENT_RATE
+        if begun >= 0:
+            _close(memory[ARRIVED], slot - begun)
+
+
+def _close(arrived: Tensor, slots: int) -> None:
+    """Take the arrivals of a slot into the running mean, and then slots - 1 without any, in place."""
+    kept = (1 - RECENT_RATE) ** slots
+    for part, added in ((arrived[..., 0], arrived[..., 2]), (arrived[..., 1], 1.0)):
+        part += RECENT_RATE * added
+        part *= kept
+    arrived[..., 1] += 1 - RECENT_RATE - kept
+    arrived[..., 2] = 0
 
 
 def before(memory: Memory, slot: int, arriving_gcycles: float) -> Tensor:
@@ -71,5 +87,4 @@ def recent_arrivals(memory: Memory) -> Tensor:
 def remember(memory: Memory, slot: int, expected_gcycles: Tensor, arrived_gcycles: Tensor) -> None:
     """Add the placements and arrivals of a slot, or of a part of it, in place."""
     memory[PLACED][:, :, slot % LOOK_BACK] += expected_gcycles
-    memory[ARRIVED][..., 0] += RECENT_RATE * arrived_gcycles
-    memory[ARRIVED][..., 1] += RECENT_RATE
+    memory[ARRIVED][..., 2] += arrived_gcycles

@@ -92,6 +92,10 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
     def join(self, rounds: list[Any]) -> Any:
         """Join the transitions of rounds, in order of time."""
 
+    def reset_arrivals(self, seed: int) -> None:
+        """Begin episodes whose arrivals come from another seed."""
+        self.simulator.reset(seed)
+
     @abstractmethod
     def begin_anew(self) -> None:
         """Leave the present episodes and begin the next ones."""
@@ -151,7 +155,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         self.set_world_state(world)
         arrivals, decisions = self._seeds(life)
         self.policy.generator.manual_seed(decisions)
-        self.simulator.reset(arrivals)
+        self.reset_arrivals(arrivals)
         self.set_world_state(self.get_world_state())  # looks at the new episode
 
     def make_module(self) -> None:

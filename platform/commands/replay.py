@@ -49,7 +49,9 @@ def replay(
     from edgegen.platform import replay as replays
     from edgegen.platform.files import check_writable_file, write_json
 
-    for path in (out, backlog, json):
+    outputs = {"the output": out, "the backlog output": backlog, "the machine-readable result": json}
+    replays.refuse_same_file({"the trace": trace, **outputs})
+    for path in outputs.values():
         if path is not None and not path.exists():
             check_writable_file(path)
     world = scenario_from(scenario, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from functools import partial
@@ -121,9 +122,14 @@ class StudyRecords:
                 name = f"{mode}/{metric}" + ("" if evaluation.world == unit.world else f"/{evaluation.world.name}")
                 values = metrics[metric]
                 rows.append((unit.episodes, {name.replace(":", "-"): sum(values) / len(values)}))
-        self.store.log_metrics(run_id, rows)
-        self.store.client.log_dict(run_id, described(unit), "unit.json")
-        self.store.client.set_terminated(run_id, "FINISHED")
+        try:
+            self.store.log_metrics(run_id, rows)
+            self.store.client.log_dict(run_id, described(unit), "unit.json")
+            self.store.client.set_terminated(run_id, "FINISHED")
+        except Exception:  # whoever tries again begins a run of its own
+            with contextlib.suppress(Exception):
+                self.store.client.delete_run(run_id)
+            raise
         self.children[unit.identity] = run_id
 
     def store_report(self, files: list[Path]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from edgegen.platform.files import write_text
 from edgegen.platform.studies.plan import Plan
@@ -85,7 +86,8 @@ def run_units(
         By identity, the last line of what went wrong with units that failed.
     """
     waiting = deque((unit, 1) for unit in unfinished(plan, runs))
-    board = ray.remote(num_cpus=0)(Board).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # not where machines come and go
     work = ray.remote(num_cpus=1, max_retries=0, max_calls=_UNITS_PER_PROCESS)(_remote_unit)
     running: dict[Any, tuple[Unit, int]] = {}
     failed: dict[str, str] = {}

@@ -61,7 +61,8 @@ class Budget(_Frozen):
         trials: Trials in all; the population of ``pbt``.
         episodes: Training episodes of a trial that is not stopped early.
         report_every: Training episodes between two validations.
-        time_s: No trial goes on for longer than this after the search has begun, s; the final training still follows.
+        time_s: No trial goes on for longer than this after the search has begun, s; the final training still follows. A
+            search that is resumed has as much again.
     """
 
     trials: Annotated[int, Field(ge=1, le=100_000)]

@@ -191,14 +191,13 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         if (planned := self._planned(episodes)) != self.values:
             self.cleanup()
             self._build(planned)
+        same_values = state["schedule"][-1][1] == self.values
         for seed, algorithm in self.algorithms.items():
-            # A checkpoint holds the step sizes with the optimizers; those of the present values are to stay.
-            groups = [group for optimizer in _optimizers(algorithm) for group in optimizer.param_groups]
-            step_sizes = [group["lr"] for group in groups]
+            step_sizes = [group["lr"] for group in _groups(algorithm)]
             algorithm.restore_from_path(str(seed_folder(folder, seed) / "algorithm"))
-            groups = [group for optimizer in _optimizers(algorithm) for group in optimizer.param_groups]
-            for group, step_size in zip(groups, step_sizes, strict=True):
-                group["lr"] = step_size
+            if not same_values:  # a checkpoint holds step sizes, too, as its own values have made them
+                for group, step_size in zip(_groups(algorithm), step_sizes, strict=True):
+                    group["lr"] = step_size
         self.history = state["history"]
         self.resumed_at = episodes
         self.schedule = [(start, values) for start, values in state["schedule"]]
@@ -236,9 +235,11 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(files)}
 
 
-def _optimizers(algorithm: ArrayAlgorithm) -> list[Any]:
+def _groups(algorithm: ArrayAlgorithm) -> list[dict[str, Any]]:
+    """Parameter groups of every optimizer, always in the same order."""
     learner = algorithm.learner_group._learner
-    return [] if learner is None else [learner._named_optimizers[name] for name in sorted(learner._named_optimizers)]
+    optimizers = {} if learner is None else learner._named_optimizers
+    return [group for name in sorted(optimizers) for group in optimizers[name].param_groups]
 
 
 def _losses(result: Mapping[str, Any]) -> dict[str, float]:

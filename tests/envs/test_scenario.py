@@ -104,6 +104,7 @@ def test_a_file_extends_shipped_scenarios_and_files_beside_it(tmp_path, monkeypa
         ("a: [\n", "can not be read"),
         ("extends: loop.yaml\n", "extends itself"),
         ("extends: demo\nvariants: {a: 3}\n", "'variants' must map names to changes"),
+        ("extends: demo\nvariants: {a: {1: 2}}\n", "in 'variants', 1 stands where a name is needed"),
         ("extends: demo\nslotts: 3\n", r"unknown field 'slotts'.*Did you mean 'slots'\?"),
         ("slots: 3\n", "the field 'capacity_gcycles_s' is missing"),
     ],

@@ -49,6 +49,19 @@ def test_a_family_survives_being_saved() -> None:
         assert Scenario.model_validate_json(scenario.model_dump_json()) == scenario
 
 
+def test_a_family_that_was_saved_can_be_changed_and_read_by_another_processor() -> None:
+    saved = load_scenario("links").model_dump(mode="json")
+    assert "capacity_gcycles_s" not in saved  # how it is drawn says what it is
+    assert "rate_mbit_s" not in saved
+    lighter = build_scenario({**saved, "server_sets": {**saved["server_sets"], "load": 0.6}})
+    assert lighter == load_scenario("links", {"server_sets.load": 0.6})
+    drawn = load_scenario("links")
+    rates = [[rate * (1 + 1e-14) for rate in row] for row in drawn.rate_mbit_s]  # as files of before hold them
+    assert build_scenario({**saved, "rate_mbit_s": rates}) == drawn
+    with pytest.raises(InputError, match="rate_mbit_s is drawn by server_sets"):
+        build_scenario({**saved, "rate_mbit_s": [[2 * rate for rate in row] for row in rates]})
+
+
 def test_rates_of_links() -> None:
     scenario = load_scenario("links:b5", {"slots": 2})
     rate = draw_servers(scenario, 0, range(60)).rate_mbit_s

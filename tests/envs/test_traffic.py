@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs import scenario as envs_scenario
 from edgegen.envs.arrivals import Tasks, draw_episodes
 from edgegen.envs.errors import InputError
 from edgegen.envs.scenario import Scenario, load_scenario
@@ -83,7 +84,7 @@ def test_rounding_keeps_the_mean_and_never_goes_beyond() -> None:
         },
     ],
 )
-def test_the_load_is_that_of_what_arrives(traffic: dict[str, object]) -> None:
+def test_the_load_is_that_of_what_arrives(traffic: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     world = scenario(**traffic)
     plain = load_scenario("demo", SMALL)
     assert world.load == pytest.approx(plain.load)  # per task; the factors have a mean of 1
@@ -94,6 +95,9 @@ def test_the_load_is_that_of_what_arrives(traffic: dict[str, object]) -> None:
     np.testing.assert_allclose(by_index, world.work_by_index_gcycles, atol=0.12)
     assert tasks.present.shape[-1] == world.max_tasks
     assert not (tasks.present[..., 1:] & ~tasks.present[..., :-1]).any()
+    whole = world.work_by_index_gcycles
+    monkeypatch.setattr(envs_scenario, "WORK_ELEMENTS", 50)  # a recording has factors enough for many parts
+    np.testing.assert_allclose(world.work_by_index_gcycles, whole, rtol=1e-12)
 
 
 def test_an_episode_depends_on_seed_and_number_alone() -> None:

@@ -199,6 +199,11 @@ def test_replay_decides_anew(tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "r.json").read_text())["tasks"] == 2
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 3
+    before = trace.read_bytes()
+    result = run("replay", "--trace", trace, "--policy", "local", "--out", tmp_path / "o.csv", "--json", trace)
+    assert result.exit_code != 0
+    assert "both the trace and the machine-readable result" in " ".join(result.output.split())
+    assert trace.read_bytes() == before
 
 
 def test_labels_of_trained_policies_are_their_runs(tmp_path):

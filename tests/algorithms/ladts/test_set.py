@@ -9,6 +9,7 @@ from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.ladts.credit import delay_to_others
 from edgegen.algorithms.ladts.policy import LADTSPolicy
+from edgegen.algorithms.ladts.runner import LADTSRunner
 from edgegen.algorithms.ladts.set_memory import PLACED, before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.ladts.set_networks import SetCritic
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay_slots, split
@@ -225,6 +226,36 @@ def test_memory_of_placements_and_arrivals():
     begin_slot(memory, 0)  # a new episode
     assert float(memory[PLACED].abs().sum()) == 0
     assert recent_arrivals(memory).tolist() == [[0] * 10]
+
+
+def test_arrivals_are_remembered_as_they_came_however_often_a_service_asks():
+    observation = busy(copies=1)
+    slots = {4: [10.0], 5: [4.0, 6.0, 10.0], 8: [1.0, 1.0]}  # 6 and 7 without a request
+    memory = empty_memory(observation)
+    for slot, requests in slots.items():
+        for gcycles in requests:
+            begin_slot(memory, slot)
+            known = recent_arrivals(memory)
+            remember(memory, slot, torch.zeros(1, 10, 10), torch.full((1, 10), gcycles))
+        if slot == 5:
+            assert known[0, 0] == pytest.approx(10)  # what came in this slot does not count yet
+    by_slot = empty_memory(observation)
+    for slot in range(4, 9):
+        begin_slot(by_slot, slot)
+        remember(by_slot, slot, torch.zeros(1, 10, 10), torch.full((1, 10), sum(slots.get(slot, [0.0]))))
+    for each in (memory, by_slot):
+        begin_slot(each, 9)
+    torch.testing.assert_close(recent_arrivals(memory), recent_arrivals(by_slot))
+
+
+def test_who_takes_over_meets_new_arrivals_in_every_world():
+    config = LADTSConfig().scenario(WORLD).preset("set", train_servers=(5, 10), copies=2, hidden=8).debugging(seed=3)
+    donor, comer = (LADTSRunner(config=config, worker_index=index) for index in (1, 2))
+    donor.sample(num_timesteps=2 * WORLD.slots)
+    comer.take_over(donor.get_world_state(), life=1)
+    assert comer.get_world_state()["turn"] == donor.get_world_state()["turn"]
+    for own, other in zip(comer.simulators, donor.simulators, strict=True):
+        assert not torch.equal(own.observe().tasks.workload_gcycles, other.observe().tasks.workload_gcycles)
 
 
 @pytest.mark.parametrize(

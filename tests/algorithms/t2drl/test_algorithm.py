@@ -195,6 +195,9 @@ def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worl
     manifest.write_text(manifest.read_text().replace('"users": 3', '"users": -3', 1))
     with pytest.raises(InputError, match=r"bad field 'spec\.users'"):
         load_provisioning_policy(tmp_path / "policy", SMALL)
+    manifest.write_text(manifest.read_text().replace('"scenario"', '"world"'))
+    with pytest.raises(InputError, match="no field 'scenario'"):
+        load_provisioning_policy(tmp_path / "policy", SMALL)
 
 
 @pytest.mark.parametrize(("head", "seed"), [("subsets", 0), ("per_model", 1), ("per_request", 2)])
