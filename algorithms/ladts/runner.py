@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, cast
 
 import gymnasium as gym
@@ -113,9 +114,10 @@ class LADTSRunner(ArrayEnvRunner):
         """Leave the present episodes and begin the next ones."""
         self._begin_episode(self.simulator.reset())
 
-    def join(self, rounds: list[Fragment]) -> Fragment:
-        """Join the transitions of slots."""
-        return concatenate(rounds)
+    def join(self, rounds: list[Fragment]) -> list[Fragment]:
+        """Join the transitions of slots; states of worlds with other numbers of servers have other lengths."""
+        stretches = groupby(rounds, key=lambda part: part.columns[Columns.OBS].shape[-1])
+        return [concatenate(list(stretch)) for _, stretch in stretches]
 
     def play_round(self, explore: bool) -> Fragment:
         """Play one slot in all copies."""

@@ -89,8 +89,8 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         """Play one round in all copies and return its transitions."""
 
     @abstractmethod
-    def join(self, rounds: list[Any]) -> Any:
-        """Join the transitions of rounds, in order of time."""
+    def join(self, rounds: list[Any]) -> list[Any]:
+        """Join the transitions of rounds, in order of time; one fragment for each stretch that fits together."""
 
     def reset_arrivals(self, seed: int) -> None:
         """Begin episodes whose arrivals come from another seed."""
@@ -122,7 +122,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
             **kwargs: Ignored, for compatibility with later RLlib versions.
 
         Returns:
-            One fragment with the transitions of all rounds.
+            Fragments with the transitions of all rounds; more than one if worlds of several sizes take turns.
         """
         if random_actions:
             raise ValueError("random_actions is not supported: an untrained policy begins at random by itself")
@@ -136,7 +136,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
             rounds = -(-int(num_timesteps) // (copies * self.slots_per_round))
         else:
             rounds = int(self.config.rollout_fragment_length)
-        return [self.join([self.play_round(explore) for _ in range(max(1, rounds))])]
+        return self.join([self.play_round(explore) for _ in range(max(1, rounds))])
 
     def admit(self) -> None:
         """Take part in the training from now on."""

@@ -126,11 +126,10 @@ class T2DRLRunner(ArrayEnvRunner):
         self.simulator.reset()
         self._begin_episode()
 
-    def join(self, rounds: list[FrameFragment]) -> FrameFragment:
+    def join(self, rounds: list[FrameFragment]) -> list[FrameFragment]:
         """Join the transitions of frames."""
-        return FrameFragment(
-            concatenate([part.slots for part in rounds]), concatenate([part.frames for part in rounds])
-        )
+        slots, frames = concatenate([part.slots for part in rounds]), concatenate([part.frames for part in rounds])
+        return [FrameFragment(slots, frames)]
 
     def _decide_cache(self, explore: bool) -> CachingDecision:
         self._set_exploration(explore)

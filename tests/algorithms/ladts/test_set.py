@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.export import load_policy, save_policy
 from edgegen.algorithms.ladts.actor import ActorSpec
@@ -251,7 +252,9 @@ def test_arrivals_are_remembered_as_they_came_however_often_a_service_asks():
 def test_who_takes_over_meets_new_arrivals_in_every_world():
     config = LADTSConfig().scenario(WORLD).preset("set", train_servers=(5, 10), copies=2, hidden=8).debugging(seed=3)
     donor, comer = (LADTSRunner(config=config, worker_index=index) for index in (1, 2))
-    donor.sample(num_timesteps=2 * WORLD.slots)
+    fragments = donor.sample(num_episodes=4)  # two of each copy, the second with ten servers
+    assert [part.env_steps() for part in fragments] == [2 * WORLD.slots] * 2
+    assert len({part.columns[Columns.OBS].shape[-1] for part in fragments}) == 2
     comer.take_over(donor.get_world_state(), life=1)
     assert comer.get_world_state()["turn"] == donor.get_world_state()["turn"]
     for own, other in zip(comer.simulators, donor.simulators, strict=True):
