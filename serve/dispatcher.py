@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -70,6 +71,7 @@ class Dispatcher:
         self.scheduler = scheduler
         self._edges = edges
         self._lost = {name: asyncio.Event() for name in edges}
+        self._heard_at = dict.fromkeys(edges, -math.inf)  # nothing is under way on an edge that was never heard
         self._numbers = itertools.count(1)
         # Distinguishes the jobs of this process from those a predecessor may have left on the edges.
         self._prefix = f"{random.SystemRandom().getrandbits(32):08x}"
@@ -168,10 +170,12 @@ class Dispatcher:
         """Take one report of an edge, or mark it as lost if there is none or it says that the edge hangs."""
         for missed in range(1, SILENT_REPORTS + 1):
             try:
-                report = await asyncio.wait_for(self._edges[name].report(), self._config.report_timeout_s)
+                # Not wait_for, which before Python 3.12 can lose a cancellation, so that `stop` would never end.
+                async with asyncio.timeout(self._config.report_timeout_s):
+                    report = await self._edges[name].report()
             except TimeoutError:
                 if missed == SILENT_REPORTS or not self.scheduler.servers[name].healthy:
-                    self._lose(name, f"no report for {missed * self._config.report_timeout_s:g} s")
+                    self._silent(name, f"no report for {missed * self._config.report_timeout_s:g} s")
                     return
             except EdgeLostError as error:
                 self._lose(name, str(error))
@@ -185,9 +189,22 @@ class Dispatcher:
                     self._lose(name, f"no progress for {report.stalled_s:.0f} s")
                     return
                 self._lost[name].clear()
+                self._heard_at[name] = time.monotonic()
                 self.scheduler.update(report)
                 self._record(name)
                 return
+
+    def _silent(self, name: str, reason: str) -> None:
+        """Give an edge that can not be asked no more work, but let it finish what it has for a while.
+
+        Serve lets nobody ask a process that it is about to stop, though that goes on with its requests. Of one that
+        died its requests hear at once.
+        """
+        if time.monotonic() - self._heard_at[name] > self._config.stalled_after_s:
+            self._lose(name, reason)
+            return
+        self.scheduler.lose(name, reason)
+        self._record(name)
 
     def _lose(self, name: str, reason: str) -> None:
         self.scheduler.lose(name, reason)

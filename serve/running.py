@@ -31,13 +31,22 @@ LOOPBACK = "127.0.0.1"
 STORE_BYTES = 200 * 1024**2
 DRAIN_S = 5.0
 """Who presses Ctrl-C does not want to wait for every picture that is queued."""
-PROXY_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""Serve kills a proxy that is not ready within 5 s and never recovers from it; a busy machine needs longer."""
+RESOURCE_DIGITS = 4
+"""Of Ray's own reckoning; sums of shares are inexact."""
+READY_TIMEOUT_S = 1800.0
+"""Models may have to be downloaded first, and machines to be started."""
+SERVE_VARIABLES = {
+    # Serve kills a proxy that is not ready within 5 s and never recovers from it; a busy machine needs longer.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # An edge that hangs has nothing to finish, and its successor waits for its GPU.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+}
+"""Settings of Ray Serve, for the processes of a cluster."""
 
 
 @contextmanager
 def running_service(
-    config: ServiceConfig, port: int = 8000, *, address: str | None = None, ready_timeout_s: float = 300.0
+    config: ServiceConfig, port: int = 8000, *, address: str | None = None, ready_timeout_s: float = READY_TIMEOUT_S
 ) -> Iterator[str]:
     """Run the service for the length of a block, and stop exactly what was started, also on Ctrl-C and SIGTERM.
 
@@ -62,7 +71,7 @@ def running_service(
     cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
-    for name, value in PROXY_PATIENCE.items():
+    for name, value in SERVE_VARIABLES.items():
         os.environ.setdefault(name, value)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
@@ -126,7 +135,7 @@ def _check_room(config: ServiceConfig) -> None:
     wanted.update(config.gateway_resources)
     there = ray.cluster_resources()
     for name, amount in wanted.items():
-        if amount > there.get(name, 0.0):
+        if round(amount, RESOURCE_DIGITS) > there.get(name, 0.0):
             raise InputError(
                 f"The service reserves {amount:g} of '{name}' (num_gpus, resources), but this machine has "
                 f"{there.get(name, 0.0):g}."
@@ -150,9 +159,13 @@ def _deploy(application: Application, deadline: float) -> None:
             messages = {name: _last_line(deployment.message) for name, deployment in state.deployments.items()}
             reasons = [f"'{name}': {message}" for name, message in messages.items() if message]
             if state.status == ApplicationStatus.DEPLOY_FAILED:
-                break
+                raise InputError(f"The service can not start; {_list(reasons)}.")
         time.sleep(0.1)
-    raise InputError(f"The service can not start; {'; '.join(reasons) or 'see the logs of Ray Serve'}.")
+    raise InputError(f"The service did not start in the time it was given; {_list(reasons)}.")
+
+
+def _list(reasons: list[str]) -> str:
+    return "; ".join(reasons) or "see the logs of Ray Serve"
 
 
 def _last_line(text: str) -> str:
@@ -171,7 +184,7 @@ def _wait_until_healthy(url: str, deadline: float) -> None:
         except (httpx.HTTPError, ValueError) as error:
             answer = str(error)
         time.sleep(0.1)
-    raise InputError(f"The service is not healthy; the last answer was {answer[:300]}.")
+    raise InputError(f"The service was not healthy in the time it was given; the last answer was {answer[:300]}.")
 
 
 def _in_main_thread() -> bool:

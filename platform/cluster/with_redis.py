@@ -61,7 +61,7 @@ class RedisCluster:
     def __enter__(self) -> Self:
         import ray
 
-        from edgegen.serve.running import PROXY_PATIENCE
+        from edgegen.serve.running import SERVE_VARIABLES
 
         # Ray appends long names of sockets to this, and their paths must not exceed 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="edgegen-"))
@@ -74,7 +74,7 @@ class RedisCluster:
             "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_TIMEOUT_S),
             # Both nodes have the same address, so their proxies need different ports.
             "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(self.worker_port),
-            **PROXY_PATIENCE,
+            **SERVE_VARIABLES,
         }
         tables = {"RAY_REDIS_ADDRESS": f"127.0.0.1:{redis_port}", "RAY_external_storage_namespace": "edgegen"}
         common = ["--node-ip-address", address, "--object-store-memory", str(STORE_BYTES), *FEW_PROCESSES, "--temp-dir"]

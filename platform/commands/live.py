@@ -56,6 +56,14 @@ def serve(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of random choices, instead of the config's.")
     ] = None,
+    ready_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1,
+            help="Longest wait until all edges are healthy, downloads included.  [default: 1800]",
+        ),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Run the live service until Ctrl-C."""
@@ -65,11 +73,12 @@ def serve(
     overrides = parse_overrides(settings or [])
     overrides |= {name: value for name, value in (("seed", seed), ("policy", policy)) if value is not None}
     service = load_config(config, overrides)
-    from edgegen.serve.running import running_service
+    from edgegen.serve.running import READY_TIMEOUT_S, running_service
 
+    ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
     notes = progress_console()
     notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)
-    with running_service(service, port, address=address) as url:
+    with running_service(service, port, address=address, ready_timeout_s=ready_timeout_s) as url:
         notes.print(f"Ready:  {url}", soft_wrap=True)
         notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
         notes.print("Stop:   Ctrl-C")

@@ -112,3 +112,8 @@ def test_what_is_replaced_finishes_what_it_has_accepted(manifests, overlay):
     (application,) = serve_config(manifests, overlay)["applications"]
     for deployment in application["deployments"]:
         assert deployment["graceful_shutdown_timeout_s"] >= config.request_timeout_s
+    service = manifests.pick(overlay, "RayService")["spec"]
+    assert service["rayClusterDeletionDelaySeconds"] >= config.request_timeout_s + 30  # after traffic has moved
+    head = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    settings = {one["name"]: one.get("value") for one in head["env"]}
+    assert settings["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"  # but for what hangs

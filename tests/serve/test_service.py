@@ -27,7 +27,7 @@ from edgegen.envs.errors import InputError
 from edgegen.platform.ports import free_ports
 from edgegen.serve.app import app
 from edgegen.serve.config import load_config
-from edgegen.serve.running import running_service
+from edgegen.serve.running import _check_room, running_service
 
 pytestmark = pytest.mark.e2e
 
@@ -193,10 +193,14 @@ def test_port_in_use_is_refused_before_anything_starts(url):
         pass
 
 
-def test_reservations_that_can_never_be_met_are_refused():
+def test_reservations_that_can_never_be_met_are_refused(monkeypatch):
     demo = load_config("demo")
     config = demo.model_copy(update={"edges": (*demo.edges[:2], demo.edges[2].model_copy(update={"num_gpus": 1000}))})
     (port,) = free_ports(1)
+    shares = [demo.edges[0].model_copy(update={"num_gpus": share}) for share in (0.2, 0.4, 0.3, 0.1)]  # a bit above 1
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})
+    _check_room(demo.model_copy(update={"edges": tuple(shares)}))
+    monkeypatch.undo()
     refused = r"reserves 1000 of 'GPU' .* this machine has \d+\."
     with pytest.raises(InputError, match=refused), running_service(config, port):
         pass

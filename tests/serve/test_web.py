@@ -301,6 +301,37 @@ def test_silent_edge_becomes_unhealthy(make_config):
     serve(scenario, make_config(report_period_s=0.05, report_timeout_s=0.1))
 
 
+def test_edge_that_can_not_be_asked_finishes_what_it_has(make_config):
+    async def scenario(client, edges, gateway):
+        edges["edge-b"].hold = asyncio.Event()
+        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-b"}))
+        await asyncio.sleep(0.1)
+        for edge in edges.values():
+            edge.silent = True  # as when Serve is about to stop it
+        await asyncio.sleep(0.6)
+        assert (await client.get("/healthz")).json()["status"] == "unavailable"
+        check_error(await client.post(URL, json={"prompt": "x"}), 503, "service_unavailable_error", "No healthy edge")
+        assert not under_way.done()
+        edges["edge-b"].hold.set()
+        assert (await under_way).json()["edgegen"]["server"] == "edge-b"
+
+    serve(scenario, make_config(policy="local", report_period_s=0.05, report_timeout_s=0.1))
+
+
+def test_edge_that_is_silent_for_long_loses_no_request(make_config):
+    async def scenario(client, edges, gateway):
+        edges["edge-b"].hold = asyncio.Event()
+        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-b"}))
+        await asyncio.sleep(0.1)
+        edges["edge-b"].silent = True
+        answer = (await under_way).json()["edgegen"]
+        assert answer["server"] != "edge-b"
+        assert "no report" in answer["fallback"]
+
+    settings = {"report_period_s": 0.05, "report_timeout_s": 0.1, "request_timeout_s": 20, "stall_timeout_s": 1}
+    serve(scenario, make_config(policy="local", **settings))
+
+
 def test_no_edge_answers_503(make_config):
     async def scenario(client, edges, gateway):
         for edge in edges.values():
