@@ -189,8 +189,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} can not be read ({error}).") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT or manifest.get("algorithm") not in ALGORITHMS:
+    if found != FORMAT:
         raise InputError(f"The policy in '{folder}' has format '{found}'; this version of edgegen reads '{FORMAT}'.")
+    if manifest.get("algorithm") not in ALGORITHMS:
+        raise InputError(
+            f"The policy in '{folder}' is of the algorithm '{manifest.get('algorithm')}'; this version of edgegen has "
+            f"{', '.join(ALGORITHMS)}."
+        )
     if not isinstance(manifest.get("scenario"), dict):
         raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has no field 'scenario'.")
     checked: dict[str, Any] = manifest

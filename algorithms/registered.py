@@ -33,9 +33,14 @@ def tracking_uri() -> str:
     return os.environ.get(URI_VARIABLE) or f"sqlite:///{(DEFAULT_FOLDER / 'mlflow.db').resolve()}"
 
 
-def shown(uri: str) -> str:
-    """Return a URI as it may be printed: without a password."""
-    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", uri)
+def shown(text: str) -> str:
+    """Return a URI, or a text with URIs in it, as it may be printed: without passwords."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
+
+
+def how_to_look(uri: str) -> str:
+    """What to do to see the runs at a URI: open it, or start MLflow's display of a database."""
+    return shown(uri) if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {shown(uri)}"
 
 
 def prepare_mlflow() -> None:
@@ -105,7 +110,7 @@ def pinned(uri: str) -> str:
         return f"{MODELS_PREFIX}{name}/{wanted}"
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise InputError(
-            f"The model registry at '{shown(where)}' can not be used: {first_line(error)}; set {URI_VARIABLE}."
+            f"The model registry at '{shown(where)}' can not be used: {shown(first_line(error))}; set {URI_VARIABLE}."
         ) from None
 
 
@@ -133,7 +138,7 @@ def fetch(uri: str) -> Path:
             _download(client.get_model_version_download_uri(name, number), where, target)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise InputError(
-            f"The files of '{version}' can not be fetched from '{shown(where)}': {first_line(error)}."
+            f"The files of '{version}' can not be fetched from '{shown(where)}': {shown(first_line(error))}."
         ) from None
     manifests = sorted(target.rglob(MANIFEST))
     if not manifests:
@@ -185,5 +190,5 @@ def open_client(where: str) -> Any:
             client = MlflowClient(where)
             client.search_experiments(max_results=1)
             return client
-    except (MlflowException, SQLAlchemyError) as error:
-        raise OSError(first_line(error)) from None
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError) as error:  # no driver, no URL
+        raise OSError(shown(first_line(error))) from None

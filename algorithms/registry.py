@@ -92,13 +92,17 @@ def find_policy_folder(name_or_path: str, rules: Collection[str] = tuple(RULES))
     raise InputError(f"'{folder}' holds no trained policy: neither a run with a checkpoint nor a policy folder.")
 
 
-def latest_checkpoint(run: Path) -> Path | None:
-    """Return the checkpoint of a run with the most episodes; checkpoints appear whole, so the newest is complete."""
-    if not run.is_dir():
-        return None
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints of a run, the one with the most episodes last; they appear whole, so each is complete."""
     found = [
         (int(number), path)
         for path in run.glob(f"{CHECKPOINT_PREFIX}*")
         if (number := path.name.removeprefix(CHECKPOINT_PREFIX)).isdigit()
     ]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint of a run with the most episodes."""
+    found = checkpoints(run)
+    return found[-1] if found else None

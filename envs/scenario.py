@@ -30,7 +30,7 @@ class IntegerRange(Frozen):
     """A discrete uniform distribution on ``{low, ..., high}``, both ends included."""
 
     low: Annotated[int, Field(ge=0)]
-    high: Annotated[int, Field(ge=1)]
+    high: Annotated[int, Field(ge=1, le=100_000)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

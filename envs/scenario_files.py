@@ -70,6 +70,22 @@ def scenario_data(
     return with_overrides(data, overrides, wanted, model)
 
 
+def split_variant(wanted: str) -> tuple[str, str]:
+    """Split ``name:variant`` or ``path.yaml:variant`` in two; a path may hold colons of its own.
+
+    Returns:
+        Name or path, and the variant, empty if there is none.
+    """
+    if is_file_name(wanted):
+        return wanted, ""
+    for ending in YAML:
+        stem, colon, variant = wanted.rpartition(f"{ending}:")
+        if colon:
+            return stem + ending, variant
+    stem, _, variant = wanted.partition(":")
+    return stem, variant
+
+
 def validated(data: dict[str, Any], kind: str, model: type[Model]) -> Model:
     """Validate plain data as a scenario of a kind.
 
@@ -132,7 +148,7 @@ def with_overrides(
 def _merged(
     wanted: str, kind: str, model: type[BaseModel], files: Sequence[str], extending: tuple[Path, ...] = ()
 ) -> dict[str, Any]:
-    stem, _, variant = wanted.partition(":")
+    stem, variant = split_variant(wanted)
     path = _path_of(wanted, kind)
     if path.resolve() in extending:
         raise InputError(f"Scenario file '{path}' extends itself, directly or through others; it must not.")
@@ -145,7 +161,7 @@ def _merged(
     base = data.pop("extends", None)
     if base is not None:
         # A file is looked for beside the one that extends it, a name among the shipped ones.
-        base = str(path.parent / base) if is_file_name(str(base).partition(":")[0]) else str(base)
+        base = str(path.parent / base) if is_file_name(split_variant(str(base))[0]) else str(base)
         found = _kind_of(_path_of(base, kind))
         if found != kind:
             raise InputError(f"Scenario file '{path}' is of the kind {kind}, but extends '{base}' of the kind {found}.")
@@ -160,7 +176,7 @@ def _merged(
 
 
 def _path_of(wanted: str, kind: str | None = None) -> Path:
-    return find_file(wanted.partition(":")[0], SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind), wanted)
+    return find_file(split_variant(wanted)[0], SCENARIO_FOLDER, "scenario", lambda: shipped_names(kind), wanted)
 
 
 def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
@@ -174,7 +190,7 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
         return str(kind)
     if base is None or path.resolve() in extending:
         return DEFAULT_KIND
-    wanted = str(path.parent / str(base)) if is_file_name(str(base).partition(":")[0]) else str(base)
+    wanted = str(path.parent / str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)
     return _kind_of(_path_of(wanted), (*extending, path.resolve()))
 
 

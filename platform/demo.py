@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.registered import how_to_look
 from edgegen.algorithms.rules import RULES
 from edgegen.envs.errors import InputError
 from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
@@ -187,7 +188,7 @@ def _summary(request: DemoRequest, uri: str, seconds: float, out: Console) -> No
     for what, name in known.items():
         if (request.out / name).exists():
             out.print(f"  {what + ':':<16} {request.out / name}", soft_wrap=True)
-    out.print(f"  {'tracked runs:':<16} mlflow ui --backend-store-uri {uri}", soft_wrap=True)
+    out.print(f"  {'tracked runs:':<16} {how_to_look(uri)}", soft_wrap=True)
 
 
 @contextmanager

@@ -30,6 +30,25 @@ def check_writable_folder(folder: Path) -> None:
         raise InputError(f"Output folder '{folder}' can not be written: {reason}.") from None
 
 
+def refuse_same_file(paths: dict[str, str | Path | None]) -> None:
+    """Refuse to write one file over another one of the run.
+
+    Args:
+        paths: By what each is, None for those there are not.
+
+    Raises:
+        InputError: If two are the same.
+    """
+    seen: dict[Path, str] = {}
+    for what, path in paths.items():
+        if path is None:
+            continue
+        real = Path(path).resolve()
+        if real in seen and (real.is_file() or not real.exists()):
+            raise InputError(f"'{path}' is both {seen[real]} and {what}, but they must be different files.")
+        seen[real] = what
+
+
 def check_writable_file(path: Path) -> None:
     """Refuse an output file that can not be written.
 

@@ -95,13 +95,16 @@ def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def _judged(study: Study, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
-    """Alias of a new version, and why."""
+    """Alias of a new version, and why. A champion that is there but fits this world no more is succeeded."""
     if champion is None:
         return CHAMPION, "It is the first version."
     if champion == version:
         return CHAMPION, "It is champion already."
     try:
         holder = fetch(f"{MODELS_PREFIX}{study.model}/{champion}")
+    except InputError as error:  # a full disk here says nothing of who is better
+        return CHALLENGER, f"Champion {champion} can not be played at present: {error}"
+    try:
         held = _score(study, holder)
     except InputError as error:
         return CHAMPION, f"Champion {champion} can not play here any more: {error}"

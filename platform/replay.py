@@ -20,6 +20,7 @@ from edgegen.envs.observation import Observation
 from edgegen.envs.placement import drain_backlog, place
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.envs.trace import OUTCOME_COLUMNS, Trace, read_trace, replacing
+from edgegen.platform.files import refuse_same_file
 
 _CHUNK = 65_536  # slots of a long pause that are computed and written at once
 _MAX_BACKLOG_ROWS = 100_000_000
@@ -209,22 +210,3 @@ def _write_backlogs(file: IO[str] | None, first_slot: int, backlog: Tensor) -> N
         return
     for slot, row in enumerate(backlog.tolist(), first_slot):
         file.write("".join(f"{slot},{server},{value!r}\n" for server, value in enumerate(row)))
-
-
-def refuse_same_file(paths: dict[str, str | Path | None]) -> None:
-    """Refuse to write one file over another one of the run.
-
-    Args:
-        paths: By what each is, None for those there are not.
-
-    Raises:
-        InputError: If two are the same.
-    """
-    seen: dict[Path, str] = {}
-    for what, path in paths.items():
-        if path is None:
-            continue
-        real = Path(path).resolve()
-        if real in seen and (real.is_file() or not real.exists()):
-            raise InputError(f"'{path}' is both {seen[real]} and {what}, but they must be different files.")
-        seen[real] = what

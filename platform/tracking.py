@@ -169,5 +169,5 @@ class Tracker:
 
 
 def _unusable(uri: str, error: Exception) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = shown((str(error).strip().splitlines() or [type(error).__name__])[0])
     return InputError(f"MLflow at '{shown(uri)}' can not be used: {reason}; set {URI_VARIABLE} or pass --no-tracking.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edgegen.algorithms.learners import Learner, find_learner
-from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
+from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
 from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
@@ -240,8 +240,7 @@ class TrainingRun:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         write_json(self.out / EPISODES_FILE, _columns(algorithm.episodes))
-        complete = sorted(self.out.glob(f"{CHECKPOINT_PREFIX}*"))
-        for old in complete[:-KEPT_CHECKPOINTS]:
+        for old in checkpoints(self.out)[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old, ignore_errors=True)
         return target
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgegen.envs.errors import InputError
+from edgegen.serve.api import MAX_SEED
 from edgegen.serve.zoo.shapes import caption, sample_scenes
 
 TILE = 160
@@ -23,8 +24,11 @@ TILE = 160
 MARGIN = 10
 LINE = 17
 CAPTION_LINES = 3
+MAX_PORT = 65535
 MOST_TRIES = 20
 """How often a request is sent again when all queues are full."""
+MOST_WAIT_S = 60.0
+"""Longest wait between two tries, s."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def generate_burst(
     fields = {"model": model, "num_inference_steps": steps}
     bodies = [
         {"prompt": prompt, **{key: value for key, value in fields.items() if value is not None}}
-        | ({} if seed is None else {"seed": seed + index})
+        | ({} if seed is None else {"seed": (seed + index) % (MAX_SEED + 1)})
         for index, prompt in enumerate(prompts)
     ]
     return asyncio.run(_burst(base_url, bodies, concurrency, timeout_s))
@@ -101,7 +105,13 @@ def generate_burst(
 async def _burst(base_url: str, bodies: list[dict[str, Any]], concurrency: int, timeout_s: float) -> list[Result]:
     places = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(base_url=base_url, timeout=timeout_s, limits=limits) as client:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise InputError(f"'{base_url}' is no URL: {error}.") from None
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
+        raise InputError(f"'{base_url}' is no URL of a service; it must look like http://HOST:PORT.")
+    async with httpx.AsyncClient(base_url=url, timeout=timeout_s, limits=limits) as client:
 
         async def one(body: dict[str, Any]) -> Result:
             async with places:
@@ -120,15 +130,29 @@ async def _generate(client: httpx.AsyncClient, body: dict[str, Any]) -> Result:
             raise InputError(f"The service at {client.base_url} can not be reached: {reason}.") from None
         if response.status_code != 429:
             break
-        await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
+        await asyncio.sleep(_wait_s(response))
     round_trip_s = time.perf_counter() - sent
     if response.status_code != 200:
         raise InputError(f"The service answered {response.status_code}: {_message(response)}")
-    answer = response.json()
+    try:
+        return _result(body["prompt"], response.json(), round_trip_s)
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise InputError(f"What answers at {client.base_url} is no service of edgegen.") from None
+
+
+def _wait_s(response: httpx.Response) -> float:
+    """How long to wait before the next try, s; proxies may say a date instead, which is not worth reading."""
+    try:
+        return min(max(float(response.headers.get("Retry-After", "1")), 0.0), MOST_WAIT_S)
+    except ValueError:
+        return 1.0
+
+
+def _result(prompt: str, answer: Any, round_trip_s: float) -> Result:
     served = answer["edgegen"]
     times = {key: float(served[key]) for key in ("queue_s", "generation_s", "decision_s", "total_s")}
     return Result(
-        prompt=body["prompt"],
+        prompt=prompt,
         server=served["server"],
         home=served["home"],
         round_trip_s=round_trip_s,

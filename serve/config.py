@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
-from edgegen.envs.errors import from_validation
+from edgegen.envs.errors import InputError, from_validation
 from edgegen.envs.named_files import find_file, names_in
 from edgegen.envs.scenario import IntegerRange, Quantity, Scenario
 from edgegen.envs.yaml_files import read_mapping
-from edgegen.serve.zoo.loading import model_info
+from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 DEFAULT_SIDE = 512
@@ -216,10 +216,17 @@ class ServiceConfig(_Frozen):
         return self.request_timeout_s / 2 if self.stall_timeout_s is None else self.stall_timeout_s
 
     def cards(self) -> dict[str, ModelCard]:
-        """Return the models with open values filled in from their own cards."""
+        """Return the models with open values filled in from their own cards.
+
+        Raises:
+            InputError: If the card of a model can not be read.
+        """
         cards = {}
         for name, model in self.models.items():
-            info = model_info(name)
+            try:
+                info = model_info(name)
+            except UnknownModelError as error:
+                raise InputError(f"Service config '{self.name}': {error}.") from None
             side = info.native_size or DEFAULT_SIDE
             guidance = info.default_guidance if model.default_guidance is None else model.default_guidance
             cards[name] = ModelCard(

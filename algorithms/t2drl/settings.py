@@ -249,7 +249,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ddpg": {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1},
 }
 """What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
-``improved`` with a plain actor instead of a diffusion chain, its benchmark."""
+``improved`` with a plain actor instead of a diffusion chain, its benchmark; noise on its actions explores for it, as
+the noise of the chain does for the other."""
 
 
 def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> T2DRLSettings:

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.curves import CONSTANTS
+from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning_parts import AllocationRule
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.provisioning_state import FrameState, SlotState
 
 Count = Annotated[int, Field(ge=1)]
+MOST_MODELS_IN_SUBSETS = 16
+"""The cacher's last layer has 2^M outputs."""
 
 
 class T2DRLSpec(BaseModel):
@@ -46,7 +49,16 @@ class T2DRLSpec(BaseModel):
 
     @classmethod
     def of(cls, scenario: ProvisioningScenario, settings: T2DRLSettings) -> T2DRLSpec:
-        """Describe the networks that ``settings`` ask for in ``scenario``."""
+        """Describe the networks that ``settings`` ask for in ``scenario``.
+
+        Raises:
+            InputError: If there would be a value for each of too many sets of models.
+        """
+        if settings.caching_head == "subsets" and scenario.models > MOST_MODELS_IN_SUBSETS:
+            raise InputError(
+                f"caching_head is 'subsets', which has a value for each of 2^{scenario.models} sets of models, but at "
+                f"most {MOST_MODELS_IN_SUBSETS} models are allowed with it; choose 'per_request'."
+            )
         return cls(
             cells=scenario.cells,
             users=scenario.users,

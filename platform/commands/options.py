@@ -59,8 +59,9 @@ def check_outputs(json: Path | None, plot: Path | None) -> None:
     Raises:
         InputError: If a file can not be written, or a plot can not have this name.
     """
-    from edgegen.platform.files import check_writable_file
+    from edgegen.platform.files import check_writable_file, refuse_same_file
 
+    refuse_same_file({"the machine-readable result": json, "the plot": plot})
     for path in (json, plot):
         if path is not None:
             check_writable_file(path)

@@ -47,10 +47,10 @@ def replay(
     from rich.table import Table
 
     from edgegen.platform import replay as replays
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import check_writable_file, refuse_same_file, write_json
 
     outputs = {"the output": out, "the backlog output": backlog, "the machine-readable result": json}
-    replays.refuse_same_file({"the trace": trace, **outputs})
+    refuse_same_file({"the trace": trace, **outputs})
     for path in outputs.values():
         if path is not None and not path.exists():
             check_writable_file(path)

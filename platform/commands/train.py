@@ -280,11 +280,13 @@ def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None
 
 def report_training(notes: Console, result: TrainResult) -> None:
     """Say where the run is and what to do with it."""
+    from edgegen.algorithms.registered import how_to_look
+
     done = len(next(iter(result.episodes.values()), []))
     what = "Stopped after" if result.interrupted else "Trained for"
     notes.print(f"{what} {done} episodes ({result.seconds:.0f} s); the run is in {result.out}", soft_wrap=True)
     if result.mlflow_uri is not None:
-        notes.print(f"MLflow:   mlflow ui --backend-store-uri {result.mlflow_uri}", soft_wrap=True)
+        notes.print(f"MLflow:   {how_to_look(result.mlflow_uri)}", soft_wrap=True)
     if result.interrupted:
         notes.print(f"Continue: edgegen train --resume {result.out}", soft_wrap=True)
     notes.print(
@@ -295,6 +297,8 @@ def report_training(notes: Console, result: TrainResult) -> None:
 
 def training_json(result: TrainResult) -> dict[str, object]:
     """Return a training result as plain values."""
+    from edgegen.algorithms.registered import shown
+
     return {
         "format": "edgegen-training-1",
         "out": result.out,
@@ -304,7 +308,7 @@ def training_json(result: TrainResult) -> dict[str, object]:
         "cpu_seconds": result.cpu_seconds,
         "interrupted": result.interrupted,
         "mlflow_run_id": result.mlflow_run_id,
-        "mlflow_uri": result.mlflow_uri,
+        "mlflow_uri": None if result.mlflow_uri is None else shown(result.mlflow_uri),
     }
 
 

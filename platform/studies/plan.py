@@ -263,9 +263,9 @@ class _Builder:
         try:
             fields, make = settings_of(method)
             own = {key: value for key, value in changes.items() if key in fields}
-            if changes and not own and not any(self._knows(key) for key in changes):
-                unknown = next(iter(changes))
-                raise InputError(f"no method has the setting '{unknown}'.{did_you_mean(unknown, fields)}")
+            for key in changes:
+                if not self._knows(key):
+                    raise InputError(f"no method has the setting '{key}'.{did_you_mean(key, fields)}")
             return make(method.preset, {**method.settings, **own})
         except InputError as error:
             raise InputError(f"method '{name}': {error}") from None

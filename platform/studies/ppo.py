@@ -28,7 +28,7 @@ from ray.tune.registry import register_env
 from torch import Tensor
 
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
-from edgegen.algorithms.registry import CHECKPOINT_PREFIX, latest_checkpoint
+from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
 from edgegen.envs.errors import from_validation
 from edgegen.envs.observation import Observation
 from edgegen.envs.parallel import OffloadingParallelEnv
@@ -324,7 +324,7 @@ def _save(algorithm: Algorithm, folder: Path, delays: list[float]) -> None:
         {"torch": torch.get_rng_state(), "numpy": state, "python": random.getstate()}, temporary / GENERATORS_FILE
     )
     temporary.replace(target)
-    for old in sorted(folder.glob(f"{CHECKPOINT_PREFIX}*"))[:-KEPT_CHECKPOINTS]:
+    for old in checkpoints(folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -274,6 +274,14 @@ class StudySpec(_Frozen):
             for name in ("seeds", "episodes", "evaluation_episodes", "evaluation_seed"):
                 if getattr(extent, name) is None:
                     raise ValueError(f"{size}.{name} is missing; experiments that say nothing need it")
+            for name in ("methods", "values", "skip"):
+                if name in extent.model_fields_set:
+                    raise ValueError(f"{size}.{name} is for experiments, each of which has its own")
+            for name in extent.method_episodes:
+                if name not in self.methods:
+                    raise ValueError(
+                        f"{size}.method_episodes names '{name}', but methods are {', '.join(self.methods)}"
+                    )
         names = [experiment.name for experiment in self.experiments]
         if doubled := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two experiments are called '{min(doubled)}'")

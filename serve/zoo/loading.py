@@ -53,18 +53,24 @@ def model_info(model: str) -> ModelInfo:
     Args:
         model: An embedded name, a diffusers folder or a hub id. Folders without an `edgegen.json` and hub ids get the
             general defaults of `ModelInfo`.
+
+    Raises:
+        UnknownModelError: If the `edgegen.json` of the model can not be read or lacks a field.
     """
     path = embedded_models().get(model, Path(model)) / INFO_FILE
     if not path.is_file():
         return ModelInfo(name=model)
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    return ModelInfo(
-        name=model,
-        native_size=int(stored["native_size"]),
-        default_steps=int(stored["default_steps"]),
-        default_guidance=float(stored["default_guidance"]),
-        example_prompt=str(stored["example_prompt"]),
-    )
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return ModelInfo(
+            name=model,
+            native_size=int(stored["native_size"]),
+            default_steps=int(stored["default_steps"]),
+            default_guidance=float(stored["default_guidance"]),
+            example_prompt=str(stored["example_prompt"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnknownModelError(f"the model card '{path}' can not be read ({type(error).__name__}: {error})") from None
 
 
 def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:

@@ -97,6 +97,14 @@ def test_a_file_extends_shipped_scenarios_and_files_beside_it(tmp_path, monkeypa
     assert (annex.name, annex.slots) == ("annex", 9)
 
 
+def test_a_path_may_hold_colons(tmp_path) -> None:
+    folder = tmp_path / "run:3"
+    folder.mkdir()
+    (folder / "lab.yaml").write_text("extends: demo\nslots: 3\nvariants: {long: {slots: 9}}\n")
+    assert load_scenario(folder / "lab.yaml").slots == 3
+    assert load_scenario(f"{folder / 'lab.yaml'}:long").slots == 9
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

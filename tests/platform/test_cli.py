@@ -163,6 +163,14 @@ def test_generate_without_a_service_is_one_sentence(tmp_path):
     assert "can not be reached" in sentence
 
 
+def test_results_and_plot_need_files_of_their_own(tmp_path):
+    same = ["--json", tmp_path / "c.png", "--plot", tmp_path / "c.png"]
+    result = run("compare", "-s", "demo", "-n", "1", "uniform", *same)
+    assert result.exit_code != 0
+    assert "both the machine-readable result and the plot" in " ".join(result.output.split())
+    assert not (tmp_path / "c.png").exists()
+
+
 def test_compare_writes_table_json_and_plot(tmp_path):
     files = ["--json", tmp_path / "c.json", "--plot", tmp_path / "c.png"]
     result = run("compare", "local", "opt-ts", "--episodes", 3, "--seed", 1, *TINY, *files)

@@ -159,6 +159,10 @@ def test_shipped_studies_are_sound(name, size):
         (("methods", "ppo", "settings"), {"hiden": 3}, "Did you mean 'hidden'?"),
         (("full", "seeds"), [0, 0], "no seed may occur twice"),
         (("quick",), {"seeds": [0]}, "quick.episodes is missing"),
+        (("full", "settings"), {"copies": 8, "hiden": 3}, "no method has the setting 'hiden'. Did you mean 'hidden'?"),
+        (("full", "skip"), True, "full.skip is for experiments"),
+        (("quick", "values"), [5], "quick.values is for experiments"),
+        (("full", "method_episodes"), {"lda": 3}, "full.method_episodes names 'lda', but methods are lad, dqn, ppo"),
         (("experiments", 0, "published"), {"source": "x", "final": {"lda": 1}}, "published names 'lda'"),
         (
             ("experiments", 0, "published"),

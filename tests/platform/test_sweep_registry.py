@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from edgegen.algorithms.export import save_policy
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.registered import fetch, is_registered, pinned, shown
+from edgegen.algorithms.registered import fetch, how_to_look, is_registered, pinned, shown
 from edgegen.algorithms.registry import make_policy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
@@ -121,6 +121,14 @@ def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monk
     assert pinned("models:/edgegen-small@champion") == "models:/edgegen-small/3"
 
 
+def test_a_champion_that_can_not_be_fetched_here_stays(store, registered, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
+    version = register(store, STUDY, ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), {"sweep": "4"}, "")
+    assert version.alias == CHALLENGER
+    assert "can not be played at present" in version.reason
+
+
 def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
     import mlflow
 
@@ -179,6 +187,18 @@ def test_without_a_registry_it_says_where_it_looked(tmp_path, monkeypatch):
 def test_passwords_are_not_printed():
     assert shown("postgresql://me:secret@host:5432/db") == "postgresql://me:***@host:5432/db"
     assert shown("http://host:5000") == "http://host:5000"
+    assert shown("request to http://me:secret@host:5000/api failed") == "request to http://me:***@host:5000/api failed"
+    assert how_to_look("http://me:secret@host:5000") == "http://me:***@host:5000"
+    assert how_to_look("sqlite:///runs/mlflow.db") == "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+
+
+@pytest.mark.parametrize("uri", ["nosuchdriver://me:secret@host/db", "http://[::1"])
+def test_a_store_that_can_not_be_opened_is_one_sentence(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match="can not be used") as refused:
+        pinned("models:/x@champion")
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert not is_registered("runs/models")
 
 

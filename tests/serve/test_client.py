@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -59,3 +63,54 @@ def test_empty_contact_sheet_is_refused(tmp_path):
 def test_unreachable_service_is_one_sentence():
     with pytest.raises(InputError, match="can not be reached"):
         generate_burst("http://127.0.0.1:9", ["a red circle"])
+    for url in ("http://127.0.0.1:99999", "http://[::1", "localhost:8000", "ftp://host", "http://"):
+        with pytest.raises(InputError, match="is no URL"):
+            generate_burst(url, ["a red circle"])
+
+
+class Replies(BaseHTTPRequestHandler):
+    """Answers from a list, and keeps what it was asked."""
+
+    replies: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
+    asked: ClassVar[list[dict[str, object]]] = []
+
+    def do_POST(self):
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        status, headers, body = self.replies.pop(0)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Replies) as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": []}', b'{"edgegen": {"queue_s": "?"}}'])
+def test_another_server_is_one_sentence(server, body):
+    Replies.replies[:] = [(200, {}, body)]
+    with pytest.raises(InputError, match=f"What answers at {server} is no service of edgegen"):
+        generate_burst(server, ["a red circle"])
+
+
+def test_a_full_house_is_asked_again_and_seeds_wrap(server):
+    served = {"server": "a", "home": "b", "queue_s": 0, "generation_s": 0, "decision_s": 0, "total_s": 0}
+    served |= {"steps": 1, "seed": 0, "fallback": None}
+    good = json.dumps({"edgegen": served, "data": [{"b64_json": "AA=="}]}).encode()
+    full = (429, {"Retry-After": "Thu, 26 Nov 2026 00:00:00 GMT"}, b"")  # as a proxy may write it
+    Replies.replies[:] = [full, (429, {"Retry-After": "0"}, b""), (200, {}, good), (200, {}, good)]
+    Replies.asked.clear()
+    first, second = generate_burst(server, ["one", "two"], seed=2**32 - 1, concurrency=1)
+    assert (first.prompt, second.prompt) == ("one", "two")
+    assert [body["seed"] for body in Replies.asked] == [2**32 - 1] * 3 + [0]

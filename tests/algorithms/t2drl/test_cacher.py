@@ -14,6 +14,7 @@ from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fit
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import load_provisioning
 from edgegen.envs.provisioning_state import FrameState
@@ -73,6 +74,8 @@ def test_greedy_fits_is_useful_and_never_beats_the_exact_search(models):
 
 def test_hundreds_of_models_need_no_table_of_all_caches():
     world = load_provisioning("t2drl-default", {"models": 300, "storage_gb": 100})
+    with pytest.raises(InputError, match=r"a value for each of 2\^300 sets of models.*choose 'per_request'"):
+        T2DRLSpec.of(world, make_settings("paper"))
     spec = T2DRLSpec.of(world, make_settings("paper", {"caching_head": "per_model", "cacher_hidden": 8}))
     net = CachingNetwork(spec)
     assert sum(p.numel() for p in net.parameters()) < 20_000
