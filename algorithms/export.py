@@ -111,6 +111,8 @@ def load_provisioning_policy(folder: Path, scenario: ProvisioningScenario, seed:
             or states of the skewness.
     """
     manifest = _manifest_of(folder, "t2drl", scenario.name)
+    if not isinstance(manifest.get("scenario"), dict):
+        raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has no field 'scenario'.")
     spec = _spec(folder, manifest, T2DRLSpec)
     here = T2DRLSpec.of(scenario, spec.settings)
     for name in ("cells", "users", "models", "skewness_states"):
@@ -179,7 +181,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check ``policy.json``.
 
     Raises:
-        InputError: If it is missing, not JSON, of another format, or says nothing of the scenario.
+        InputError: If it is missing, not JSON, of another format or of an unknown algorithm.
     """
     path = folder / MANIFEST
     try:
@@ -196,8 +198,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"The policy in '{folder}' is of the algorithm '{manifest.get('algorithm')}'; this version of edgegen has "
             f"{', '.join(ALGORITHMS)}."
         )
-    if not isinstance(manifest.get("scenario"), dict):
-        raise InputError(f"The policy in '{folder}' is damaged: {MANIFEST} has no field 'scenario'.")
     checked: dict[str, Any] = manifest
     return checked
 

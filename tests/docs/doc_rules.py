@@ -105,11 +105,11 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
             patch.stop()
 
 
-def _built(service: Any, port: int, *, address: str | None = None) -> Any:
+def _built(service: Any, port: int, *, address: str | None = None, ready_timeout_s: float) -> Any:
     """Build the application, which checks models and policy, and end there as Ctrl-C would."""
     from edgegen.serve.app import build
 
-    del port, address
+    del port, address, ready_timeout_s
     build(service)
     raise SystemExit(0)
 
@@ -131,6 +131,7 @@ class Elsewhere:
 
 ELSEWHERE = (
     Elsewhere(r"^make (demo|test|lint|install|bench|clean|docs)\b", "installs, or is what runs the tests; `make -n`"),
+    Elsewhere(r"^make k8s-render\b", "tests/k8s renders the same overlays; `make -n`"),
     Elsewhere(r"^(\w+=\S+ )?(\.venv/bin/)?(python -m )?pytest\b", "is what runs the tests"),
     Elsewhere(r"^(python|python3) -m venv\b", "installs"),
     Elsewhere(r"^(\.venv/bin/)?(python -m )?pip install\b", "installs"),
