@@ -5,9 +5,8 @@ import os
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: more of them would only wait for each other
-os.environ["RAY_worker_niceness"] = (
-    "0"  # by default Ray's workers make way for everything else, and tests wait for them
-)
+# By default Ray's workers make way for everything else, and tests wait for them.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
