@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,10 +51,12 @@ def submit(manifests, home):
     }
     environment.pop("RAY_ADDRESS", None)
     dashboard, agent, client = free_ports(3)
-    # Other clusters may run on this machine, so no port is left to its default.
+    # Other clusters may run on this machine, so no port is left to its default, nor the folder in which Ray notes down
+    # the latest cluster. Its sockets need a short path.
+    folder = tempfile.mkdtemp(prefix="edgegen-")
     start = ["ray", "start", "--head", "--block", "--port=0", "--num-cpus=3", '--resources={"driver": 1}']
     start += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
-    start += [f"--ray-client-server-port={client}", f"--object-store-memory={100 * 2**20}"]
+    start += [f"--ray-client-server-port={client}", f"--object-store-memory={100 * 2**20}", f"--temp-dir={folder}"]
     with (home / "ray.log").open("w") as log:
         cluster = subprocess.Popen(start, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{dashboard}"
@@ -73,6 +77,7 @@ def submit(manifests, home):
     finally:
         cluster.terminate()  # `ray start --block` stops what it started
         cluster.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def smaller(entrypoint):
