@@ -1,8 +1,9 @@
 """Every command and every Python block of the pages runs, or is checked as far as it can be without its cluster."""
 
 import re
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import doc_rules
 import pytest
@@ -73,7 +74,7 @@ def test_what_does_not_run_here_names_what_exists(command):
         wanted = re.sub(r"-serve-svc$|-\d+$", "", "".join(name))
         assert wanted in K8S_NAMES, f"{command}: no manifest makes {wanted}"
     if "pre-commit" in text:
-        program = shutil.which("pre-commit") or pytest.skip("pre-commit is not installed")
+        program = Path(sys.executable).with_name("pre-commit")
         config = ROOT / ".pre-commit-config.yaml"
         subprocess.run([program, "validate-config", config], check=True, capture_output=True)
 
