@@ -20,6 +20,8 @@ from edgegen.envs.servers import Outages, Reports, ServerSets
 from edgegen.envs.traffic import Traffic, most_tasks
 
 KIND = "offloading"
+SERVER_FIELDS = ("capacity_gcycles_s", "rate_mbit_s")
+"""Fields that are given, or drawn by ``server_sets``."""
 WORK_ELEMENTS = 2**22
 """Most elements of an array while the expected work is computed."""
 SAME_DRAW = 1e-9
@@ -145,7 +147,7 @@ class Scenario(Frozen):
     @classmethod
     def _servers_are_given(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("server_sets") is None:
-            for name in ("capacity_gcycles_s", "rate_mbit_s"):
+            for name in SERVER_FIELDS:
                 if name not in data:
                     raise ValueError(f"the field '{name}' is missing; give it, or server_sets")
         return data
@@ -168,7 +170,7 @@ class Scenario(Frozen):
     def _draw_the_set(self, sets: ServerSets) -> None:
         """Fill in the set that the seed gives."""
         capacity, rate = sets.draw(np.random.default_rng(sets.seed), self.work_gcycles_s)
-        for name, values in (("capacity_gcycles_s", capacity), ("rate_mbit_s", rate)):
+        for name, values in zip(SERVER_FIELDS, (capacity, rate), strict=True):
             drawn = tuple(tuple(row) if isinstance(row, list) else row for row in values.tolist())
             given = getattr(self, name)
             if given and (np.shape(given) != values.shape or not np.allclose(given, values, rtol=SAME_DRAW)):
@@ -179,7 +181,7 @@ class Scenario(Frozen):
     def _without_what_is_drawn(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = dump(self)
         if self.server_sets is not None:
-            for name in ("capacity_gcycles_s", "rate_mbit_s"):
+            for name in SERVER_FIELDS:
                 data.pop(name, None)
         return data
 

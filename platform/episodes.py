@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.envs.errors import InputError
-
-MAX_SEED = 2**32 - 1
-"""Largest seed a person may give."""
+from edgegen.envs.fields import MAX_SEED
 
 EVALUATION_SEED_OFFSET = 2**62
 """Distance between a person's seed and the arrival seed of an evaluation."""

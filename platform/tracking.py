@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgegen.algorithms.registered import URI_VARIABLE, open_client, shown, tracking_uri
-from edgegen.envs.errors import InputError
+from edgegen.envs.errors import InputError, first_line
 
 __all__ = ["EXPERIMENT", "URI_VARIABLE", "Store", "Tracker", "tracking_uri"]
 
@@ -169,5 +169,5 @@ class Tracker:
 
 
 def _unusable(uri: str, error: Exception) -> InputError:
-    reason = shown((str(error).strip().splitlines() or [type(error).__name__])[0])
+    reason = shown(first_line(error))
     return InputError(f"MLflow at '{shown(uri)}' can not be used: {reason}; set {URI_VARIABLE} or pass --no-tracking.")

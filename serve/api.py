@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgegen.envs.errors import did_you_mean, from_validation
+from edgegen.envs.fields import MAX_SEED
 from edgegen.serve.config import ModelCard, ServiceConfig, parse_size, picture_mbit, text_mbit
 from edgegen.serve.dispatcher import Outcome
 from edgegen.serve.errors import RequestError
 from edgegen.serve.jobs import Job
 from edgegen.serve.scheduler import Task
 
-MAX_SEED = 2**32 - 1
 MAX_BODY_BYTES = 256 * 1024
 """Enough for two prompts of the most characters that a config can allow, each written as a pair of escapes."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgegen.envs.errors import InputError
-from edgegen.serve.api import MAX_SEED
+from edgegen.envs.fields import MAX_SEED
 from edgegen.serve.zoo.shapes import caption, sample_scenes
 
 TILE = 160

@@ -202,13 +202,15 @@ class Dispatcher:
         """
         if time.monotonic() - self._heard_at[name] > self._config.stalled_after_s:
             self._lose(name, reason)
-            return
-        self.scheduler.lose(name, reason)
-        self._record(name)
+        else:
+            self._pass_over(name, reason)
 
     def _lose(self, name: str, reason: str) -> None:
-        self.scheduler.lose(name, reason)
         self._lost[name].set()
+        self._pass_over(name, reason)
+
+    def _pass_over(self, name: str, reason: str) -> None:
+        self.scheduler.lose(name, reason)
         self._record(name)
 
     def _record(self, name: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgegen.algorithms.policy import Policy
-from edgegen.serve.api import MAX_SEED, ImageRequest, ImageResponse, Intake, respond
+from edgegen.envs.fields import MAX_SEED
+from edgegen.serve.api import ImageRequest, ImageResponse, Intake, respond
 from edgegen.serve.books import Server
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.dispatcher import Dispatcher, Edge

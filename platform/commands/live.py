@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from edgegen.envs.errors import InputError
+from edgegen.envs.fields import MAX_SEED
 from edgegen.platform.commands.options import (
-    MAX_SEED,
     AddressOption,
     JsonOption,
     SeedOption,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from edgegen.envs.fields import MAX_SEED
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.platform.overrides import parse_overrides, split_overrides
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from edgegen.algorithms.policy import Policy
     from edgegen.platform.worlds import World
 
-MAX_SEED = 2**32 - 1
 _PLAIN_WIDTH = 160
 
 ScenarioOption = Annotated[

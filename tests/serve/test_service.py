@@ -143,8 +143,8 @@ def test_burst_is_served_first_come_first_served(url):
     served = sorted((answer["edgegen"] for answer in answers), key=lambda one: one["queue_s"])
     for one, following in pairwise(served):
         assert following["queue_s"] > one["queue_s"]
-    # The last one waits for all others; half of it is for requests that were late themselves.
-    assert served[-1]["queue_s"] > 0.5 * sum(one["generation_s"] for one in served[:-1]) > 0
+    # The last one waits for all five others, however long each took; for three of them if it was late itself.
+    assert served[-1]["queue_s"] > 3 / 5 * sum(one["generation_s"] for one in served[:-1]) > 0
 
 
 def test_edges_have_unequal_speeds(url):

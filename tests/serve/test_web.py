@@ -66,6 +66,15 @@ def serve(scenario, config, policy=None):
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
+async def held(client, edges, count=1, **fields):
+    """Equal requests that have arrived, and wait as long as these edges finish nothing."""
+    for edge in edges:
+        edge.hold = asyncio.Event()
+    under_way = [asyncio.create_task(client.post(URL, json={"prompt": "x", **fields})) for _ in range(count)]
+    await asyncio.sleep(0.1)
+    return under_way
+
+
 def check_error(response, status, type_, *words, param=None):
     assert response.status_code == status, response.text
     body = response.json()
@@ -181,10 +190,7 @@ def test_models_edges_and_health(make_config):
 
 def test_backlog_shows_what_is_under_way(make_config):
     async def scenario(client, edges, gateway):
-        edges["edge-a"].hold = asyncio.Event()
-        body = {"prompt": "x", "edge": "edge-a", "num_inference_steps": 50, "n": 4}
-        under_way = [asyncio.create_task(client.post(URL, json=body)) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        under_way = await held(client, [edges["edge-a"]], 2, edge="edge-a", num_inference_steps=50, n=4)
         state = (await client.get("/v1/edges")).json()["data"][0]
         assert (state["queue_length"], state["in_work"]) == (1, True)
         assert 30 < state["backlog_gcycles"] < 40  # 2 × 20 Gcycle, shrinking at 4 Gcycle/s
@@ -200,11 +206,7 @@ def test_a_burst_is_spread_by_speed(make_config):
     """Seven equal requests, speeds 4, 2 and 1: only as 4, 2 and 1 are they all done in the time of one at edge-c."""
 
     async def scenario(client, edges, gateway):
-        for edge in edges.values():
-            edge.hold = asyncio.Event()
-        body = {"prompt": "x", "num_inference_steps": 50, "n": 4}  # 20 Gcycle each
-        under_way = [asyncio.create_task(client.post(URL, json=body)) for _ in range(7)]
-        await asyncio.sleep(0.1)
+        under_way = await held(client, edges.values(), 7, num_inference_steps=50, n=4)  # 20 Gcycle each
         for edge in edges.values():
             edge.hold.set()
         servers = [response.json()["edgegen"]["server"] for response in await asyncio.gather(*under_way)]
@@ -215,10 +217,7 @@ def test_a_burst_is_spread_by_speed(make_config):
 
 def test_full_queues_answer_429(make_config):
     async def scenario(client, edges, gateway):
-        for edge in edges.values():
-            edge.hold = asyncio.Event()
-        under_way = [asyncio.create_task(client.post(URL, json={"prompt": "x"})) for _ in range(6)]
-        await asyncio.sleep(0.1)
+        under_way = await held(client, edges.values(), 6)
         refused = await client.post(URL, json={"prompt": "x"})
         check_error(refused, 429, "rate_limit_error", "3 healthy edge servers", "1 waiting")
         assert int(refused.headers["retry-after"]) >= 1
@@ -231,10 +230,7 @@ def test_full_queues_answer_429(make_config):
 
 def test_lost_edge_loses_no_request(make_config):
     async def scenario(client, edges, gateway):
-        edges["edge-a"].hold = asyncio.Event()
-        body = {"prompt": "x", "edge": "edge-a", "seed": 3}
-        under_way = [asyncio.create_task(client.post(URL, json=body)) for _ in range(3)]
-        await asyncio.sleep(0.1)
+        under_way = await held(client, [edges["edge-a"]], 3, edge="edge-a", seed=3)
         edges["edge-a"].failure = EdgeLostError("process died")
         await asyncio.sleep(0.3)  # the next report fails, and the three are moved
         answers = [response.json() for response in await asyncio.gather(*under_way)]
@@ -275,9 +271,7 @@ def test_edges_fuller_than_the_books_answer_429(make_config):
 
 def test_edge_that_hangs_loses_no_request(make_config):
     async def scenario(client, edges, gateway):
-        edges["edge-a"].hold = asyncio.Event()
-        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-a"}))
-        await asyncio.sleep(0.1)
+        (under_way,) = await held(client, [edges["edge-a"]], edge="edge-a")
         edges["edge-a"].stalled_s = 7.4
         await asyncio.sleep(0.3)
         assert (await under_way).json()["edgegen"]["server"] in ("edge-b", "edge-c")
@@ -303,9 +297,7 @@ def test_silent_edge_becomes_unhealthy(make_config):
 
 def test_edge_that_can_not_be_asked_finishes_what_it_has(make_config):
     async def scenario(client, edges, gateway):
-        edges["edge-b"].hold = asyncio.Event()
-        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-b"}))
-        await asyncio.sleep(0.1)
+        (under_way,) = await held(client, [edges["edge-b"]], edge="edge-b")
         for edge in edges.values():
             edge.silent = True  # as when Serve is about to stop it
         await asyncio.sleep(0.6)
@@ -320,9 +312,7 @@ def test_edge_that_can_not_be_asked_finishes_what_it_has(make_config):
 
 def test_edge_that_is_silent_for_long_loses_no_request(make_config):
     async def scenario(client, edges, gateway):
-        edges["edge-b"].hold = asyncio.Event()
-        under_way = asyncio.create_task(client.post(URL, json={"prompt": "x", "edge": "edge-b"}))
-        await asyncio.sleep(0.1)
+        (under_way,) = await held(client, [edges["edge-b"]], edge="edge-b")
         edges["edge-b"].silent = True
         answer = (await under_way).json()["edgegen"]
         assert answer["server"] != "edge-b"
