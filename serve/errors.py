@@ -46,10 +46,28 @@ class RequestError(ServiceError):
         self.code = code
 
 
+class NotFoundError(RequestError):
+    """There is nothing of this name to tell about."""
+
+    status = 404
+
+
+class SlowBodyError(RequestError):
+    """The body of the request did not arrive in time."""
+
+    status = 408
+
+
 class TooLargeError(RequestError):
     """The request is too large to be read."""
 
     status = 413
+
+
+class MediaTypeError(RequestError):
+    """The body of the request does not say that it is JSON."""
+
+    status = 415
 
 
 class QueuesFullError(ServiceError):
