@@ -1,4 +1,4 @@
-"""The HTTP interface: request and response models in the shape of the OpenAI images API, and the checks of requests."""
+"""The HTTP interface: how bodies are read, what becomes of a request, and answers in the shape of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -6,43 +6,16 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from edgegen.envs.errors import did_you_mean, from_validation
 from edgegen.envs.fields import MAX_SEED
 from edgegen.serve.config import ModelCard, ServiceConfig, parse_size, picture_mbit, text_mbit
 from edgegen.serve.dispatcher import Outcome
-from edgegen.serve.errors import RequestError
+from edgegen.serve.errors import MediaTypeError, RequestError, short
+from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, validate_request
 from edgegen.serve.jobs import Job
 from edgegen.serve.scheduler import Task
-
-MAX_BODY_BYTES = 256 * 1024
-"""Enough for two prompts of the most characters that a config can allow, each written as a pair of escapes."""
-
-
-class ImageRequest(BaseModel):
-    """Body of ``POST /v1/images/generations``. The first six fields are those of the OpenAI API."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    prompt: str = Field(description="What to paint.")
-    model: str | None = Field(None, description="A name of GET /v1/models; the service's first model if left out.")
-    n: int = Field(1, description="Number of pictures.")
-    size: str | None = Field(None, description="WIDTHxHEIGHT in pixels; the model's native size if left out.")
-    response_format: Literal["b64_json"] = Field("b64_json", description="Pictures come as base64 PNG.")
-    user: str | None = Field(None, description="Accepted for compatibility, not used.")
-    negative_prompt: str | None = Field(None, description="What not to paint.")
-    num_inference_steps: int | None = Field(None, description="Denoising steps.")
-    guidance_scale: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] | None = Field(
-        None, description="Classifier-free guidance scale."
-    )
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
-        None, description="Seed of the first picture; further pictures count up."
-    )
-    edge: str | None = Field(None, description="The edge that the request arrived at; in turn if left out.")
-
 
 class Picture(BaseModel):
     """One picture, PNG in base64."""
@@ -63,6 +36,7 @@ class Service(BaseModel):
     workload_gcycles: float = Field(description="Work of the request, Gcycle.")
     seed: int = Field(description="Seed of the first picture.")
     fallback: str | None = Field(description="Why the policy's own choice was not taken, or null.")
+    ignored: list[str] = Field(description="Fields of the request that were given and changed nothing.")
 
 
 class ImageResponse(BaseModel):
@@ -73,11 +47,47 @@ class ImageResponse(BaseModel):
     edgegen: Service
 
 
-def parse_request(body: bytes) -> ImageRequest:
-    """Read a request body.
+class ErrorDetail(BaseModel):
+    """What went wrong, in the shape of the OpenAI API."""
+
+    message: str = Field(description="One sentence for people.")
+    type: str = Field(description="The kind of error.")
+    param: str | None = Field(description="The field that it is about, if any.")
+    code: str | None = Field(description="A short reason for programs, if any.")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail
+
+
+def check_media_type(content_type: str | None) -> None:
+    """Refuse a body that does not say that it is JSON.
+
+    A web page may send any other kind, and one that says nothing, to a service on the reader's own machine without
+    asking first.
 
     Raises:
-        RequestError: If it is not JSON, or a field is unknown, missing or of the wrong type.
+        MediaTypeError: If it says something else, or nothing.
+    """
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        said = f"is {short(repr(content_type))}" if content_type else "is missing"
+        raise MediaTypeError(
+            f"The header Content-Type {said}, but it must be application/json.", code="unsupported_media_type"
+        )
+
+
+def parse_request(body: bytes, model: type[ImageRequest] = ImageRequest) -> ImageRequest:
+    """Read a request body.
+
+    Args:
+        body: As it came.
+        model: What the service takes; the general shape unless given.
+
+    Raises:
+        RequestError: If it is not JSON, or a field is unknown, missing, of the wrong type or outside its limits.
     """
     try:
         data = json.loads(body)
@@ -90,13 +100,7 @@ def parse_request(body: bytes) -> ImageRequest:
         raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(data, dict):
         raise RequestError(f"The request body must be a JSON object, not {type(data).__name__}.", code="invalid_json")
-    try:
-        return ImageRequest.model_validate(data)
-    except ValidationError as error:
-        message = str(from_validation(error, "Request", ImageRequest.model_fields))
-        first = error.errors(include_url=False)[0]
-        code = {"missing": "missing_field", "extra_forbidden": "unknown_field"}.get(first["type"], "invalid_value")
-        raise RequestError(message, param=str(first["loc"][0]), code=code) from None
+    return validate_request(data, model)
 
 
 class Intake:
@@ -106,95 +110,66 @@ class Intake:
         config: Limits and edges.
         cards: Models by name.
         draw_seed: Supplies seeds for requests without one.
+
+    Attributes:
+        request_model: The body of a request as this service takes it.
     """
 
     def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard], draw_seed: Callable[[], int]) -> None:
-        self._config = config
+        self.request_model = request_model(config, cards)
         self._cards = cards
         self._draw_seed = draw_seed
         self._homes = [edge.name for edge in config.edges]
-        self._next_home = 0
+        self._turn = 0
 
     def admit(self, request: ImageRequest) -> tuple[Task, Job]:
         """Return a request as the scheduler and as an edge see it.
 
+        Args:
+            request: An instance of :attr:`request_model`; what depends on the chosen model is checked here.
+
         Raises:
-            RequestError: If a value is outside what the service allows.
+            RequestError: If the model does not allow the size or the steps.
         """
-        config = self._config
-        card = self._card(request.model)
-        self._check_prompt("prompt", request.prompt)
-        if request.negative_prompt is not None and len(request.negative_prompt) > config.max_prompt_chars:
-            self._check_prompt("negative_prompt", request.negative_prompt)
-        _check_range("n", request.n, config.max_pictures)
+        card = next(iter(self._cards.values())) if request.model is None else self._cards[request.model]
         steps = card.default_steps if request.num_inference_steps is None else request.num_inference_steps
-        _check_range("num_inference_steps", steps, card.max_steps)
-        size = request.size or card.sizes[0]
+        if steps > card.max_steps:
+            raise RequestError(
+                f"The field 'num_inference_steps' is {steps}, but it must be an integer from 1 to {card.max_steps} for "
+                f"the model '{card.name}'.",
+                "num_inference_steps",
+                "invalid_value",
+            )
+        size = card.sizes[0] if request.size in (None, AUTO_SIZE) else request.size
         if size not in card.sizes:
             raise RequestError(
-                f"The field 'size' is {short(size)!r}, but the model '{card.name}' makes {', '.join(card.sizes)}.",
+                f"The field 'size' is {size!r}, but the model '{card.name}' makes {', '.join(card.sizes)}.",
                 "size",
                 "invalid_size",
             )
         width, height = parse_size(size)
+        pictures = 1 if request.n is None else request.n
         seed = self._draw_seed() if request.seed is None else request.seed
-        workload_gcycles = card.workload_gcycles(request.n, steps, size)
+        workload_gcycles = card.workload_gcycles(pictures, steps, size)
         guidance = card.default_guidance if request.guidance_scale is None else request.guidance_scale
-        seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(request.n))
+        seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(pictures))
         task = Task(
             model=card.name,
-            home=self._home(request.edge),
+            home=self._next_home() if request.edge is None else request.edge,
             workload_gcycles=workload_gcycles,
             size_mbit=text_mbit(request.prompt + (request.negative_prompt or "")),
-            result_mbit=request.n * picture_mbit(width * height),
+            result_mbit=pictures * picture_mbit(width * height),
         )
         job = Job("", request.prompt, request.negative_prompt, steps, guidance, width, height, seeds, workload_gcycles)
         return task, job
 
-    def _card(self, model: str | None) -> ModelCard:
-        if model is None:
-            return next(iter(self._cards.values()))
-        if model not in self._cards:
-            raise RequestError(
-                f"The field 'model' is {short(model)!r}, but this service has {', '.join(self._cards)}."
-                f"{did_you_mean(model, self._cards)}",
-                "model",
-                "model_not_found",
-            )
-        return self._cards[model]
-
-    def _home(self, edge: str | None) -> str:
-        if edge is None:
-            edge = self._homes[self._next_home]
-            self._next_home = (self._next_home + 1) % len(self._homes)
-        elif edge not in self._homes:
-            raise RequestError(
-                f"The field 'edge' is {short(edge)!r}, but the edges are {', '.join(self._homes)}."
-                f"{did_you_mean(edge, self._homes)}",
-                "edge",
-                "edge_not_found",
-            )
-        return edge
-
-    def _check_prompt(self, field: str, prompt: str) -> None:
-        limit = self._config.max_prompt_chars
-        if not prompt.strip():
-            raise RequestError(
-                f"The field '{field}' is {short(prompt)!r}, but it must hold 1 to {limit} characters that are not "
-                "all blank.",
-                field,
-                "invalid_value",
-            )
-        if len(prompt) > limit:
-            raise RequestError(
-                f"The field '{field}' is {short(prompt)!r} with {len(prompt)} characters, but at most {limit} are "
-                "allowed.",
-                field,
-                "invalid_value",
-            )
+    def _next_home(self) -> str:
+        home = self._homes[self._turn]
+        self._turn = (self._turn + 1) % len(self._homes)
+        return home
 
 
-def respond(task: Task, job: Job, outcome: Outcome) -> ImageResponse:
+def respond(request: ImageRequest, task: Task, job: Job, outcome: Outcome) -> ImageResponse:
     """Return the answer to a request that was served."""
     return ImageResponse(
         created=int(time.time()),
@@ -210,17 +185,6 @@ def respond(task: Task, job: Job, outcome: Outcome) -> ImageResponse:
             workload_gcycles=task.workload_gcycles,
             seed=job.seeds[0],
             fallback=outcome.fallback,
+            ignored=request.ignored(),
         ),
     )
-
-
-def _check_range(field: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise RequestError(
-            f"The field '{field}' is {value}, but whole numbers from 1 to {most} are allowed.", field, "invalid_value"
-        )
-
-
-def short(text: str, most: int = 60) -> str:
-    """Cut a text for an error message."""
-    return text if len(text) <= most else text[: most - 3] + "..."

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+MOST_SHOWN = 60
+"""Characters of somebody else's text in a message."""
+RESTART_S = 20.0
+"""About how long a service takes to begin again, s."""
+
 
 class ServiceError(Exception):
     """A request that gets an error answer.
@@ -95,6 +100,29 @@ class NoServerError(ServiceError):
     code = "no_server"
 
 
+class StoppingError(ServiceError):
+    """The service is about to end, or begins again.
+
+    Args:
+        message: One sentence for people.
+        retry_after_s: When there should be another one, s.
+    """
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "stopping"
+
+    def __init__(self, message: str, retry_after_s: float = RESTART_S) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
+
+
+class GatewayLostError(StoppingError):
+    """The process that schedules died, and its successor is not there yet."""
+
+    code = "gateway_lost"
+
+
 class FailedError(ServiceError):
     """Generation failed on every server that was tried."""
 
@@ -113,3 +141,8 @@ class TimedOutError(ServiceError):
 def error_body(message: str, type_: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """Return an error in the shape of the OpenAI API."""
     return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+
+
+def short(text: str, most: int = MOST_SHOWN) -> str:
+    """Cut a text for an error message."""
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -8,10 +8,11 @@ from typing import Any
 
 from edgegen.algorithms.policy import Policy
 from edgegen.envs.fields import MAX_SEED
-from edgegen.serve.api import ImageRequest, ImageResponse, Intake, respond
+from edgegen.serve.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.books import Server
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.dispatcher import Dispatcher, Edge
+from edgegen.serve.image_request import ImageRequest, request_schema
 from edgegen.serve.metrics import Meter
 from edgegen.serve.scheduler import Scheduler
 
@@ -50,14 +51,29 @@ class Gateway:
         """Break off contact."""
         await self._dispatcher.stop()
 
+    def parse(self, body: bytes) -> ImageRequest:
+        """Read the body of a request.
+
+        Raises:
+            RequestError: If it is none that this service takes.
+        """
+        return parse_request(body, self._intake.request_model)
+
+    def request_schema(self) -> dict[str, Any]:
+        """The JSON schema of the bodies that this service takes."""
+        return request_schema(self._intake.request_model, self._cards)
+
     async def generate(self, request: ImageRequest) -> ImageResponse:
         """Serve a request.
+
+        Args:
+            request: As :meth:`parse` returned it.
 
         Raises:
             ServiceError: If it can not be served.
         """
         task, job = self._intake.admit(request)
-        return respond(task, job, await self._dispatcher.run(task, job))
+        return respond(request, task, job, await self._dispatcher.run(task, job))
 
     def models(self) -> list[dict[str, Any]]:
         """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part."""

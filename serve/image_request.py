@@ -1,0 +1,205 @@
+"""The body of a request for pictures: the shape of the OpenAI images API, narrowed to what a service allows.
+
+The JSON schema of the class that :func:`request_model` makes is what is enforced, what ``/openapi.json`` shows, and
+what the sentences about bad values are made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from edgegen.envs.errors import did_you_mean, from_validation
+from edgegen.envs.fields import MAX_SEED
+from edgegen.serve.config import ModelCard, ServiceConfig
+from edgegen.serve.errors import MOST_SHOWN, RequestError, short
+
+AUTO_SIZE = "auto"
+VISIBLE = (
+    r"[^\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]"
+)
+"""A character that shows: no space, no control character, and none that Unicode calls ignorable. Written out, because
+the classes of the regular expressions of Rust, Python and JavaScript differ."""
+_SIZE = r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
+_MEANINGS = {VISIBLE: ", at least one of them visible", _SIZE: " of the form WIDTHxHEIGHT, or auto"}
+_CODES = {"model": "model_not_found", "edge": "edge_not_found", "size": "invalid_size"}
+_NO_MEANING: dict[str, tuple[object, ...]] = {
+    "user": (),
+    "quality": ("auto",),
+    "style": (),
+    "background": ("auto", "opaque"),
+    "moderation": ("auto",),
+    "output_compression": (),
+}
+"""Fields that change nothing here, with the values that ask for what is done anyway."""
+
+
+def _whole(value: object) -> object:
+    """A whole number, also where it is written 2.0: for JSON schema, that is one too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _boolean(value: object) -> object:
+    """A truth value, and no number that equals one."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError("it is neither true nor false")
+
+
+_WHOLE = BeforeValidator(_whole)
+
+
+class ImageRequest(BaseModel):
+    """Body of ``POST /v1/images/generations``. ``null`` means what leaving a field out means."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Annotated[str, Field(min_length=1, pattern=VISIBLE)] = Field(description="What to paint.")
+    model: str | None = Field(None, description="A name of GET /v1/models; the service's first model if left out.")
+    n: Annotated[int, Field(ge=1), _WHOLE] | None = Field(1, description="Number of pictures.")
+    size: Annotated[str, Field(pattern=_SIZE)] | None = Field(
+        None, description="WIDTHxHEIGHT in pixels; the model's native size if left out or auto."
+    )
+    response_format: Literal["b64_json"] | None = Field("b64_json", description="Pictures come as base64.")
+    output_format: Literal["png"] | None = Field("png", description="Pictures are PNG.")
+    stream: Annotated[Literal[False], BeforeValidator(_boolean)] | None = Field(
+        False, description="Pictures come when all are finished."
+    )
+    partial_images: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(
+        0, description="Only finished pictures are sent."
+    )
+    negative_prompt: str | None = Field(None, description="What not to paint.")
+    num_inference_steps: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
+        None, description="Denoising steps; the model's default if left out."
+    )
+    guidance_scale: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] | None = Field(
+        None, description="Classifier-free guidance scale; the model's default if left out."
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), _WHOLE] | None = Field(
+        None, description="Seed of the first picture; further pictures count up. Drawn if left out."
+    )
+    edge: str | None = Field(None, description="The edge that the request arrived at; in turn if left out.")
+    user: str | None = Field(None, description="Means nothing here.")
+    quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None = Field(
+        None, description="Means nothing here; num_inference_steps does."
+    )
+    style: Literal["vivid", "natural"] | None = Field(None, description="Means nothing here; the prompt does.")
+    background: Literal["auto", "opaque", "transparent"] | None = Field(
+        None, description="Means nothing here: pictures are opaque."
+    )
+    moderation: Literal["auto", "low"] | None = Field(None, description="Means nothing here: nothing is moderated.")
+    output_compression: Annotated[int, Field(ge=0, le=100), _WHOLE] | None = Field(
+        None, description="Means nothing here: PNG loses nothing."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, data: Any) -> Any:
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in data.items() if value is not None or name not in optional}
+
+    def ignored(self) -> list[str]:
+        """The fields that were given and changed nothing."""
+        return [name for name, usual in _NO_MEANING.items() if getattr(self, name) not in (None, *usual)]
+
+
+def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type[ImageRequest]:
+    """Return the body as a service takes it.
+
+    Args:
+        config: Limits and edges.
+        cards: Models by name.
+    """
+    sizes = dict.fromkeys(size for card in cards.values() for size in card.sizes)
+    most_steps = max(card.max_steps for card in cards.values())
+    text = Annotated[str, Field(max_length=config.max_prompt_chars)]
+    types: dict[str, Any] = {
+        "prompt": Annotated[str, Field(min_length=1, max_length=config.max_prompt_chars, pattern=VISIBLE)],
+        "negative_prompt": text | None,
+        "model": _one_of(cards),
+        "n": Annotated[int, Field(ge=1, le=config.max_pictures), _WHOLE] | None,
+        "size": _one_of((*sizes, AUTO_SIZE)),
+        "num_inference_steps": Annotated[int, Field(ge=1, le=most_steps), _WHOLE] | None,
+        "edge": _one_of(edge.name for edge in config.edges),
+    }
+    fields: dict[str, Any] = {}
+    for name, type_ in types.items():
+        field = ImageRequest.model_fields[name]
+        fields[name] = (type_, Field(field.default, description=field.description))
+    return create_model("ImageRequest", __base__=ImageRequest, __doc__=ImageRequest.__doc__, **fields)
+
+
+def request_schema(model: type[ImageRequest], cards: Mapping[str, ModelCard]) -> dict[str, Any]:
+    """Return the JSON schema of the body; of several models it says which sizes and steps each allows."""
+    schema = model.model_json_schema()
+    if len(cards) > 1:
+        schema["allOf"] = [_of_model(card, first=index == 0) for index, card in enumerate(cards.values())]
+    return schema
+
+
+def _of_model(card: ModelCard, first: bool) -> dict[str, Any]:
+    asked: dict[str, Any] = {"properties": {"model": {"enum": [card.name, None] if first else [card.name]}}}
+    if not first:  # the first one is also what is meant where there is no such field
+        asked["required"] = ["model"]
+    limits = {"size": {"enum": [*card.sizes, AUTO_SIZE, None]}, "num_inference_steps": {"maximum": card.max_steps}}
+    return {"if": asked, "then": {"properties": limits}}
+
+
+def _one_of(values: Iterable[str]) -> Any:
+    return Literal[tuple(values)] | None
+
+
+def validate_request(data: dict[str, Any], model: type[ImageRequest]) -> ImageRequest:
+    """Read a request from plain data.
+
+    Raises:
+        RequestError: If a field is unknown, missing, of the wrong type or outside its limits.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] in ("missing", "extra_forbidden"):
+            code = "missing_field" if first["type"] == "missing" else "unknown_field"
+            message = str(from_validation(error, "Request", model.model_fields))
+        else:
+            code = _CODES.get(name, "invalid_value") if isinstance(data[name], str) else "invalid_value"
+            message = _bad_value(name, data[name], model.model_json_schema()["properties"][name])
+        raise RequestError(message, param=name, code=code) from None
+
+
+def _bad_value(name: str, value: object, schema: Mapping[str, Any]) -> str:
+    """Say what is wrong with a value, and what the schema of its field allows."""
+    allowed = next(option for option in schema.get("anyOf", [schema]) if option.get("type") != "null")
+    length = hint = ""
+    if isinstance(value, str):
+        length = f" with {len(value)} characters" if len(value) > MOST_SHOWN else ""
+        hint = did_you_mean(value, _listed(allowed))
+    return f"The field '{name}' is {short(repr(value))}{length}, but it must be {_in_words(allowed)}.{hint}"
+
+
+def _listed(schema: Mapping[str, Any]) -> list[str]:
+    """The values that a JSON schema of a field lists."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema of a field allows."""
+    listed = _listed(schema)
+    if listed:
+        return listed[0] if len(listed) == 1 else f"one of {', '.join(listed)}"
+    if schema["type"] == "string":
+        least, most = schema.get("minLength", 0), schema.get("maxLength")
+        length = "" if most is None else f" of {least} to {most} characters"
+        return f"a string{length}{_MEANINGS.get(schema.get('pattern', ''), '')}"
+    kind = "an integer" if schema["type"] == "integer" else "a number"
+    least, most = schema["minimum"], schema.get("maximum")
+    if least == most:
+        return str(least)
+    return f"{kind} from {least} on" if most is None else f"{kind} from {least} to {most}"
