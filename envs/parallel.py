@@ -6,8 +6,8 @@ PettingZoo; its arrivals and delays are those of :class:`edgegen.envs.offloading
 
 from __future__ import annotations
 
-import operator
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,15 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from edgegen.envs.episode_servers import LEAST_SEEN
+from edgegen.envs.agent_input import (
+    checked_max_cycles,
+    checked_option,
+    checked_scenario,
+    chosen,
+    shown,
+    stream_seed,
+)
+from edgegen.envs.agent_space import vector_space
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
 from edgegen.envs.placement import service_delay, until_done, work_ahead
@@ -27,8 +35,10 @@ from edgegen.envs.scenario import Scenario, load_scenario
 AgentObservation = np.ndarray | dict[str, np.ndarray]
 """What one agent sees: a vector, or a dictionary of the vector and the action mask."""
 
+TASKS_LEFT = 3
+"""Place in the vector of an agent's tasks left in the slot; an agent with none waits."""
+
 _BAR = 40  # width of a drawn queue, characters
-_SLACK = 1 + 1e-5  # upper bounds leave room for rounding in float32
 
 
 class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
@@ -45,25 +55,29 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     ## Action Space
 
-    ``Discrete(B)``: the server that runs the waiting task. An agent with no task left in the slot has an action mask
-    of zeros; whatever it chooses is ignored, and it may be missing from the actions.
+    ``Discrete(B)``: the server that runs the waiting task, as an integer or an integer array of shape ``()`` or
+    ``(1,)``. An agent with no task left in the slot waits for the others: any action is allowed and ignored, and may
+    be missing.
 
     ## Observation Space
 
-    With ``observation="vector"`` a ``Box(4 + 4B,)`` of float32. With ``observation="dict"`` a dictionary of that
-    vector, ``observation``, and ``action_mask``, int8 ``[B]``. W is the most work that can arrive in a slot,
-    B·N·max(w), and T the number of slots.
+    With ``observation="vector"`` a ``Box`` of float32: ``(4 + 4B,)``, or ``(4 + 5B,)`` where the scenario has
+    ``reports``. With ``observation="dict"`` a dictionary of that vector, ``observation``, and ``action_mask``, int8
+    ``[B]``. W is the most work that can arrive in a slot, B·N·max(w), and T the number of slots. A is the oldest that a
+    report can be: T where reports are lost, else ``delay_slots``.
 
-    | Index       | Quantity                                           | Min | Max              | Unit     |
-    |-------------|----------------------------------------------------|-----|------------------|----------|
-    | 0           | Input size of the waiting task, 0 if none          | 0   | max(d)           | Mbit     |
-    | 1           | Workload of the waiting task, 0 if none            | 0   | max(w)           | Gcycle   |
-    | 2           | Result size of the waiting task, 0 if none         | 0   | max(r)           | Mbit     |
-    | 3           | Tasks left in this slot, the waiting one included  | 0   | N                | tasks    |
-    | 4 … 3+B     | Backlog of each server, as last heard of           | 0   | T·max(W − fΔ, 0) | Gcycle   |
-    | 4+B … 3+2B  | Own work placed on each server earlier in the slot | 0   | N·max(w)         | Gcycle   |
-    | 4+2B … 3+3B | Capacity of each server, as last heard of          | f   | f                | Gcycle/s |
-    | 4+3B … 3+4B | Transmission rate towards each server              | v   | v                | Mbit/s   |
+    | Index       | Quantity                                                      | Min | Max              | Unit     |
+    |-------------|---------------------------------------------------------------|-----|------------------|----------|
+    | 0           | Input size of the waiting task, 0 if none                     | 0   | max(d)           | Mbit     |
+    | 1           | Workload of the waiting task, 0 if none                       | 0   | max(w)           | Gcycle   |
+    | 2           | Result size of the waiting task, 0 if none                    | 0   | max(r)           | Mbit     |
+    | 3           | Tasks left in this slot, with this one; 0: the agent waits    | 0   | N                | tasks    |
+    | 4 … 3+B     | Backlog of each server, as last heard of                      | 0   | T·max(W − fΔ, 0) | Gcycle   |
+    | 4+B … 3+2B  | Own work placed on each server earlier in the slot            | 0   | N·max(w)         | Gcycle   |
+    | 4+2B … 3+3B | Capacity of each server, as last heard of                     | f   | f                | Gcycle/s |
+    | 4+3B … 3+4B | Transmission rate towards each server                         | v   | v                | Mbit/s   |
+    | 4+4B … 3+5B | Age of each server's report; only where there are ``reports`` | 0   | A                | slots    |
+    | action_mask | Whether each server may be chosen: 1, also while waiting      | 1   | 1                | –        |
 
     Where servers are drawn for every episode, f and v are the ends of what can be drawn; where servers fail, the least
     capacity is what they have then (at least a thousandth) and nothing is taken off the largest backlog.
@@ -85,8 +99,12 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     ## Infos
 
-    ``action_mask`` always. After a step in which the agent placed a task also ``server``, ``transfer_s``, ``wait_s``,
-    ``compute_s``, ``return_s`` and their sum ``delay_s`` of that task.
+    ``action_mask`` always, as in the table. After a step in which the agent placed a task also ``server``,
+    ``transfer_s``, ``wait_s``, ``compute_s``, ``return_s`` and their sum ``delay_s`` of that task.
+
+    ## Version History
+
+    * v0: The first version.
 
     ## Arguments
 
@@ -114,14 +132,10 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         max_cycles: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if observation not in ("dict", "vector"):
-            raise InputError(f"observation is {observation!r}, but must be 'dict' or 'vector'.")
-        if max_cycles is not None and max_cycles < 1:
-            raise InputError(f"max_cycles is {max_cycles}, but must be at least 1, or None for no limit.")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InputError(f"render_mode is {render_mode!r}, but must be 'ansi', 'human' or None.")
-        self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        self.max_cycles = max_cycles
+        checked_option("observation", observation, ("dict", "vector"))
+        checked_option("render_mode", render_mode, (*self.metadata["render_modes"], None))
+        self.scenario = checked_scenario(scenario, Scenario, load_scenario, "an offloading")
+        self.max_cycles = checked_max_cycles(max_cycles)
         self.render_mode = render_mode
         self.possible_agents = [f"edge_{b}" for b in range(self.scenario.servers)]
         self.agents: list[str] = []
@@ -146,12 +160,14 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, AgentObservation], dict[str, dict[str, Any]]]:
-        """Begin an episode: the first of the seed's stream, or the next one if no seed is given."""
+        """Begin an episode: the first of the seed's stream, or the next one if no seed is given.
+
+        Raises:
+            InputError: If the seed is no whole number, or negative.
+        """
         del options
-        if seed is None and not self._seeded:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self._simulator.reset(seed=stream_seed(seed, self._seeded))
         self._seeded = True
-        self._simulator.reset(seed=seed)
         self._cycles = 0
         self.agents = list(self.possible_agents)
         self._begin_slot()
@@ -171,18 +187,19 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         """Place the waiting task of every agent.
 
         Args:
-            actions: Chosen server by agent; agents without a waiting task may be missing.
+            actions: Chosen server by agent; agents without a waiting task may be missing or choose anything.
 
         Returns:
             Observations, rewards, terminations, truncations and infos, each by agent.
 
         Raises:
-            ValueError: If no episode is running, or an agent with a waiting task chose no existing server.
+            ValueError: If no episode is running.
+            InputError: If an agent with a waiting task chose no existing server, or there is no such agent.
         """
         if not self.agents:
             raise ValueError("no episode is running; call reset()")
-        waiting = self._waiting().nonzero()[0]
-        server = torch.tensor([self._chosen_server(b, actions) for b in waiting.tolist()], dtype=torch.long)
+        waiting = self._with_task().nonzero()[0]
+        server = torch.tensor(self._chosen_servers(waiting.tolist(), actions), dtype=torch.long)
         placed = self._place(torch.from_numpy(waiting), server)
         self._round += 1
         self._cycles += 1
@@ -229,43 +246,10 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         """Do nothing: there is nothing to release."""
 
     def _make_observation_space(self) -> spaces.Space[Any]:
-        scenario = self.scenario
-        capacity, rate = self._bounds()
-        least = capacity[0]
-        if scenario.outages is not None:
-            least = least * max(scenario.outages.factor, LEAST_SEEN)
-        drained = np.zeros_like(least) if scenario.outages is not None else capacity[0] * scenario.slot_s
-        arriving = scenario.servers * scenario.max_tasks * scenario.max_workload_gcycles
-        high = np.concatenate(
-            [
-                [scenario.size_mbit.high, scenario.max_workload_gcycles, scenario.result_mbit.high, scenario.max_tasks],
-                scenario.slots * np.maximum(arriving - drained, 0),
-                np.full(scenario.servers, scenario.max_tasks * scenario.max_workload_gcycles),
-                capacity[1],
-                rate[1],
-            ]
-        )
-        low = np.concatenate([np.zeros(4 + 2 * scenario.servers), least, rate[0]])
-        vector = spaces.Box((low / _SLACK).astype(np.float32), (high * _SLACK).astype(np.float32), dtype=np.float32)
+        vector = vector_space(self.scenario)
         if not self._as_dict:
             return vector
-        mask = spaces.Box(0, 1, (scenario.servers,), np.int8)
-        return spaces.Dict({"observation": vector, "action_mask": mask})
-
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and largest whole capacity and rate of each server ``[2, B]``, whatever episode is played."""
-        scenario, sets = self.scenario, self.scenario.server_sets
-        if sets is None or sets.drawn == "once":
-            rates = np.array(scenario.rate_mbit_s).reshape(-1, scenario.servers)  # one row per origin, or one for all
-            return np.tile(scenario.capacity_gcycles_s, (2, 1)), np.stack([rates.min(0), rates.max(0)])
-        spread = np.array([sets.capacity_gcycles_s.low, sets.capacity_gcycles_s.high])
-        if sets.load is not None:
-            # Scaled to a given sum: a server has most of it where all others are drawn at the other end, and least.
-            others = (scenario.servers - 1) * spread[::-1]
-            load = np.full(2, sets.load) if isinstance(sets.load, float) else np.array([sets.load.high, sets.load.low])
-            spread = spread / (spread + others) * scenario.work_gcycles_s / load
-        rate = np.array([sets.rate_mbit_s.low, sets.rate_mbit_s.high])
-        return tuple(np.repeat(ends[:, None], scenario.servers, axis=1) for ends in (spread, rate))  # type: ignore[return-value]
+        return spaces.Dict({"observation": vector, "action_mask": spaces.Box(0, 1, (self.scenario.servers,), np.int8)})
 
     def _begin_slot(self) -> None:
         servers = self.scenario.servers
@@ -276,23 +260,25 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         self._placed = torch.zeros(servers, servers, dtype=torch.float64)  # [agent, server], Gcycle
         self._server = torch.zeros_like(self._slot.tasks.present, dtype=torch.long)  # [1, B, N]
 
-    def _waiting(self) -> np.ndarray:
-        waiting: np.ndarray = self._count > self._round
-        return waiting
+    def _with_task(self) -> np.ndarray:
+        """Whether each agent has a task to place in this round; the others wait."""
+        having: np.ndarray = self._count > self._round
+        return having
 
-    def _chosen_server(self, b: int, actions: dict[str, Any]) -> int:
-        agent = self.possible_agents[b]
-        if agent not in actions:
-            raise ValueError(f"{agent} has a waiting task but no action")
-        try:
-            server = operator.index(actions[agent])
-        except TypeError:
-            server = -1
-        if not 0 <= server < self.scenario.servers:
-            raise ValueError(
-                f"the action of {agent} is {actions[agent]!r}, but must be a server 0..{self.scenario.servers - 1}"
-            )
-        return server
+    def _chosen_servers(self, having: list[int], actions: Any) -> list[int]:
+        """Servers that the agents chose which have a task; what others sent is not looked at."""
+        if not isinstance(actions, Mapping):
+            raise InputError(f"actions is {shown(actions)}, but must be a dictionary from agents to servers.")
+        for agent in actions:
+            if agent not in self.action_spaces:
+                last = self.possible_agents[-1]
+                raise InputError(f"actions has an agent {shown(agent)}, but the agents are edge_0 … {last}.")
+        servers = []
+        for agent in (self.possible_agents[b] for b in having):
+            if agent not in actions:
+                raise InputError(f"{agent} has a waiting task but no action; choose a server for it.")
+            servers.append(chosen(agent, actions[agent], self.scenario.servers, "a server"))
+        return servers
 
     def _place(self, edge: torch.Tensor, server: torch.Tensor) -> dict[str, torch.Tensor]:
         """Place this round's tasks of the agents ``edge [M]``, in order of service; returns their delays by part."""
@@ -318,19 +304,22 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         return {**vars(delays), "delay_s": delays.total_s}
 
     def _masks(self) -> dict[str, np.ndarray]:
-        masks = np.repeat(self._waiting()[:, None], self.scenario.servers, axis=1).astype(np.int8)
-        return dict(zip(self.possible_agents, masks, strict=True))
+        """Everything is allowed to everybody: whoever draws from a mask without a choice fails, or ends the episode."""
+        return {agent: np.ones(self.scenario.servers, dtype=np.int8) for agent in self.possible_agents}
 
     def _observations(self) -> dict[str, AgentObservation]:
-        waiting = self._waiting()
+        having = self._with_task()
         tasks = self._slot.tasks.at_index(min(self._round, self._slot.tasks.present.shape[-1] - 1))
         task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
-        seen = (self._slot.backlog_gcycles, self._slot.capacity_gcycles_s, self._slot.rate_mbit_s)
+        slot = self._slot
+        seen = (slot.backlog_gcycles, slot.capacity_gcycles_s, slot.rate_mbit_s, slot.age_slots)
         # [1, B] for all agents alike; rates may be [1, B, B], a row for each.
-        backlog, capacity, rate = (np.broadcast_to(values[0].numpy(), (len(waiting),) * 2) for values in seen)
+        backlog, capacity, rate, age = (np.broadcast_to(values[0].numpy(), (len(having),) * 2) for values in seen)
         left = np.maximum(self._count - self._round, 0)
-        columns = [task * waiting[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
-        vectors = np.concatenate(columns, axis=1, dtype=np.float32)  # [agent, 4 + 4B]
+        columns = [task * having[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
+        if self.scenario.reports is not None:
+            columns.append(age)
+        vectors = np.concatenate(columns, axis=1, dtype=np.float32)  # [agent, 4 + 4B] or [agent, 4 + 5B]
         by_agent = dict(zip(self.possible_agents, vectors, strict=True))
         if not self._as_dict:
             return dict(by_agent)

@@ -7,7 +7,6 @@ Training in edgegen runs on the batched simulator, which is far faster and in wh
 
 from __future__ import annotations
 
-import operator
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from gymnasium import spaces
 from pettingzoo import AECEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
+from edgegen.envs.agent_input import checked_option, checked_scenario, chosen, numbers, shown, stream_seed
 from edgegen.envs.amenders import shares_from_raw
 from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning import CacheOutcome, ProvisioningSimulator, SlotOutcome
@@ -46,8 +46,9 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
     ## Action Space
 
     Cachers: ``MultiBinary(M)``, entry m for model m; with ``cache_action="index"`` ``Discrete(2^M)``, in which bit m
-    of the number stands for model m. Allocators: ``Box(-1, 1, (2N,))``, a raw entry per user for the uplink, then one
-    for the steps.
+    of the number stands for model m, as an integer or an integer array of shape ``()`` or ``(1,)``. Allocators:
+    ``Box(-1, 1, (2N,))``, a raw entry per user for the uplink, then one for the steps; clip what a policy without
+    bounds draws. Nobody has an action mask: an agent acts on its turn only, and then every action is allowed.
 
     ## Observation Space
 
@@ -128,11 +129,9 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
         cache_action: Literal["bits", "index"] = "bits",
         render_mode: str | None = None,
     ) -> None:
-        if cache_action not in ("bits", "index"):
-            raise InputError(f"cache_action is {cache_action!r}, but must be 'bits' or 'index'.")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise InputError(f"render_mode is {render_mode!r}, but must be 'ansi', 'human' or None.")
-        self.scenario = scenario if isinstance(scenario, ProvisioningScenario) else load_provisioning(scenario)
+        checked_option("cache_action", cache_action, ("bits", "index"))
+        checked_option("render_mode", render_mode, (*self.metadata["render_modes"], None))
+        self.scenario = checked_scenario(scenario, ProvisioningScenario, load_provisioning, "a provisioning")
         if cache_action == "index" and self.scenario.models > _MOST_BITS:
             raise InputError(
                 f"cache_action is 'index' and the scenario has {self.scenario.models} models, but as one number a "
@@ -170,12 +169,14 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
         return self._views[agent].copy()
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
-        """Begin an episode: the first of the seed's stream, or the next one if no seed is given."""
+        """Begin an episode: the first of the seed's stream, or the next one if no seed is given.
+
+        Raises:
+            InputError: If the seed is no whole number, or negative.
+        """
         del options
-        if seed is None and not self._seeded:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self._simulator.reset(seed=stream_seed(seed, self._seeded))
         self._seeded = True
-        self._simulator.reset(seed=seed)
         self.agents = list(self.possible_agents)
         self.rewards = dict.fromkeys(self.agents, 0.0)
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
@@ -192,7 +193,8 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
         """Take the action of the agent whose turn it is; None for an agent whose episode is over.
 
         Raises:
-            ValueError: If no episode is running, or the action is not one of the agent's.
+            ValueError: If no episode is running.
+            InputError: If the action is not one of the agent's.
         """
         if not self.agents:
             raise ValueError("no episode is running; call reset()")
@@ -283,28 +285,22 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
 
     def _bits(self, agent: str, action: Any) -> np.ndarray:
         models = self.scenario.models
-        if self._as_bits:
-            bits = np.asarray(action)
-            if bits.shape != (models,) or not np.isin(bits, (0, 1)).all():
-                raise ValueError(f"the action of {agent} is {action!r}, but must be {models} numbers 0 or 1")
-            return bits.astype(bool)
-        try:
-            index = operator.index(action)
-        except TypeError:
-            index = -1
-        if not 0 <= index < 2**models:
-            raise ValueError(f"the action of {agent} is {action!r}, but must be a number 0..{2**models - 1}")
-        return np.array([index >> m & 1 for m in range(models)], dtype=bool)
+        if not self._as_bits:
+            index = chosen(agent, action, 2**models, "a number")
+            return np.array([index >> m & 1 for m in range(models)], dtype=bool)
+        bits = numbers(action)
+        if bits is None or bits.shape != (models,) or not np.isin(bits, (0, 1)).all():
+            raise InputError(f"the action of {agent} is {shown(action)}, but must be {models} numbers 0 or 1.")
+        return bits.astype(bool)
 
     def _raw(self, agent: str, action: Any) -> np.ndarray:
         width = 2 * self.scenario.users
-        try:
-            raw = np.asarray(action, dtype=np.float32)
-        except (TypeError, ValueError):
-            raw = np.empty(0, dtype=np.float32)
-        if raw.shape != (width,) or not np.isfinite(raw).all():
-            raise ValueError(f"the action of {agent} is {action!r}, but must be {width} finite numbers in [-1, 1]")
-        return raw
+        raw = numbers(action)
+        if raw is None or raw.shape != (width,) or not (np.abs(raw) <= _SLACK).all():  # not a number is refused too
+            raise InputError(
+                f"the action of {agent} is {shown(action)}, but must be {width} finite numbers in [-1, 1]."
+            )
+        return raw.astype(np.float32)
 
     def _cacher_views(self) -> np.ndarray:
         frame = self._simulator.observe_frame()

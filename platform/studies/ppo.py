@@ -31,7 +31,7 @@ from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
 from edgegen.envs.errors import from_validation
 from edgegen.envs.observation import Observation
-from edgegen.envs.parallel import OffloadingParallelEnv
+from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
 from edgegen.envs.scenario import Scenario, build_scenario
 from edgegen.platform.files import write_json
 from edgegen.platform.studies.streams import training_arrivals_seed
@@ -163,11 +163,12 @@ class ScaledOffloading(ParallelPettingZooEnv):  # type: ignore[misc]  # Ray has 
         return shown, earned, {"__all__": False}, {"__all__": over}, {}
 
     def _shown(self, observations: dict[str, Any], infos: dict[str, Any]) -> dict[str, Any]:
-        """Scaled observations of the servers that have a task; of all of them without masks, at the end."""
-        agents = [a for a in observations if not infos or infos[a]["action_mask"].any()]
+        """Scaled observations of the servers that have a task; of all of them without infos, at the end."""
+        agents = [agent for agent in observations if not infos or observations[agent][TASKS_LEFT] > 0]
         if not agents:
             agents = list(observations)[:1]  # a slot without any task: somebody has to turn the page
-        stacked = torch.from_numpy(np.stack([observations[agent] for agent in agents]))
+        size = 4 + 4 * self.scenario.servers  # what least-delay sees; the age of reports, which may follow, it does not
+        stacked = torch.from_numpy(np.stack([observations[agent][:size] for agent in agents]))
         return dict(zip(agents, scaled(stacked, self.scenario).numpy(), strict=True))
 
 

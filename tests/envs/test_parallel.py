@@ -14,7 +14,8 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 from edgegen.envs import parallel
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.parallel import OffloadingParallelEnv
+from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
+from edgegen.envs.provisioning_scenario import load_provisioning
 from edgegen.envs.scenario import Scenario, load_scenario
 
 KINDS = pytest.mark.parametrize("observation", ["dict", "vector"])
@@ -122,7 +123,7 @@ def test_observation_is_laid_out_as_documented(short: Scenario) -> None:
             np.testing.assert_allclose(seen[19:24], [450, 420, 480, 410, 500])
             mask = observations[f"edge_{b}"]["action_mask"]
             assert mask.dtype == np.int8
-            assert mask.tolist() == [int(left > 0)] * 5
+            assert mask.tolist() == [1] * 5  # also of an agent that waits
             assert infos[f"edge_{b}"]["action_mask"].tolist() == mask.tolist()
             placed[b, (b + n) % 5] += task[1]
         observations, _, _, _, infos = env.step({f"edge_{b}": (b + n) % 5 for b in range(5)})
@@ -204,34 +205,139 @@ def test_a_pickle_mid_episode_plays_on_identically(short: Scenario, observation:
     assert data_equivalence(env.reset(), copy.reset())
 
 
-def test_actions_of_agents_without_a_task_are_ignored(short: Scenario) -> None:
-    env, strict = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+def waits(observation: Any) -> bool:
+    return bool(observation["observation"][TASKS_LEFT] == 0)
+
+
+def test_actions_of_agents_that_wait_are_ignored(short: Scenario) -> None:
+    env, strict, other = (OffloadingParallelEnv(short) for _ in range(3))
     observations, _ = env.reset(seed=0)
     strict.reset(seed=0)
+    other.reset(seed=0)
     rng = np.random.default_rng(0)
     idle_seen = False
     while env.agents:
         actions: dict[str, Any] = random_actions(env, rng)
-        waiting = {agent: actions[agent] for agent in env.agents if observations[agent]["action_mask"].any()}
-        idle_seen |= len(waiting) < len(actions)
-        noise = {agent: action if agent in waiting else 999 for agent, action in actions.items()}
-        result = env.step(noise)
-        assert data_equivalence(result, strict.step(waiting))
+        needed = {agent: actions[agent] for agent in env.agents if not waits(observations[agent])}
+        idle_seen |= len(needed) < len(actions)
+        result = env.step(actions)
+        assert all(result[1][agent] == 0 for agent in actions if agent not in needed)
+        assert data_equivalence(result, strict.step(needed))
+        noise = {agent: rng.choice([(action + 1) % 5, 999, np.nan]) for agent, action in actions.items()}
+        assert data_equivalence(result, other.step(noise | needed))
         observations = result[0]
     assert idle_seen
 
 
-@pytest.mark.parametrize("action", [-1, 5, 1.5, "2", None])
+@pytest.mark.parametrize(
+    ("name", "oldest"),
+    [("stale:b5", 12), ("stale:late", 4), ("stale:lossy", 12), ("failing:unheard", 12)],
+)
+def test_the_age_of_reports_is_seen_as_policies_see_it(name: str, oldest: int) -> None:
+    scenario = load_scenario(name, {"slots": 12})
+    env, simulator = OffloadingParallelEnv(scenario), OffloadingSimulator(scenario)
+    servers = scenario.servers
+    space: Any = env.observation_space("edge_0")["observation"]
+    assert space.shape == (4 + 5 * servers,)
+    assert (space.low[-servers:] == 0).all()
+    np.testing.assert_allclose(space.high[-servers:], oldest, rtol=2e-5)
+    observations, _ = env.reset(seed=8)
+    seen = simulator.reset(seed=8)
+    rng, ages = np.random.default_rng(8), set()
+    while not simulator.done:
+        server = torch.zeros_like(seen.tasks.present, dtype=torch.long)
+        for n in range(max(int(seen.tasks.present.sum(-1).max()), 1)):
+            for agent in env.agents:
+                vector = observations[agent]["observation"]
+                np.testing.assert_array_equal(vector[-servers:], seen.age_slots[0])
+                np.testing.assert_allclose(vector[4 : 4 + servers], seen.backlog_gcycles[0], rtol=1e-6)
+                assert space.contains(vector)
+            actions = random_actions(env, rng)
+            server[0, :, n] = torch.tensor(list(actions.values()))
+            observations = env.step(actions)[0]
+        ages |= set(seen.age_slots[0].int().tolist())
+        simulator.step(server)
+        seen = simulator.observe()
+    assert len(ages) > 2
+
+
+def test_worlds_without_reports_have_no_row_for_their_age() -> None:
+    assert OffloadingParallelEnv("stable:b5", observation="vector").observation_space("edge_0").shape == (24,)
+
+
+@pytest.mark.parametrize(
+    "send", [int, np.int64, np.uint8, np.array, lambda a: np.array([a]), lambda a: [a], torch.tensor]
+)
+@pytest.mark.parametrize("form", ["parallel", "agent by agent"])
+def test_choices_come_as_numbers_and_as_arrays_of_one(short: Scenario, send: Any, form: str) -> None:
+    if form == "parallel":
+        env, plain = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+        env.reset(seed=0)
+        plain.reset(seed=0)
+        for n in range(20):
+            actions = {agent: (b + n) % 5 for b, agent in enumerate(env.agents)}
+            sent = {agent: send(action) for agent, action in actions.items()}
+            assert data_equivalence(env.step(sent), plain.step(actions))
+        return
+    turn, plain_turn = parallel.env(scenario=short), parallel.env(scenario=short)
+    turn.reset(seed=0)
+    plain_turn.reset(seed=0)
+    for n in range(50):
+        turn.step(send(n % 5))
+        plain_turn.step(n % 5)
+        assert data_equivalence(turn.last(), plain_turn.last())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        *(-1, 5, 1.5, 2.0, np.nan, "2", None, 2**70, True, [], [1, 2], [[1], [2, 3]], {"server": 1}),
+        *(np.zeros((1, 1), int), np.zeros(1), np.arange(100), torch.ones(1, requires_grad=True)),
+    ],
+)
 def test_impossible_actions_are_refused_and_change_nothing(short: Scenario, action: Any) -> None:
     env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
     env.reset(seed=0)
     untouched.reset(seed=0)
     actions = dict.fromkeys(env.agents, 0)
-    with pytest.raises(ValueError, match=r"edge_2 .* must be a server 0\.\.4"):
+    with pytest.raises(InputError, match=r"edge_2 .* must be a server 0\.\.4") as caught:
         env.step(actions | {"edge_2": action})
-    with pytest.raises(ValueError, match="edge_4 has a waiting task but no action"):
-        env.step({agent: 0 for agent in env.agents if agent != "edge_4"})
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 220
     assert data_equivalence(env.step(actions), untouched.step(actions))
+
+
+@pytest.mark.parametrize(
+    ("actions", "complaint"),
+    [
+        (dict.fromkeys(["edge_0", "edge_1", "edge_2", "edge_3"], 0), "edge_4 has a waiting task but no action"),
+        ({}, "edge_0 has a waiting task but no action"),
+        (dict.fromkeys([f"edge_{b}" for b in range(6)], 0), r"an agent 'edge_5', but the agents are edge_0 … edge_4"),
+        ({0: 0}, "an agent 0, but"),
+        ([0] * 5, r"\[0, 0, 0, 0, 0\], but must be a dictionary"),
+        (None, "None, but must be a dictionary"),
+    ],
+)
+def test_actions_of_other_agents_are_refused_and_change_nothing(short: Scenario, actions: Any, complaint: str) -> None:
+    env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    env.reset(seed=0)
+    untouched.reset(seed=0)
+    with pytest.raises(InputError, match=complaint):
+        env.step(actions)
+    possible = dict.fromkeys(env.agents, 0)
+    assert data_equivalence(env.step(possible), untouched.step(possible))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "7", np.nan, [1, 2], True])
+def test_impossible_seeds_are_refused(short: Scenario, seed: Any) -> None:
+    with pytest.raises(InputError, match=r"^seed is .*, but must be a whole number of at least 0"):
+        OffloadingParallelEnv(short).reset(seed=seed)
+
+
+def test_seeds_may_be_numpys_and_large(short: Scenario) -> None:
+    one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    assert data_equivalence(one.reset(seed=np.int64(7)), two.reset(seed=7))
+    assert data_equivalence(one.reset(seed=2**70), two.reset(seed=2**70))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +345,15 @@ def test_impossible_actions_are_refused_and_change_nothing(short: Scenario, acti
     [
         ({"scenario": "dmeo"}, r"Did you mean 'demo'\?"),
         ({"observation": "image"}, "'dict' or 'vector'"),
+        ({"observation": ["dict"]}, "'dict' or 'vector'"),
+        ({"scenario": "t2drl-default"}, "of the kind provisioning"),
+        ({"scenario": None}, "scenario is None, but must be an offloading scenario, or the name or path of one"),
+        ({"scenario": load_provisioning("t2drl-default")}, "must be an offloading scenario, or the name"),
+        ({"scenario": {"extends": "demo"}}, "must be an offloading scenario, or the name"),
         ({"max_cycles": 0}, "at least 1"),
+        ({"max_cycles": "ten"}, "max_cycles is 'ten', but must be a whole number"),
+        ({"max_cycles": 2.5}, "max_cycles is 2.5, but must be a whole number"),
+        ({"max_cycles": np.nan}, "max_cycles is nan, but must be a whole number"),
         ({"render_mode": "rgb_array"}, "'ansi', 'human' or None"),
     ],
 )

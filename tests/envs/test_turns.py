@@ -195,27 +195,61 @@ def test_a_pickle_plays_on_identically(short: ProvisioningScenario, steps: int) 
     [
         ([0] * 9, "must be 10 numbers 0 or 1"),
         ([2] + [0] * 9, "must be 10 numbers 0 or 1"),
+        ([0.5] * 10, "must be 10 numbers 0 or 1"),
+        ([np.nan] * 10, "must be 10 numbers 0 or 1"),
+        (["0"] * 10, "must be 10 numbers 0 or 1"),
+        ([[0] * 10], "must be 10 numbers 0 or 1"),
+        ([[0], [0, 1]], "must be 10 numbers 0 or 1"),
+        (0, "must be 10 numbers 0 or 1"),
         (None, "must be 10 numbers 0 or 1"),
     ],
 )
 def test_impossible_caching_actions_are_refused(short: ProvisioningScenario, action: Any, complaint: str) -> None:
     env = ProvisioningTurns(short)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=f"the action of cacher_0 is .*{complaint}"):
+    with pytest.raises(InputError, match=f"the action of cacher_0 is .*{complaint}"):
         env.step(action)
+    assert env.agent_selection == "cacher_0"
     indexed = ProvisioningTurns(short, cache_action="index")
     indexed.reset(seed=0)
-    for wrong in (-1, 1024, 0.5, None):
-        with pytest.raises(ValueError, match=r"but must be a number 0\.\.1023"):
+    for wrong in (-1, 1024, 0.5, 2.0, np.nan, None, [0] * 10, np.zeros((1, 1), int)):
+        with pytest.raises(InputError, match=r"but must be a number 0\.\.1023"):
             indexed.step(wrong)
 
 
-@pytest.mark.parametrize("action", [[0] * 29, [np.nan] * 30, None, "half"])
+@pytest.mark.parametrize("send", [int, np.int64, np.array, lambda a: np.array([a]), torch.tensor])
+def test_choices_come_as_numbers_and_as_arrays_of_one(short: ProvisioningScenario, send: Any) -> None:
+    env = ProvisioningTurns(short, cache_action="index")
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(send(5))
+    assert env.infos["cacher_2"]["cache"] == [1, 0, 1] + [0] * 7
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_caching_decisions_come_as_numbers_of_any_kind(short: ProvisioningScenario, dtype: Any) -> None:
+    env = ProvisioningTurns(short)
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(np.array([1, 0, 1] + [0] * 7, dtype))
+    assert env.infos["cacher_1"]["cache"] == [1, 0, 1] + [0] * 7
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "7"])
+def test_impossible_seeds_are_refused(short: ProvisioningScenario, seed: Any) -> None:
+    with pytest.raises(InputError, match=r"^seed is .*, but must be a whole number of at least 0"):
+        ProvisioningTurns(short).reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [[0] * 29, [np.nan] * 30, [np.inf] * 30, [1.5] + [0] * 29, [-2] * 30, ["0.5"] * 30, [1j] * 30, 0, None, "half"],
+)
 def test_impossible_allocations_are_refused_and_change_nothing(short: ProvisioningScenario, action: Any) -> None:
     env = ProvisioningTurns(short)
     env.reset(seed=0)
     play(env, np.random.default_rng(0), steps=4)
-    with pytest.raises(ValueError, match=r"the action of allocator_1 .* must be 30 finite numbers"):
+    with pytest.raises(InputError, match=r"the action of allocator_1 .* must be 30 finite numbers in \[-1, 1\]"):
         env.step(action)
     assert env.agent_selection == "allocator_1"
 
@@ -236,6 +270,7 @@ def test_steps_outside_an_episode_are_refused(short: ProvisioningScenario) -> No
     [
         ({"scenario": "t2drl-defalt"}, r"Did you mean 't2drl-default'\?"),
         ({"scenario": "demo"}, "of the kind offloading"),
+        ({"scenario": 3}, "scenario is 3, but must be a provisioning scenario, or the name or path of one"),
         ({"cache_action": "names"}, "'bits' or 'index'"),
         ({"render_mode": "rgb_array"}, "'ansi', 'human' or None"),
         (
