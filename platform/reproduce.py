@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.errors import InputError
 from edgegen.platform.files import check_writable_folder
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.run_folder import take_again
 from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_data, write_if_changed
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.progress import StudyProgress
@@ -82,11 +81,12 @@ def reproduce(request: ReproduceRequest, notes: Console) -> Reproduced:
         notes: Where progress is shown.
 
     Raises:
-        InputError: If a folder can not be written, MLflow or the cluster can not be used, or there is no data to
-            report of.
+        InputError: If a folder can not be written, another process is working on the study, MLflow or the cluster can
+            not be used, or there is no data to report of.
         KeyboardInterrupt: If it was asked to stop; the same call goes on.
     """
-    return _Reproduction(request, notes).go()
+    with stopping_as_ctrl_c():
+        return _Reproduction(request, notes).go()
 
 
 class _Reproduction:
@@ -110,15 +110,15 @@ class _Reproduction:
         status, drawn = "FAILED", []
         found = 0
         try:
-            if not self.request.report_only:
-                check_writable_folder(self.request.runs)
-                found = len(self.plan.units) - len(unfinished(self.plan, self.request.runs))
-                if self.request.tracking:
-                    self.records = StudyRecords(self.plan, self.request.runs, Store())
-                    self.records.begin()
-                self._run()
-                self._save()
-            drawn = self._report()
+            if self.request.report_only:
+                drawn = self._report()
+            else:
+                store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
+                with take_again(self.request.runs, "study"):
+                    found = len(self.plan.units) - len(unfinished(self.plan, self.request.runs))
+                    self._run(store)
+                    self._save()
+                    drawn = self._report()
             status = "FAILED" if self.failed else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -132,20 +132,28 @@ class _Reproduction:
         seconds = time.perf_counter() - started
         return Reproduced(self.report if self.reported else None, tuple(drawn), self.done, found, titles, seconds)
 
-    def _run(self) -> None:
+    def _begin_records(self, store: Store | None) -> None:
+        if store is None:
+            return
+        self.records = StudyRecords(self.plan, self.request.runs, store)
+        self.records.begin()
         for identity, unit in self.plan.units.items():  # what an earlier call did, and did not live to record
             if is_done(unit, unit_folder(self.request.runs, identity)):
                 self._record(unit)
+
+    def _run(self, store: Store | None) -> None:
         if not unfinished(self.plan, self.request.runs):
+            self._begin_records(store)
             return
         jobs = self.request.jobs or (available_cpus() if self.request.address is None else None)
         options = {} if self.request.address is not None else {"num_cpus": jobs}
         with ray_session(self.request.address, **options):
+            self._begin_records(store)  # a cluster that does not start is to leave no record
             if jobs is None:
                 jobs = _cluster_cpus()
             folders = {identity: unit_folder(self.request.runs, identity) for identity in self.plan.units}
             progress = StudyProgress(self.plan, folders, jobs, self.notes)
-            with progress.shown(), _stopping_on_terminate():
+            with progress.shown():
                 self.failed = run_units(self.plan, self.request.runs, jobs, progress, self._finished)
 
     def _finished(self, unit: Unit) -> None:
@@ -190,19 +198,6 @@ class _Reproduction:
 
     def _files(self) -> list[Path]:
         return [self.report, *sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name[0] != ".")]
-
-
-@contextmanager
-def _stopping_on_terminate() -> Iterator[None]:
-    """Stop as with Ctrl-C if a scheduler asks the process to end; Ray would exit in the middle, with a trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _cluster_cpus() -> int:

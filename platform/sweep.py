@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.stop_signals import own_handlers_kept, stopping_as_ctrl_c
 from edgegen.envs.errors import InputError
 from edgegen.platform.comparison import Comparison, compare
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, Stand, TrialView, Watcher, watching
@@ -62,11 +64,12 @@ def run_sweep(request: SweepRequest, notes: Console) -> SweepOutcome:
         notes: Where progress is shown.
 
     Raises:
-        InputError: If the folder holds a sweep and is not to be resumed, or holds another one; if MLflow or the
-            cluster can not be used; if every trial failed.
+        InputError: If the folder holds a sweep and is not to be resumed, or holds another one; if another process is
+            working on it; if MLflow or the cluster can not be used; if every trial failed.
         KeyboardInterrupt: If it was asked to stop; it can be resumed.
     """
-    return _Sweep(request, notes).go()
+    with stopping_as_ctrl_c():
+        return _Sweep(request, notes).go()
 
 
 class _Sweep:
@@ -80,20 +83,29 @@ class _Sweep:
         self.records: SweepRecords | None = None
 
     def go(self) -> SweepOutcome:
-        started = time.perf_counter()
-        identity = self._find()
+        is_new = self._find() is None
         store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
+        with take_new(self.folder, "sweep") if is_new else take_again(self.folder, "sweep") as taken:
+            try:
+                return self._run(store)
+            except BaseException:
+                if is_new and is_abandoned(self.folder, [SWEEP_FILE]):  # there is nothing to resume
+                    taken.give_back([SWEEP_FILE])
+                raise
+
+    def _run(self, store: Store | None) -> SweepOutcome:
+        started = time.perf_counter()
+        identity = self._find()  # again: whoever was at work in it a moment ago may have begun it, or ended
         if identity is None:
             identity = self._begin()
         prefer_one_thread()
         quiet_libraries()
-        if store is not None:
-            self.records = SweepRecords(self.study, identity, store)
         status = "FAILED"
         try:
-            if self.records is not None:
-                self.records.begin(self.folder / SWEEP_FILE)
             with ray_session(self.request.address):
+                if store is not None:  # a cluster that does not start is to leave no record
+                    self.records = SweepRecords(self.study, identity, store)
+                    self.records.begin(self.folder / SWEEP_FILE)
                 trials = self._stage(SEARCH, self.study.spec.budget.trials)
                 entries = self._entries(trials)
                 finals = self._finals(entries, self._stage(FINAL, len(entries)))
@@ -121,7 +133,7 @@ class _Sweep:
         spec = self.study.spec.model_dump(mode="json")
         file = self.folder / SWEEP_FILE
         if not file.exists():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if self.folder.exists() and (not self.folder.is_dir() or self._holds_something()):
                 raise InputError(f"'{self.request.out}' holds something that is no sweep; choose another --out.")
             check_writable_folder(self.folder)
             return None
@@ -144,6 +156,9 @@ class _Sweep:
             )
         return identity
 
+    def _holds_something(self) -> bool:
+        return any(self.folder.iterdir()) and not is_abandoned(self.folder, [])
+
     def _stage(self, stage: str, total: int) -> list[TrialView]:
         """Run one of Tune's experiments to its end; returns its trials."""
         done = self.folder / f"{stage}.json"
@@ -157,7 +172,7 @@ class _Sweep:
         stand = Stand()
         watchers: list[Watcher] = [stand, progress, *([self.records] if self.records is not None else [])]
         began = time.monotonic()
-        with watching(watchers), progress.shown(), warnings.catch_warnings():
+        with watching(watchers), progress.shown(), own_handlers_kept(), warnings.catch_warnings():
             # Optuna is told again what a trial reports again after going back to a checkpoint.
             warnings.filterwarnings("ignore", message="The reported value is ignored")
             self._tuner(stage, total).fit()

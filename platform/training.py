@@ -7,21 +7,25 @@ and ``checkpoint-<episodes>/`` with ``algorithm/`` (RLlib's state, replay and ge
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgegen.algorithms.learners import find_learner
-from edgegen.algorithms.registry import latest_checkpoint
+from edgegen.algorithms.registry import checkpoints, latest_checkpoint
 from edgegen.envs.errors import InputError
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
 from edgegen.platform.cluster.processes import Processes, make_processes
-from edgegen.platform.files import check_writable_folder
+from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 
 RUN_FILE = "run.json"
 MAX_RESTARTS = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,11 @@ class TrainRequest:
     Attributes:
         scenario: The world.
         out: Run folder.
+        numbered: Whether to take ``out`` with the first free number behind it if there is anything of that name.
         algorithm: Name of the algorithm.
         preset: Its preset.
         overrides: Its settings that differ from the preset.
+        scenario_overrides: What was changed in the scenario, to tell runs apart; the scenario has these values already.
         episodes: Episodes to train for, counted over all copies.
         seed: Root of every generator.
         processes: Env runners and learners.
@@ -63,12 +69,19 @@ class TrainRequest:
     algorithm: str = "ladts"
     preset: str = "improved"
     overrides: dict[str, Any] = field(default_factory=dict)
+    scenario_overrides: dict[str, Any] = field(default_factory=dict)
     episodes: int = 200
     seed: int = 0
     processes: Processes = field(default_factory=Processes)
     checkpoint_every: int = 50
     cluster: ClusterUse = field(default_factory=ClusterUse)
     tracking: bool = True
+    numbered: bool = False
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """All that was set otherwise than in the scenario's file and the preset."""
+        return {**self.scenario_overrides, **self.overrides}
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,13 @@ class Listener:
     on_episode: Callable[[EpisodeReport], None] | None = None
     on_notice: Callable[[str], None] | None = None
 
+    def tell(self, sentence: str) -> None:
+        """Tell about something out of the ordinary."""
+        if self.on_notice is not None:
+            self.on_notice(sentence)
+        else:
+            logger.warning("%s", sentence)
+
 
 def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | Listener | None = None) -> TrainResult:
     """Train from the beginning.
@@ -140,12 +160,10 @@ def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | L
     if request.episodes < 1:
         raise InputError(f"episodes is {request.episodes}, but must be at least 1.")
     settings = learner.make_settings(request.preset, request.overrides)
-    if (request.out / RUN_FILE).exists():
-        raise InputError(f"'{request.out}' holds a run already; continue it with --resume or choose another --out.")
-    check_writable_folder(request.out)
     run = {
         "algorithm": request.algorithm,
         "preset": request.preset,
+        "changes": told(request.changes),
         "settings": settings.model_dump(),
         "scenario": request.scenario.model_dump(),
         "seed": request.seed,
@@ -154,7 +172,9 @@ def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | L
         "episodes": request.episodes,
         "mlflow_run_id": None,
     }
-    return TrainingRun(request.out, run, request.cluster, request.tracking, _listener(on_episode)).go(None)
+    listener = _listener(on_episode)
+    with _taken(request, listener) as out:
+        return TrainingRun(out, run, request.cluster, request.tracking, listener).go(None)
 
 
 def resume(
@@ -176,12 +196,29 @@ def resume(
         processes: What is to differ from the processes it had, by name.
 
     Raises:
-        InputError: If there is no run, its checkpoint is damaged, or the cluster has no room.
+        InputError: If there is no run, another process is working on it, its checkpoint is damaged, or the cluster has
+            no room.
     """
     from edgegen.platform.training_run import TrainingRun
 
+    _read_run(out)
+    with take_again(out, "run") as taken:
+        run, checkpoint = _read_run(taken.path)  # as whoever had it until now has left it
+        if episodes is not None:
+            run["episodes"] = episodes
+        run |= make_processes(**{**processes_of(run), **(processes or {})}).model_dump()
+        listener = _listener(on_episode)
+        return TrainingRun(taken.path, run, cluster or ClusterUse(), tracking, listener).go(checkpoint)
+
+
+def _read_run(out: Path) -> tuple[dict[str, Any], Path]:
+    """Read what a run is, and find its latest checkpoint.
+
+    Raises:
+        InputError: If there is no run, it is damaged, or it has no checkpoint.
+    """
     try:
-        run = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+        run: dict[str, Any] = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
         learner = find_learner(run["algorithm"])
         learner.build_scenario(dict(run["scenario"]))
         learner.make_settings(overrides=run["settings"])
@@ -193,12 +230,46 @@ def resume(
     del seen
     checkpoint = latest_checkpoint(out)
     if checkpoint is None:
-        raise InputError(f"The run in '{out}' has no checkpoint to resume from; start it again in another folder.")
-    if episodes is not None:
-        run["episodes"] = episodes
-    run |= make_processes(**{**processes_of(run), **(processes or {})}).model_dump()
-    check_writable_folder(out)
-    return TrainingRun(out, run, cluster or ClusterUse(), tracking, _listener(on_episode)).go(checkpoint)
+        raise InputError(f"The run in '{out}' has no checkpoint to resume from; start it again.")
+    return run, checkpoint
+
+
+@contextmanager
+def _taken(request: TrainRequest, listener: Listener) -> Iterator[Path]:
+    """Take the folder of a new run for the length of a block; yields it.
+
+    It is given back if the block fails before there is a checkpoint: nothing could be continued there.
+    """
+    if not request.numbered:
+        _refuse_run_in(request.out)
+    with take_new(request.out, "run", request.numbered) as taken:
+        _refuse_run_in(taken.path)  # whoever was at work in it a moment ago may have finished
+        if request.numbered:
+            set_to = f", with {told(request.changes)}" if request.changes else ""
+            listener.tell(f"The run goes to {taken.path}{set_to}.")
+        try:
+            yield taken.path
+        except BaseException:
+            if not checkpoints(taken.path):
+                taken.give_back([RUN_FILE])
+            raise
+
+
+def _refuse_run_in(out: Path) -> None:
+    """Refuse a folder with a run, but for one that was killed before its first checkpoint.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if not (out / RUN_FILE).exists() and not checkpoints(out):
+        return
+    if not is_abandoned(out, [RUN_FILE]):
+        raise InputError(f"'{out}' holds a run already; continue it with --resume or choose another --out.")
+
+
+def told(changes: Mapping[str, Any]) -> str:
+    """Settings by name as ``--set`` takes them, to be read by people."""
+    return ", ".join(f"{name}={value}" for name, value in changes.items())
 
 
 def processes_of(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +13,14 @@ import yaml
 
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
+from edgegen.algorithms.stop_signals import StopRequest, noting_stops, stopping_as_ctrl_c
 from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
 from edgegen.platform.cluster.processes import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
-from edgegen.platform.files import write_json
+from edgegen.platform.files import draw_or_tell, write_json
 from edgegen.platform.process import prefer_one_thread
-from edgegen.platform.tracking import Tracker
+from edgegen.platform.tracking import Store, Tracker
 from edgegen.platform.training import RUN_FILE, ClusterUse, EpisodeReport, Listener, TrainResult, processes_of
 
 if TYPE_CHECKING:
@@ -34,6 +31,8 @@ CURVE_FILE = "learning_curve.png"
 KEPT_CHECKPOINTS = 2
 TRACKED = ("entropy_nats", "temperature", "q_mean")
 """Metrics of learners that are tracked beside their losses."""
+_NAME_LIMIT = 200
+"""Characters of a run's name in MLflow."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,23 +51,37 @@ class TrainingRun:
         self.scenario = self.learner.build_scenario(dict(run["scenario"]))
         self.tracker: Tracker | None = None
         self._tracked_episodes = 0
+        self._asked_to_stop = StopRequest()
 
     def go(self, checkpoint: Path | None) -> TrainResult:
-        """Train, from the beginning or from a checkpoint."""
+        """Train, from the beginning or from a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: If it was asked to stop before there was anything to save, or asked twice.
+        """
+        with stopping_as_ctrl_c():
+            return self._go(checkpoint)
+
+    def _go(self, checkpoint: Path | None) -> TrainResult:
         from edgegen.algorithms.ray_session import ray_session
 
         started = time.perf_counter()
         prefer_one_thread()
-        if self.tracking:
-            self.tracker = self._open_tracker()
-            self.run["mlflow_run_id"] = self.tracker.run_id
+        store = Store() if self.tracking else None  # a wrong address is to be found before anything is started
         status = "FAILED"
         options = self.processes.session_options() if self.cluster.address is None else {}
         try:
             with ray_session(self.cluster.address, **options):
+                if store is not None:  # a cluster that does not start is to leave no record
+                    self.tracker = self._open_tracker(store)
+                    self.run["mlflow_run_id"] = self.tracker.run_id
                 episodes, saved, interrupted, cpu_seconds = self._train_through_faults(checkpoint)
-            self._publish(episodes.get(self.learner.headline, []), saved)
+            with noting_stops():  # all is done; whoever asks to stop now waits for the records
+                self._publish(episodes.get(self.learner.headline, []), saved)
             status = "KILLED" if interrupted else "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
         finally:
             if self.tracker is not None:
                 self.tracker.finish(status)
@@ -86,10 +99,7 @@ class TrainingRun:
 
     def notice(self, sentence: str) -> None:
         """Tell about something out of the ordinary."""
-        if self.listener.on_notice is not None:
-            self.listener.on_notice(sentence)
-        else:
-            logger.warning("%s", sentence)
+        self.listener.tell(sentence)
 
     def _train_through_faults(self, checkpoint: Path | None) -> tuple[dict[str, list[float]], Path, bool, float]:
         """Train; where learners, all runners or their machines are lost, start anew from the latest checkpoint.
@@ -107,6 +117,8 @@ class TrainingRun:
             except Exception as error:
                 if not is_cluster_fault(error):
                     raise
+                if self._asked_to_stop:  # whatever ends this process may have ended the cluster's as well
+                    raise KeyboardInterrupt from None
                 newest = latest_checkpoint(self.out)
                 attempt = attempt + 1 if newest == checkpoint else 1
                 checkpoint = newest
@@ -127,12 +139,13 @@ class TrainingRun:
         watch = RunnerWatch(self.notice)
         with watch.listening():
             algorithm = self._build(checkpoint, wait_s)
-            try:
-                write_json(self.out / RUN_FILE, self.run)
-                interrupted = self._loop(algorithm, watch)
-                return _columns(algorithm.episodes), self._save(algorithm), interrupted
-            finally:
-                self._stop(algorithm)
+            with noting_stops() as self._asked_to_stop:
+                try:
+                    write_json(self.out / RUN_FILE, self.run)
+                    interrupted = self._loop(algorithm, watch)
+                    return _columns(algorithm.episodes), self._save(algorithm), interrupted
+                finally:
+                    self._stop(algorithm)
 
     def _stop(self, algorithm: ArrayAlgorithm) -> None:
         """Stop what is still there of an algorithm; what is lost can not be stopped."""
@@ -169,20 +182,19 @@ class TrainingRun:
         episodes = int(self.run["episodes"])
         every = int(self.run["checkpoint_every"])
         saved_at = len(algorithm.episodes)
-        with _stop_requests() as asked_to_stop:
-            while (done := len(algorithm.episodes)) < episodes:
-                if asked_to_stop.is_set():
-                    return True
-                result = algorithm.train()
-                watch.look(algorithm)
-                self._report(algorithm, result, done)
-                finished = len(algorithm.episodes)
-                if finished - saved_at >= every and finished < episodes:
-                    try:
-                        self._save(algorithm)
-                    except InputError as error:
-                        self.notice(f"{error} Training goes on; the next attempt is after {every} more episodes.")
-                    saved_at = finished
+        while (done := len(algorithm.episodes)) < episodes:
+            if self._asked_to_stop:
+                return True
+            result = algorithm.train()
+            watch.look(algorithm)
+            self._report(algorithm, result, done)
+            finished = len(algorithm.episodes)
+            if finished - saved_at >= every and finished < episodes:
+                try:
+                    self._save(algorithm)
+                except InputError as error:
+                    self.notice(f"{error} Training goes on; the next attempt is after {every} more episodes.")
+                saved_at = finished
         return False
 
     def _report(self, algorithm: ArrayAlgorithm, result: dict[str, Any], done: int) -> None:
@@ -244,7 +256,7 @@ class TrainingRun:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
-    def _open_tracker(self) -> Tracker:
+    def _open_tracker(self, store: Store) -> Tracker:
         settings = self.run["settings"]
         parameters = {
             "algorithm": self.run["algorithm"],
@@ -257,23 +269,30 @@ class TrainingRun:
             **{f"{self.run['algorithm']}.{name}": value for name, value in settings.items()},
         }
         name = f"{self.run['algorithm']}-{self.run['preset']}-{self.scenario.name}-seed{self.run['seed']}"
-        return Tracker(name, parameters, {"out": str(self.out)}, self.run["mlflow_run_id"])
+        if changes := self.run.get("changes"):
+            name = f"{name}, {changes}"
+        if len(name) > _NAME_LIMIT:
+            name = f"{name[: _NAME_LIMIT - 3]}..."
+        return Tracker(store, name, parameters, {"out": str(self.out)}, self.run["mlflow_run_id"])
 
     def _publish(self, headline: list[float], checkpoint: Path) -> None:
-        """Draw the learning curve and hand the results to MLflow."""
-        from edgegen.platform.plots import plot_training
-
-        curve = self.out / CURVE_FILE
-        title = f"{self.run['algorithm']} {self.run['preset']} on {self.scenario.name}"
-        plot_training(headline, curve, title, self.learner.headline_label)
+        """Say what the world was, draw the learning curve, and hand the results to MLflow."""
         scenario_file = self.out / "scenario.yaml"
         scenario_file.write_text(
             yaml.safe_dump(json.loads(self.scenario.model_dump_json()), sort_keys=False), encoding="utf-8"
         )
+        curve = draw_or_tell(lambda: self._draw(headline), self.notice)[:1]
         if self.tracker is not None:
-            for path in (curve, scenario_file, self.out / RUN_FILE, self.out / EPISODES_FILE):
+            for path in (*curve, scenario_file, self.out / RUN_FILE, self.out / EPISODES_FILE):
                 self.tracker.log_file(path)
             self.tracker.log_folder(checkpoint, "checkpoint")
+
+    def _draw(self, headline: list[float]) -> list[Path]:
+        """Draw the learning curve; returns the files written, .png first."""
+        from edgegen.platform.plots import plot_training
+
+        title = f"{self.run['algorithm']} {self.run['preset']} on {self.scenario.name}"
+        return plot_training(headline, self.out / CURVE_FILE, title, self.learner.headline_label)
 
 
 def _columns(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
@@ -287,27 +306,3 @@ def _size(scenario: Scenario | ProvisioningScenario) -> dict[str, Any]:
     if isinstance(scenario, ProvisioningScenario):
         return {"cells": scenario.cells, "users": scenario.users, "models": scenario.models}
     return {"servers": scenario.servers, "load": round(scenario.load, 4)}
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or termination request into an event; a second one interrupts at once.
-
-    An episode is then finished and saved instead of being torn apart in the middle.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

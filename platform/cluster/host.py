@@ -12,13 +12,12 @@ from pathlib import Path
 
 import psutil
 
+from edgegen.algorithms.ray_session import ATTEMPTS
 from edgegen.envs.errors import InputError
 
 UP = "Ray runtime started"
 """What ``ray start`` says once the machine is part of the cluster."""
 UP_TIMEOUT_S = 180.0
-ATTEMPTS = 3
-"""Ray gives a machine 30 s to start, which a busy one may exceed; an operator, or Kubernetes, would try again."""
 STORE_BYTES = 100 * 1024**2
 """Object store of a machine; Ray refuses much less."""
 FEW_PROCESSES = ("--include-log-monitor", "false", "--disable-usage-stats")

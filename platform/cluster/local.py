@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from edgegen.algorithms.ray_session import start_patiently
 from edgegen.platform.cluster.host import STORE_BYTES
 
 
@@ -42,10 +43,15 @@ class LocalCluster:
         self._nodes: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        start_patiently(self._start)
+        return self
+
+    def _start(self) -> None:
         import ray
         from ray.cluster_utils import Cluster
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._nodes = {}
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
@@ -56,7 +62,6 @@ class LocalCluster:
         except BaseException:
             self._cluster.shutdown()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
