@@ -20,14 +20,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from edgegen.envs.errors import from_validation
+from edgegen.envs.fields import Frozen, NonNegative, Positive
 from edgegen.envs.named_files import find_file, names_in
-from edgegen.envs.yaml_files import read_mapping
+from edgegen.envs.yaml_files import dump_yaml, read_mapping
 
 CURVE_FOLDER = Path(__file__).parent / "curve_files"
 FORMAT: Literal["edgegen-curves-1"] = "edgegen-curves-1"
@@ -35,8 +36,8 @@ FORMAT: Literal["edgegen-curves-1"] = "edgegen-curves-1"
 CONSTANTS = ("a1_steps", "a2_tv", "a3_steps", "a4_tv", "b1_s_per_step", "b2_s")
 """The six constants of a curve, in the order A1, A2, A3, A4, B1, B2."""
 
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_STEPS = 1_000_000
+"""Most denoising steps; whole numbers up to 2^24 are exact in single precision."""
 
 
 def total_variation(steps: Tensor, a1_steps: Tensor, a2_tv: Tensor, a3_steps: Tensor, a4_tv: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ def generation_time(steps: Tensor, b1_s_per_step: Tensor, b2_s: Tensor) -> Tenso
     return b1_s_per_step * steps + b2_s
 
 
-class Curve(BaseModel):
+class Curve(Frozen):
     """The curve of one model, and what is known of its measurement.
 
     Attributes:
@@ -69,23 +70,21 @@ class Curve(BaseModel):
         size_gb: Measured memory of the model, GB.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    a1_steps: _NonNegative
-    a2_tv: _NonNegative
-    a3_steps: _Positive
-    a4_tv: _NonNegative
-    b1_s_per_step: _NonNegative
-    b2_s: _NonNegative
+    a1_steps: Annotated[NonNegative, Field(le=MOST_STEPS)]
+    a2_tv: NonNegative
+    a3_steps: Annotated[Positive, Field(le=MOST_STEPS)]
+    a4_tv: NonNegative
+    b1_s_per_step: NonNegative
+    b2_s: NonNegative
     model: str = ""
-    tv_residual: _NonNegative | None = None
-    time_residual_s: _NonNegative | None = None
-    load_s: _NonNegative | None = None
-    size_gb: _Positive | None = None
+    tv_residual: NonNegative | None = None
+    time_residual_s: NonNegative | None = None
+    load_s: NonNegative | None = None
+    size_gb: Positive | None = None
 
     @model_validator(mode="after")
     def _falls_from_left_to_right(self) -> Self:
-        if self.a3_steps <= self.a1_steps:
+        if np.float32(self.a3_steps) <= np.float32(self.a1_steps):  # the difference is divided by
             raise ValueError(f"a3_steps ({self.a3_steps:g}) must exceed a1_steps ({self.a1_steps:g})")
         if self.a4_tv > self.a2_tv:
             raise ValueError(f"a4_tv ({self.a4_tv:g}) must not exceed a2_tv ({self.a2_tv:g}), because lower is better")
@@ -105,7 +104,7 @@ class Curve(BaseModel):
         return CurveTensors.of([self], steps.device, _float(steps)).time_s(steps[..., None])[..., 0]
 
 
-class CurveSet(BaseModel):
+class CurveSet(Frozen):
     """The curves of some models, and where they come from: what a curve file holds.
 
     Attributes:
@@ -115,8 +114,6 @@ class CurveSet(BaseModel):
         quality: What TV is the measure of, and its unit.
         curves: One entry per model; a single entry can stand for any number of models.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["edgegen-curves-1"] = FORMAT
     description: str = ""
@@ -206,7 +203,7 @@ def save_curves(curves: CurveSet, path: str | Path) -> None:
     data: dict[str, Any] = curves.model_dump(mode="json", exclude_none=True)
     path = Path(path)
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
+    half.write_text(dump_yaml(data), encoding="utf-8")
     half.replace(path)
 
 

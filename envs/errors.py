@@ -25,6 +25,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """The text, cut where it is too long for a sentence."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def first_line(error: BaseException | str) -> str:
     """The first line of an error that says something; of a traceback from another process, the error at its end."""
     lines = [line for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
@@ -42,7 +47,8 @@ def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()
         known: Field names, for a suggestion when the field is unknown.
     """
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    # The branch of a union that did not fit is a part of the place, too, for example literal['once'].
+    field = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] == "extra_forbidden":
         names = sorted(known)
         leaf = str(first["loc"][-1])
@@ -54,6 +60,5 @@ def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()
     end = "" if message.endswith("?") else "."
     if not field:  # a rule over several fields; its message names them
         return InputError(f"{what}: {message}{end}")
-    value = repr(first["input"])
-    shown = value if len(value) <= 80 else value[:77] + "..."
+    shown = shortened(repr(first["input"]))
     return InputError(f"{what}: the field '{field}' is {shown}, but {message[0].lower()}{message[1:]}{end}")

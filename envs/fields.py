@@ -1,19 +1,65 @@
-"""What the fields of scenarios are made of: frozen models and checked numbers."""
+"""What the fields of every file are made of: frozen models, switches, and numbers with the bounds of the machine.
+
+Simulators compute in single precision and count in 64 bits. Bounds are narrower than both, so that products and ratios
+of a few values fit too. What only together grows too large is the business of the model that holds them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+import math
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_SEED = 2**32 - 1
 """The largest that every generator of random numbers takes."""
+MOST, LEAST = 1e12, 1e-12
+"""Largest and smallest positive quantity; the product of three still fits single precision, which ends at 3.4e38."""
+MOST_COUNTED = 10**9
+"""Largest whole number: two of them can be multiplied in 64 bits."""
+MOST_CELLS = 200_000_000
+"""Most numbers in an array of one episode; there are several such arrays, with 1 to 8 bytes each."""
+SINGLE_MAX = 1e38
+"""What no result of a simulator may exceed, so that it fits single precision."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Duration = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+def _number(value: Any) -> Any:
+    # pydantic alone would count true as 1 and read texts.
+    if isinstance(value, bool | str | bytes) or (isinstance(value, float) and math.isnan(value)):
+        raise ValueError("must be a number")
+    if isinstance(value, int | float) and abs(value) > MOST:
+        raise ValueError(f"must be finite, and between {-MOST:g} and {MOST:g}")
+    return value
+
+
+def _large_enough(value: float) -> float:
+    if value < LEAST:
+        raise ValueError(f"must be at least {LEAST:g}")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0), AfterValidator(_large_enough)]
+NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0)]
+Probability = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Duration = Annotated[float, BeforeValidator(_number), Field(ge=1)]
 """A mean number of slots; a state that is entered lasts for one slot at least."""
+Whole = Annotated[int, BeforeValidator(_number), Field(ge=0, le=MOST_COUNTED)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=MOST_COUNTED)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, le=MAX_SEED)]
+StepSize = Annotated[Positive, Field(le=10)]
+"""A step size of Adam; with more, weights leave single precision within a few steps."""
+Width = Annotated[Count, Field(le=8192)]
+"""Width of a layer."""
+Copies = Annotated[Count, Field(le=100_000)]
+"""Copies of a scenario that are played side by side."""
+Batch = Annotated[Count, Field(le=1_000_000)]
+"""Rows of an update."""
+Updates = Annotated[Positive, Field(le=1000)]
+"""Updates per step of a copy; fractions add up."""
+Flag = Annotated[bool, Field(strict=True)]
+"""``true`` or ``false``, and neither 1 nor the word yes."""
 
 
 class Frozen(BaseModel):
@@ -27,7 +73,7 @@ class Range(Frozen):
 
     low: Positive
     high: Positive
-    log: bool = False
+    log: Flag = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

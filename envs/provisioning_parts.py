@@ -8,21 +8,14 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+from edgegen.envs.curves import MOST_STEPS
+from edgegen.envs.fields import Frozen, NonNegative, Positive, Seed, Share, Whole
+
 Drawn = Literal["once", "per_seed", "per_episode"]
 
 _TOLERANCE = 1e-6  # by which written probabilities may miss a sum of one
-
-
-class Frozen(BaseModel):
-    """A part of a scenario: it can not be changed, and knows no other fields than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Range(Frozen):
@@ -74,6 +67,9 @@ class DrawnCurves(Frozen):
 
     @model_validator(mode="after")
     def _falls_from_left_to_right(self) -> Self:
+        for name, steps in (("a1_steps", self.a1_steps), ("a3_steps", self.a3_steps)):
+            if steps.high > MOST_STEPS:
+                raise ValueError(f"{name}.high ({steps.high:g}) must not exceed {MOST_STEPS}")
         if round(self.a3_steps.low) <= round(self.a1_steps.high):
             raise ValueError(
                 f"a3_steps.low ({self.a3_steps.low:g}) must exceed a1_steps.high ({self.a1_steps.high:g}) by a step"
@@ -148,7 +144,7 @@ class Drift(Frozen):
     """
 
     start: Literal["ranked", "shuffled"] = "ranked"
-    swaps_per_frame: Annotated[int, Field(ge=0, le=10_000)] = 0
+    swaps_per_frame: Annotated[Whole, Field(le=10_000)] = 0
     swap: Literal["adjacent", "any"] = "adjacent"
 
 

@@ -17,25 +17,24 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgegen.envs.curves import CONSTANTS, CurveSet, load_curves
+from edgegen.envs.fields import MOST_CELLS, SINGLE_MAX, Count, Frozen, NonNegative, Positive, Real, Share
 from edgegen.envs.provisioning_parts import (
     AllocationRule,
     DrawnCurves,
     DrawnSizes,
     Drift,
-    Frozen,
     Mobility,
-    NonNegative,
-    Positive,
     Range,
-    Share,
     SkewnessChain,
 )
 from edgegen.envs.scenario_files import scenario_data, shipped_names, validated
 
 KIND = "provisioning"
+MOST_LOSS_DB = 300
+"""Largest path loss or gain, dB; single precision ends near 380."""
 
-Count = Annotated[int, Field(ge=1, le=100_000)]
-Power = Annotated[float, Field(ge=-300, le=100)]
+Several = Annotated[Count, Field(le=100_000)]
+Power = Annotated[Real, Field(ge=-300, le=100)]
 
 
 def _as_list(value: Any) -> Any:
@@ -102,17 +101,17 @@ class ProvisioningScenario(Frozen):
     kind: Literal["provisioning"] = "provisioning"
     name: str
     description: str = ""
-    cells: Count = 1
-    users: Count
-    models: Count
-    frames: Count
-    slots_per_frame: Count
+    cells: Several = 1
+    users: Several
+    models: Several
+    frames: Several
+    slots_per_frame: Several
     size_gb: Annotated[
         Annotated[DrawnSizes, Tag("(drawn)")] | Annotated[tuple[Positive, ...], Tag("(listed)")],
         Discriminator(_sizes_tag),
     ]
     storage_gb: Annotated[tuple[Positive, ...], BeforeValidator(_as_list)]
-    steps_per_slot: Annotated[tuple[Count, ...], BeforeValidator(_as_list)]
+    steps_per_slot: Annotated[tuple[Several, ...], BeforeValidator(_as_list)]
     curves: Annotated[
         Annotated[DrawnCurves, Tag("(drawn)")] | Annotated[CurveSet, Tag("(listed)")], Discriminator(_curves_tag)
     ]
@@ -124,7 +123,7 @@ class ProvisioningScenario(Frozen):
     mobility: Mobility = Mobility()
     distance_factor: Range = Range(low=1, high=1)
     min_distance_m: Positive = 1.0
-    path_loss_db: Annotated[float, Field(allow_inf_nan=False)]
+    path_loss_db: Real
     path_loss_db_per_decade: NonNegative
     fading: Literal["exponential", "rayleigh", "none"] = "exponential"
     noise_dbm_hz: Power
@@ -136,7 +135,7 @@ class ProvisioningScenario(Frozen):
     backhaul_mbit_s: Positive
     backhaul_shared_by: Literal["users", "misses"] = "users"
     cloud_time_factor: NonNegative = 1.0
-    min_bandwidth_share: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    min_bandwidth_share: Annotated[Positive, Field(le=1)] = 1e-3
     delay_weight: Share
     max_delay_s: Positive | None = None
     late_penalty: NonNegative = 0.0
@@ -164,6 +163,70 @@ class ProvisioningScenario(Frozen):
         if self.distance_factor.low == 0:
             raise ValueError("distance_factor.low must be greater than 0")
         return self
+
+    @model_validator(mode="after")
+    def _within_reach(self) -> Self:
+        """Refuse episodes that no memory holds, and what single precision does not hold."""
+        per_slot = (self.frames * self.slots_per_frame, self.cells, self.users)
+        per_frame = (self.frames + 1, self.cells, self.models)
+        swaps = (self.frames, self.cells, 2 * self.drift.swaps_per_frame)
+        for names, sizes in (
+            ("frames times slots_per_frame, cells and users", per_slot),
+            ("frames, cells and models", per_frame),
+            ("frames, cells and twice drift.swaps_per_frame", swaps),
+        ):
+            if math.prod(sizes) > MOST_CELLS:
+                raise ValueError(
+                    f"{names} ({', '.join(map(str, sizes))}) make {math.prod(sizes)} values in an episode, but at most "
+                    f"{MOST_CELLS} are allowed"
+                )
+        for distance_m in (self.min_distance_m, self.largest_distance_m):
+            loss_db = self.path_loss_db + self.path_loss_db_per_decade * math.log10(distance_m / 1000)
+            if abs(loss_db) > MOST_LOSS_DB:
+                raise ValueError(
+                    f"path_loss_db and path_loss_db_per_decade make {loss_db:.4g} dB at {distance_m:g} m, but losses "
+                    f"must be between {-MOST_LOSS_DB} and {MOST_LOSS_DB} dB"
+                )
+        if self.largest_cost > SINGLE_MAX:
+            raise ValueError(
+                f"delays and penalties could reach {self.largest_cost:.3g}, but must stay below {SINGLE_MAX:g}; look "
+                "at upload_mb, result_mb, size_gb, uplink_mhz, downlink_mhz, backhaul_mbit_s, the powers, the noise, "
+                "curves, cloud_time_factor and the weights of penalties"
+            )
+        return self
+
+    @property
+    def largest_distance_m(self) -> float:
+        """Distance from its server that no user exceeds, m."""
+        return max(self.min_distance_m, self.side_m * math.sqrt(0.5) * self.distance_factor.high)
+
+    @property
+    def largest_cost(self) -> float:
+        """A bound of all delays, penalties and costs, of the farthest user with the smallest share and little luck."""
+        loss_db = self.path_loss_db + self.path_loss_db_per_decade * math.log10(self.largest_distance_m / 1000)
+
+        def mbit_s(share: float, mhz: float, power_dbm: float) -> float:
+            noise_dbm = self.noise_total_dbm
+            if noise_dbm is None:
+                noise_dbm = self.noise_dbm_hz + 10 * math.log10(share * mhz * 1e6)
+            # A fade to a millionth comes once in a million draws.
+            return share * mhz * math.log1p(10 ** ((power_dbm - loss_db - noise_dbm) / 10 - 6)) / math.log(2)
+
+        up = mbit_s(self.min_bandwidth_share, self.uplink_mhz, self.user_power_dbm)
+        down = mbit_s(1 / self.users, self.downlink_mhz, self.station_power_dbm - 10 * math.log10(self.users))
+        back = self.backhaul_mbit_s / (self.cells * self.users)
+        if min(up, down) < 1 / SINGLE_MAX:
+            return math.inf
+        sent, got = 8 * self.upload_mb.high, 8 * self.result_mb.high
+        _, tv, steps, _, per_step, once = self.largest_curve_constants
+        delay_s = (
+            sent / up + got / down + (sent + got) / back + (steps * per_step + once) * max(1, self.cloud_time_factor)
+        )
+        stored_gb = self.models * self.largest_size_gb
+        penalty = (
+            self.overflow_penalty_per_gb * stored_gb + self.switching_weight * 8000 * stored_gb / self.backhaul_mbit_s
+        )
+        return max(delay_s, 8000 * stored_gb / self.backhaul_mbit_s, delay_s + tv + penalty + self.late_penalty)
 
     @property
     def slots(self) -> int:

@@ -20,13 +20,24 @@ from edgegen.envs.named_files import CSV, find_file
 from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 
 RECORDING_FOLDER = Path(__file__).parent / "recording_files"
-MAX_SLOTS, MAX_EDGES, MAX_CELLS = 100_000, 10_000, 1_000_000
+MAX_SLOTS, MAX_EDGES, MAX_CELLS, MAX_TASKS = 100_000, 10_000, 1_000_000, 10**9
+MOST_FACTORS = 10 * MAX_CELLS
+"""Most slots times servers of a world."""
+MAX_DIGITS = len(str(MAX_INTEGER))
 
-Count = Annotated[int, Field(ge=0)]
+MOST_TIMES = 1000.0
+"""Most that a slot of an edge may have over the mean; also what other factors on traffic may be."""
+
+Tasks = Annotated[int, Field(ge=0, le=MAX_INTEGER, strict=True)]
 
 
 def _row(value: Any) -> Any:
-    return value.split() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    words = value.split()
+    if not all(word.isascii() and word.isdigit() and len(word) <= MAX_DIGITS for word in words):
+        raise ValueError("must be numbers of tasks between spaces")
+    return [int(word) for word in words]
 
 
 class Recording(Frozen):
@@ -41,7 +52,7 @@ class Recording(Frozen):
     """
 
     source: str = ""
-    counts: Annotated[tuple[Annotated[tuple[Count, ...], BeforeValidator(_row)], ...], Field(min_length=1)]
+    counts: Annotated[tuple[Annotated[tuple[Tasks, ...], BeforeValidator(_row)], ...], Field(min_length=1)]
 
     @field_serializer("counts")
     def _rows(self, counts: tuple[tuple[int, ...], ...]) -> list[str]:
@@ -57,14 +68,34 @@ class Recording(Frozen):
         """Tasks of each slot and server over their mean ``[S, B]``.
 
         Raises:
-            ValueError: If there are no tasks at the edges that these servers are given.
+            ValueError: If there are no tasks at the edges that these servers are given, or a peak is too high.
         """
-        counts = np.array(self.counts, dtype=np.float64)
-        counts = counts[:, np.arange(servers) % counts.shape[1]]
+        if len(self.counts) * servers > MOST_FACTORS:
+            raise ValueError(
+                f"the recording '{self.source}' has {len(self.counts)} slots, for {servers} servers, but the product "
+                f"may be at most {MOST_FACTORS}"
+            )
+        counts = self._of_servers(servers)
         if not counts.any():
             raise ValueError(f"the recording '{self.source}' has no tasks at its first {counts.shape[1]} edges")
         factors: NDArray[np.float64] = counts / counts.mean()
+        if factors.max() > MOST_TIMES:
+            raise ValueError(
+                f"the peak of the recording '{self.source}', {counts.max():.0f} in a slot of an edge, is "
+                f"{factors.max():.6g} times the mean of all slots and edges, but may be at most {MOST_TIMES:g} times "
+                "the mean; record with longer slots, or leave silence out"
+            )
         return factors
+
+    def longest_silence(self, servers: int) -> int:
+        """Most slots in a row in which these servers get nothing; slot 0 follows on the last one."""
+        slots = np.flatnonzero(self._of_servers(servers).any(1))
+        return int(np.diff(slots, append=slots[:1] + len(self.counts)).max() - 1) if slots.size else len(self.counts)
+
+    def _of_servers(self, servers: int) -> NDArray[np.float64]:
+        """Tasks of each slot and server ``[S, B]``."""
+        counts = np.array(self.counts, dtype=np.float64)
+        return counts[:, np.arange(servers) % counts.shape[1]]
 
     def draw(self, rngs: list[np.random.Generator], slots: int, servers: int) -> NDArray[np.float64]:
         """Draw windows of the factors ``[E, slots, B]``."""
@@ -84,7 +115,7 @@ def read_recording(name_or_path: str) -> Recording:
     slot = numbers(path, "Recording", rows, "slot", MAX_SLOTS - 1)
     edge = numbers(path, "Recording", rows, "edge", MAX_EDGES - 1)
     counted = "tasks" in rows.columns
-    tasks = numbers(path, "Recording", rows, "tasks", MAX_INTEGER) if counted else np.ones(len(rows), np.int64)
+    tasks = numbers(path, "Recording", rows, "tasks", MAX_TASKS) if counted else np.ones(len(rows), np.int64)
     if not tasks.any():
         raise InputError(f"Recording '{path}' has no tasks, but needs at least one.")
     shape = (int(slot.max()) + 1, int(edge.max()) + 1)

@@ -14,14 +14,26 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
-from edgegen.envs.fields import Frozen, NonNegative, Positive
+from edgegen.envs.fields import (
+    MOST_CELLS,
+    SINGLE_MAX,
+    Count,
+    Flag,
+    Frozen,
+    NonNegative,
+    Positive,
+    Seed,
+    Whole,
+)
 from edgegen.envs.scenario_files import scenario_data, shipped_names, validated
-from edgegen.envs.servers import Outages, Reports, ServerSets
+from edgegen.envs.servers import MOST_SERVERS, Outages, Reports, ServerSets
 from edgegen.envs.traffic import Traffic, most_tasks
 
 KIND = "offloading"
 SERVER_FIELDS = ("capacity_gcycles_s", "rate_mbit_s")
 """Fields that are given, or drawn by ``server_sets``."""
+MOST_TASKS = 100_000
+"""Most tasks that a server can receive in a slot."""
 WORK_ELEMENTS = 2**22
 """Most elements of an array while the expected work is computed."""
 SAME_DRAW = 1e-9
@@ -31,8 +43,8 @@ SAME_DRAW = 1e-9
 class IntegerRange(Frozen):
     """A discrete uniform distribution on ``{low, ..., high}``, both ends included."""
 
-    low: Annotated[int, Field(ge=0)]
-    high: Annotated[int, Field(ge=1, le=100_000)]
+    low: Whole
+    high: Annotated[Count, Field(le=MOST_TASKS)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -55,9 +67,9 @@ class Quantity(Frozen):
 
     low: NonNegative
     high: Positive
-    integer: bool = False
+    integer: Flag = False
     drawn: Literal["per_task", "per_index"] = "per_task"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -93,7 +105,7 @@ def _form_of_rates(value: Any) -> str:
     return "(per link)" if isinstance(first, list | tuple) else "(per server)"
 
 
-PerServer = Annotated[tuple[Positive, ...], Field(min_length=1)]
+PerServer = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MOST_SERVERS)]
 Rates = Annotated[
     Annotated[tuple[Positive, ...], Tag("(per server)")] | Annotated[tuple[PerServer, ...], Tag("(per link)")],
     Discriminator(_form_of_rates),
@@ -130,7 +142,7 @@ class Scenario(Frozen):
     name: str
     description: str = ""
     slot_s: Positive = 1.0
-    slots: Annotated[int, Field(ge=1, le=100_000)]
+    slots: Annotated[Count, Field(le=100_000)]
     capacity_gcycles_s: PerServer = ()
     rate_mbit_s: Rates = ()
     server_sets: ServerSets | None = None
@@ -154,6 +166,8 @@ class Scenario(Frozen):
 
     @model_validator(mode="after")
     def _servers_are_known(self) -> Self:
+        self.traffic.check(self.servers)
+        self._check_size()
         if self.server_sets is not None:
             self._draw_the_set(self.server_sets)
         if len(self.rate_mbit_s) != len(self.capacity_gcycles_s):
@@ -164,8 +178,37 @@ class Scenario(Frozen):
         for origin, row in enumerate(self.rate_mbit_s):
             if isinstance(row, tuple) and len(row) != self.servers:
                 raise ValueError(f"rate_mbit_s.{origin} has {len(row)} entries, but needs one per server")
-        self.traffic.check(self.servers)
+        self._check_delays()
         return self
+
+    def _check_size(self) -> None:
+        """Refuse episodes that no memory holds, before anything of that size is made."""
+        if self.max_tasks > MOST_TASKS:
+            raise ValueError(
+                f"tasks_per_slot.high is {self.tasks_per_slot.high} and traffic has up to "
+                f"{self.traffic.highest(self.servers):.6g} times as many, but a server may get at most {MOST_TASKS} "
+                "tasks in a slot"
+            )
+        cells = (self.slots + 1) * self.servers * self.max_tasks
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"slots ({self.slots} and one more), servers ({self.servers}) and the most tasks of a server and slot "
+                f"({self.max_tasks}) make {cells} places for tasks in an episode, but at most {MOST_CELLS} are allowed"
+            )
+
+    def _check_delays(self) -> None:
+        """Refuse capacities and delays that single precision does not hold."""
+        least, most, rate = min(self.capacity_gcycles_s), max(self.capacity_gcycles_s), float(np.min(self.rate_mbit_s))
+        if self.server_sets is not None and self.server_sets.drawn == "per_episode":
+            least, most, rate = self.server_sets.extremes(self.work_gcycles_s)
+        work = self.max_workload_gcycles * (self.slots + 1) * self.servers * self.max_tasks
+        delay_s = work / least + (self.size_mbit.high + self.result_mbit.high) / rate
+        if least < 1 / SINGLE_MAX or max(most, work, delay_s) > SINGLE_MAX:
+            raise ValueError(
+                f"up to {work:.3g} Gcycle in an episode, for servers with {least:.3g} to {most:.3g} Gcycle/s, could "
+                f"take {delay_s:.3g} s, but all of these must be at most {SINGLE_MAX:g}, and capacities at least "
+                f"{1 / SINGLE_MAX:g}; look at capacity_gcycles_s, rate_mbit_s, cycles_per_step_gcycles and steps"
+            )
 
     def _draw_the_set(self, sets: ServerSets) -> None:
         """Fill in the set that the seed gives."""
@@ -197,6 +240,19 @@ class Scenario(Frozen):
         return high if self.traffic.plain else most_tasks(high, self.traffic.highest(self.servers))
 
     @property
+    def remedy_without_tasks(self) -> str:
+        """What to change where an episode may have no tasks at all."""
+        recorded = self.traffic.recorded
+        silence = recorded.longest_silence(self.servers) if recorded is not None else 0
+        if recorded is not None and silence >= self.slots:
+            return (
+                f"windows of {self.slots} slots of the recording '{recorded.source}' can be without tasks, because up "
+                f"to {silence} slots in a row are; give the scenario more slots than that, or take a recording with "
+                "less silence"
+            )
+        return "give the scenario more slots or raise tasks_per_slot"
+
+    @property
     def max_workload_gcycles(self) -> float:
         """Largest workload a task can have."""
         return self.cycles_per_step_gcycles.high * self.steps.high
@@ -219,14 +275,19 @@ class Scenario(Frozen):
     def work_by_index_gcycles(self) -> np.ndarray:
         """Expected work of the n-th task of a server and slot, 0 where there is none, float64 ``[N]``, Gcycle."""
         count = np.arange(self.tasks_per_slot.low, self.tasks_per_slot.high + 1)
-        index = np.arange(self.max_tasks)
         factor, share = self.traffic.distribution(self.servers)
-        # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated. In parts,
-        # because a recording may have thousands of factors.
-        parts = -(-factor.size * index.size * count.size // WORK_ELEMENTS)
-        exists = np.zeros(index.size)
+        # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated. So c·r tasks
+        # are ⌊c·r⌋ for certain and one more with the probability that is left. In parts, because a recording may have
+        # thousands of factors.
+        parts = -(-factor.size * count.size // WORK_ELEMENTS)
+        certain, left = np.zeros(self.max_tasks + 1), np.zeros(self.max_tasks + 1)
         for some, its_share in zip(np.array_split(factor, parts), np.array_split(share, parts), strict=True):
-            exists += (np.clip(count * some[:, None] - index[:, None, None], 0, 1).mean(-1) * its_share).sum(-1)
+            tasks = (count * some[:, None]).ravel().clip(max=self.max_tasks)
+            weight = np.repeat(its_share / count.size, count.size)
+            whole = tasks.astype(np.int64)
+            certain += np.bincount(whole, weight, certain.size)
+            left += np.bincount(whole, weight * (tasks - whole), left.size)
+        exists = certain[::-1].cumsum()[::-1][1:] + left[:-1]
         work: np.ndarray = exists * self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
         return work
 

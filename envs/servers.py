@@ -5,14 +5,19 @@ These are the distributions, as scenarios name them; :mod:`edgegen.envs.episode_
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from edgegen.envs.fields import Duration, Frozen, Positive, Probability, Range
+from edgegen.envs.fields import Count, Duration, Flag, Frozen, Positive, Probability, Range, Seed, Whole
 from edgegen.envs.traffic import Floats, two_states
+
+MOST_SERVERS = 10_000
+MOST_LINKS = 1_000_000
+"""Most pairs of servers with a rate of their own."""
 
 
 def _form_of_load(value: Any) -> str:
@@ -35,16 +40,33 @@ class ServerSets(Frozen):
         seed: Seed of the set of ``once``, and of the set that stands for the family where a single one is needed.
     """
 
-    servers: Annotated[int, Field(ge=1, le=10_000)]
+    servers: Annotated[Count, Field(le=MOST_SERVERS)]
     capacity_gcycles_s: Range
     rate_mbit_s: Range
-    per_link: bool = False
+    per_link: Flag = False
     load: Annotated[
         Annotated[Positive, Tag("(number)")] | Annotated[Range, Tag("(range)")] | Annotated[None, Tag("(none)")],
         Discriminator(_form_of_load),
     ] = None
     drawn: Literal["per_episode", "once"] = "per_episode"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _links_are_not_too_many(self) -> Self:
+        if self.per_link and self.servers**2 > MOST_LINKS:
+            raise ValueError(
+                f"server_sets.servers is {self.servers}, but with per_link there may be at most "
+                f"{math.isqrt(MOST_LINKS)}, because every pair has a rate"
+            )
+        return self
+
+    def extremes(self, work_gcycles_s: float) -> tuple[float, float, float]:
+        """Least and largest capacity, and least rate, that no set goes beyond; the argument is that of ``draw``."""
+        least, most = self.capacity_gcycles_s.low, self.capacity_gcycles_s.high
+        if self.load is not None:
+            low, high = (self.load, self.load) if isinstance(self.load, float) else (self.load.low, self.load.high)
+            least, most = least / (most * self.servers) * work_gcycles_s / high, work_gcycles_s / low
+        return least, most, self.rate_mbit_s.low
 
     def draw(self, rng: np.random.Generator, work_gcycles_s: float) -> tuple[Floats, Floats]:
         """Draw one set.
@@ -105,7 +127,7 @@ class Reports(Frozen):
         loss: Probability that a report is lost.
     """
 
-    delay_slots: Annotated[int, Field(ge=0, le=1000)] = 0
+    delay_slots: Annotated[Whole, Field(le=1000)] = 0
     loss: Probability = 0.0
 
     @model_validator(mode="after")

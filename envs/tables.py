@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.errors import InputError, did_you_mean, shortened
+from edgegen.envs.fields import MOST
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_INTEGER = 2**53
 """Whole numbers up to here are exact in float64."""
+MAX_HEADER = 10_000
+"""Characters of a header that are looked at to tell what separates its cells."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""What other programs write between cells."""
 
 
 def read_table(path: str | Path, what: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -37,7 +42,9 @@ def read_table(path: str | Path, what: str, columns: Sequence[str]) -> pd.DataFr
         raise InputError(f"{what} '{path}' is empty; it needs the header {','.join(columns)}.") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(f"{what} '{path}' can not be read: {' '.join(reason.split()).rstrip('.')}.") from None
+        raise InputError(
+            f"{what} '{path}' can not be read: {' '.join(reason.split()).rstrip('.')}{_separator_hint(path, columns)}."
+        ) from None
     names = cells.iloc[0].tolist()
     repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if repeated is not None:
@@ -46,11 +53,28 @@ def read_table(path: str | Path, what: str, columns: Sequence[str]) -> pd.DataFr
     rows.columns = names
     for column in columns:
         if column not in names:
+            hint = _separator_hint(path, columns)
+            suggestion = "" if hint else did_you_mean(column, set(names) - set(columns))
             raise InputError(
                 f"{what} '{path}' has no column '{column}'; it needs {', '.join(columns)}, and has "
-                f"{', '.join(names)}.{did_you_mean(column, set(names) - set(columns))}"
+                f"{shortened(', '.join(names), 200)}{hint}.{suggestion}"
             )
     return rows
+
+
+def _separator_hint(path: str | Path, columns: Sequence[str]) -> str:
+    """What to say of a file whose header would be right if something else than commas stood between its cells."""
+    try:
+        with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline(MAX_HEADER)
+    except OSError:
+        return ""
+    wanted = {column.casefold() for column in columns}
+    for separator, name in SEPARATORS.items():
+        cells = [cell.strip().strip("\"'").casefold() for cell in header.split(separator)]
+        if len(cells) > 1 and wanted & set(cells):
+            return f"; its cells are separated by {name}, but must be separated by commas, with points in decimals"
+    return ""
 
 
 def numbers(
@@ -63,7 +87,7 @@ def numbers(
         what: What that is, to begin a sentence with.
         rows: All rows, as text ``[M, columns]``.
         column: Name of the column.
-        highest: Largest whole number allowed; any finite number of at least 0 is if None.
+        highest: Largest whole number allowed; fractions are too if None, and numbers up to :data:`MOST`.
         why: What the limit is, for the sentence.
 
     Returns:
@@ -79,14 +103,15 @@ def numbers(
     except ValueError:
         values = np.array([_number(cell) for cell in text])
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.isfinite(values) & (values >= 0))
+        wrong = ~(np.isfinite(values) & (values >= 0) & (values <= (MOST if highest is None else highest)))
         if highest is not None:
-            wrong |= (values > highest) | (values % 1 != 0)
+            wrong |= values % 1 != 0
     wrong |= rows[column].str.contains("_", regex=False).to_numpy(dtype=bool)  # Python reads 1_000 as a number
     if wrong.any():
         at = int(wrong.argmax())
-        allowed = "a finite number of at least 0" if highest is None else f"a whole number from 0 to {highest}"
-        shown = text[at] if len(text[at]) <= 40 else text[at][:37] + "..."
+        any_number = f"a finite number of at least 0 and at most {MOST:g}"
+        allowed = any_number if highest is None else f"a whole number from 0 to {highest}"
+        shown = shortened(text[at], 40)
         raise InputError(
             f"{what} '{path}', row {at + 1}: the column '{column}' is '{shown}', but must be {allowed}{why}."
         )

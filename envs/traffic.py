@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from edgegen.envs.fields import Duration, Frozen, Positive
-from edgegen.envs.recordings import NamedRecording
+from edgegen.envs.fields import Count, Duration, Frozen, Positive, Real, Share
+from edgegen.envs.recordings import MOST_TIMES, NamedRecording
 
 Floats = NDArray[np.float64]
+Factor = Annotated[Real, Field(gt=1, le=MOST_TIMES)]
 
 
 class Bursts(Frozen):
@@ -30,7 +31,7 @@ class Bursts(Frozen):
         scope: ``common``: all servers burst together. ``per_server``: each by itself.
     """
 
-    factor: Annotated[float, Field(gt=1, le=1000)]
+    factor: Factor
     mean_calm_slots: Duration
     mean_burst_slots: Duration
     scope: Literal["common", "per_server"] = "common"
@@ -62,9 +63,9 @@ class Diurnal(Frozen):
         phase: φ, the part of the period at which an episode begins; ``per_episode`` draws it.
     """
 
-    amplitude: Annotated[float, Field(gt=0, le=1)]
-    period_slots: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-    phase: Annotated[float, Field(ge=0, le=1)] | Literal["per_episode"] = "per_episode"
+    amplitude: Annotated[Positive, Field(le=1)]
+    period_slots: Annotated[Real, Field(gt=1)]
+    phase: Share | Literal["per_episode"] = "per_episode"
 
     def draw(self, rngs: list[np.random.Generator], slots: int) -> Floats:
         """Draw factors ``[E, slots, 1]``."""
@@ -88,8 +89,8 @@ class HotSpots(Frozen):
             servers first.
     """
 
-    servers: Annotated[int, Field(ge=1)] | None = None
-    factor: Annotated[float, Field(gt=1, le=1000)] | None = None
+    servers: Count | None = None
+    factor: Factor | None = None
     weights: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     drawn: Literal["per_episode", "fixed"] = "per_episode"
 

@@ -110,7 +110,7 @@ def run_episodes(
         number = int(np.flatnonzero(merged["tasks"] == 0)[0])
         raise InputError(
             f"Episode {number} of scenario '{scenario.name}' has no tasks, so its mean delay is undefined; "
-            "give the scenario more slots or raise tasks_per_slot."
+            f"{scenario.remedy_without_tasks}."
         )
     return EpisodeResults(
         policy=policy.name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.errors import InputError, did_you_mean, shortened
 from edgegen.envs.yaml_files import parse_yaml
 
 
@@ -15,18 +15,22 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     """Parse ``key=value`` texts; values are YAML scalars, lists or mappings, and the last of a repeated key holds.
 
     Raises:
-        InputError: If a text has no ``=``, no key, or a value that is not YAML.
+        InputError: If a text has no ``=``, no key, or a value that is not YAML or names a field twice.
     """
     overrides: dict[str, Any] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         key = key.strip()
         if not separator or not key:
-            raise InputError(f"--set '{setting}' must look like key=value, for example --set tasks_per_slot.high=30.")
+            raise InputError(
+                f"--set '{shortened(setting)}' must look like key=value, for example --set tasks_per_slot.high=30."
+            )
         try:
             value = parse_yaml(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {key}: '{text}' is not a YAML value such as 3, 0.5, true or [1, 2].") from None
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"--set {key}: '{shortened(text)}' is not a YAML value such as 3, 0.5, true or [1, 2]: {error}."
+            ) from None
         if value is None:
             raise InputError(f"--set {key} has no value; write {key}=VALUE.")
         overrides[key] = value

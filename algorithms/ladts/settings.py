@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.fields import (
+    Batch,
+    Copies,
+    Count,
+    Flag,
+    Frozen,
+    Positive,
+    Probability,
+    Real,
+    Share,
+    StepSize,
+    Updates,
+    Width,
+)
+from edgegen.envs.servers import MOST_SERVERS
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class LADTSSettings(BaseModel):
+class LADTSSettings(Frozen):
     """Settings of LAD-TS. The defaults are those of the authors' public code ("paper").
 
     A baseline is LAD-TS with other values of ``actor`` and ``memory``. What a network or method does not have, such as
@@ -67,41 +78,39 @@ class LADTSSettings(BaseModel):
         legacy_zero_next_queue: Zero the queues in the next state of a slot's last task, as the authors' code does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     actor: Literal["diffusion", "mlp", "q"] = "diffusion"
     sharing: Literal["none", "full"] = "none"
     network: Literal["mlp", "set"] = "mlp"
-    train_servers: tuple[Count, ...] = ()
-    hidden: Count = 20
-    denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    train_servers: tuple[Annotated[Count, Field(le=MOST_SERVERS)], ...] = ()
+    hidden: Width = 20
+    denoising_steps: Annotated[Count, Field(le=100)] = 5
     beta_min: Positive = 0.1
     beta_max: Positive = 10.0
     epsilon_output: Literal["softmax", "tanh", "linear"] = "softmax"
     memory: Literal["slot", "task", "gaussian", "none"] = "slot"
-    normalise: bool = False
+    normalise: Flag = False
     in_slot_load: Literal["none", "own"] = "none"
     credit: Literal["own", "all"] = "own"
     actor_objective: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
-    actor_lr: Positive = 1e-4
-    critic_lr: Positive = 1e-3
-    temperature_lr: Positive = 3e-4
+    actor_lr: StepSize = 1e-4
+    critic_lr: StepSize = 1e-3
+    temperature_lr: StepSize = 3e-4
     initial_temperature: Positive = 0.05
-    learn_temperature: bool = True
-    target_entropy: float = -1.0
-    soft_target: bool = True
-    epsilon: Fraction = 0.01
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    learn_temperature: Flag = True
+    target_entropy: Real = -1.0
+    soft_target: Flag = True
+    epsilon: Share = 0.01
+    gamma: Probability = 0.95
+    tau: Annotated[Positive, Field(le=1)] = 0.005
     target_copy_every: Count = 200
     reward_scale: Positive = 1.0
     replay_capacity: Count = 1_000
     replay_warmup: Count = 300
-    batch_size: Count = 64
-    updates_per_slot: Positive = 1.0
-    copies: Count = 1
-    legacy_alias: bool = False
-    legacy_zero_next_queue: bool = False
+    batch_size: Batch = 64
+    updates_per_slot: Updates = 1.0
+    copies: Copies = 1
+    legacy_alias: Flag = False
+    legacy_zero_next_queue: Flag = False
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

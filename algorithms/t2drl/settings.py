@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.fields import (
+    Batch,
+    Copies,
+    Count,
+    Flag,
+    Frozen,
+    NonNegative,
+    Positive,
+    Probability,
+    Share,
+    StepSize,
+    Updates,
+    Whole,
+    Width,
+)
 from edgegen.envs.provisioning_state import StateSettings
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class T2DRLSettings(BaseModel):
+class T2DRLSettings(Frozen):
     """Settings of T2DRL.
 
     That a DDQN caches and a DDPG with a diffusion actor allocates is arXiv 2411.01458's; the form of D3PG is that of
@@ -104,67 +114,65 @@ class T2DRLSettings(BaseModel):
         user_order: Order in which the allocator sees its users.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     sharing: Literal["none", "full"] = "none"
     actor: Literal["diffusion", "mlp"] = "diffusion"
     network: Literal["mlp", "set"] = "mlp"
-    comparisons: Annotated[int, Field(ge=0)] = 0
-    hidden: Count = 256
-    hidden_layers: Annotated[int, Field(ge=1, le=8)] = 3
-    denoising_steps: Annotated[int, Field(ge=1, le=100)] = 5
+    comparisons: Annotated[Whole, Field(le=100)] = 0
+    hidden: Width = 256
+    hidden_layers: Annotated[Count, Field(le=8)] = 3
+    denoising_steps: Annotated[Count, Field(le=100)] = 5
     beta_min: Positive = 0.1
     beta_max: Positive = 10.0
     epsilon_output: Literal["tanh", "linear"] = "tanh"
-    clip_denoised: bool = True
+    clip_denoised: Flag = True
     squash: Literal["clamp", "tanh"] = "clamp"
     action_penalty: NonNegative = 0.0
-    chain_noise: bool = True
+    chain_noise: Flag = True
     exploration_noise: NonNegative = 0.0
     critic_target: Literal["mean", "per_user"] = "mean"
-    critic_shares: bool = False
+    critic_shares: Flag = False
     critic_loss: Literal["squared", "huber"] = "squared"
     search_weight: NonNegative = 0.0
-    search_rows: Count = 16
-    actor_lr: Positive = 1e-4
-    critic_lr: Positive = 1e-3
-    lr_hold_episodes: Annotated[int, Field(ge=0)] = 0
+    search_rows: Batch = 16
+    actor_lr: StepSize = 1e-4
+    critic_lr: StepSize = 1e-3
+    lr_hold_episodes: Whole = 0
     lr_fall_episodes: Count | None = None
-    lr_end: Annotated[float, Field(gt=0, le=1)] = 1.0
-    average_weights: bool = False
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    tau: Annotated[float, Field(gt=0, le=1)] = 0.005
+    lr_end: Annotated[Positive, Field(le=1)] = 1.0
+    average_weights: Flag = False
+    gamma: Probability = 0.99
+    tau: Annotated[Positive, Field(le=1)] = 0.005
     reward_scale: Positive | Literal["spread"] = 1.0
     reward_baseline: Literal["none", "equal_shares"] = "none"
     replay_capacity: Count = 100_000
     replay_warmup: Count = 128
-    batch_size: Count = 128
-    updates_per_slot: Positive = 1.0
+    batch_size: Batch = 128
+    updates_per_slot: Updates = 1.0
     caching_head: Literal["subsets", "per_model", "per_request"] = "subsets"
-    cacher_hidden: Count = 256
-    cacher_lr: Positive = 1e-3
-    frame_gamma: Annotated[float, Field(ge=0, lt=1)] | None = None
+    cacher_hidden: Width = 256
+    cacher_lr: StepSize = 1e-3
+    frame_gamma: Probability | None = None
     remember: Literal["raw", "amended"] = "raw"
     frame_replay_capacity: Count = 10_000
     frame_warmup: Count = 64
-    frame_batch_size: Count = 64
-    updates_per_frame: Positive = 1.0
-    serve_some: Fraction = 0.0
+    frame_batch_size: Batch = 64
+    updates_per_frame: Updates = 1.0
+    serve_some: Share = 0.0
     random_caches: Literal["uniform", "popular"] = "uniform"
-    epsilon_start: Fraction = 1.0
-    epsilon_end: Fraction = 0.05
-    epsilon_hold_episodes: Annotated[int, Field(ge=0)] = 0
+    epsilon_start: Share = 1.0
+    epsilon_end: Share = 0.05
+    epsilon_hold_episodes: Whole = 0
     epsilon_episodes: Count = 250
-    copies: Count = 1
-    see_skewness: bool = True
-    see_previous_cache: bool = True
-    see_frequency: bool = True
-    history_decay: Fraction | None = None
-    see_model_sizes: bool = False
-    see_frame_number: bool = False
+    copies: Copies = 1
+    see_skewness: Flag = True
+    see_previous_cache: Flag = True
+    see_frequency: Flag = True
+    history_decay: Share | None = None
+    see_model_sizes: Flag = False
+    see_frame_number: Flag = False
     request_code: Literal["one_hot", "index"] = "one_hot"
-    see_cache: bool = True
-    see_curves: bool = False
+    see_cache: Flag = True
+    see_curves: Flag = False
     user_order: Literal["users", "hits_by_gain"] = "users"
 
     @model_validator(mode="after")
@@ -190,7 +198,7 @@ class T2DRLSettings(BaseModel):
         )
 
     def learning_rate_left(self, episodes: float) -> float:
-        """Fraction of the allocator's step sizes after some episodes."""
+        """Share of the allocator's step sizes after some episodes."""
         if self.lr_fall_episodes is None:
             return 1.0
         fallen = min(1.0, max(0.0, episodes - self.lr_hold_episodes) / self.lr_fall_episodes)

@@ -6,12 +6,17 @@ A line is a field and how its values are drawn: ``actor_lr: {log_uniform: [1e-4,
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from edgegen.envs.errors import InputError, did_you_mean
+import yaml
+
+from edgegen.envs.errors import InputError, did_you_mean, shortened
+from edgegen.envs.fields import MOST
+from edgegen.envs.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -135,12 +140,11 @@ def _choice(where: str, values: list[Any]) -> Domain:
 
 
 def _number(where: str, value: Any, whole: bool) -> float | int:
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(value)  # YAML reads 1e-4 as text, because it wants a dot
-        if not math.isfinite(number) or (whole and number != int(number)):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise InputError(f"{where} holds {value!r}, but needs {'whole ' if whole else ''}numbers.") from None
-    return int(number) if whole else number
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            value = parse_yaml(value)  # in quotes, but a number all the same
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
+    if not number or (whole and value != int(value)):
+        needed = f"{'whole ' if whole else ''}numbers from {-MOST:g} to {MOST:g}"
+        raise InputError(f"{where} holds {shortened(repr(value))}, but needs {needed}.")
+    return int(value) if whole else float(value)

@@ -5,22 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgegen.envs.fields import MAX_SEED
-
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+from edgegen.envs.fields import Count, Flag, Frozen, NonNegative, Positive, Real, Seed, Share, Whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Searcher(_Frozen):
+class Searcher(Frozen):
     """Who proposes values.
 
     Attributes:
@@ -34,7 +26,7 @@ class Searcher(_Frozen):
     startup_trials: Count = 10
 
 
-class Scheduler(_Frozen):
+class Scheduler(Frozen):
     """Who stops trials early, or changes them.
 
     Attributes:
@@ -48,30 +40,31 @@ class Scheduler(_Frozen):
 
     kind: Literal["none", "asha", "pbt"] = "asha"
     grace_episodes: Count | None = None
-    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+    reduction_factor: Annotated[Real, Field(gt=1)] = 3.0
     interval_episodes: Count | None = None
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
+    quantile: Annotated[Positive, Field(le=0.5)] = 0.25
+    resample: Share = 0.25
 
 
-class Budget(_Frozen):
+class Budget(Frozen):
     """How much is spent.
 
     Attributes:
         trials: Trials in all; the population of ``pbt``.
         episodes: Training episodes of a trial that is not stopped early.
-        report_every: Training episodes between two validations.
+        report_every: Training episodes between two validations, or as many as are played at once (``copies``, of every
+            env runner) if those are more.
         time_s: No trial goes on for longer than this after the search has begun, s; the final training still follows. A
             search that is resumed has as much again.
     """
 
-    trials: Annotated[int, Field(ge=1, le=100_000)]
+    trials: Annotated[Count, Field(le=100_000)]
     episodes: Count
     report_every: Count
-    time_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    time_s: Positive | None = None
 
 
-class Validation(_Frozen):
+class Validation(Frozen):
     """What trials are judged on. The arrivals are neither those of training nor those of ``compare``.
 
     Attributes:
@@ -85,7 +78,7 @@ class Validation(_Frozen):
     actions: Literal["sampled", "greedy"] = "sampled"
 
 
-class Retrain(_Frozen):
+class Retrain(Frozen):
     """The final training, which tells good settings from lucky seeds.
 
     Attributes:
@@ -95,11 +88,11 @@ class Retrain(_Frozen):
     """
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=32)] = (101, 102, 103)
-    finalists: Annotated[int, Field(ge=1, le=5)] = 1
-    control: bool = True
+    finalists: Annotated[Count, Field(le=5)] = 1
+    control: Flag = True
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """The comparison in the report, on the arrivals of ``edgegen compare`` with the same seed.
 
     Attributes:
@@ -113,7 +106,7 @@ class Evaluation(_Frozen):
     rules: tuple[str, ...] | None = None
 
 
-class Resources(_Frozen):
+class Resources(Frozen):
     """What a trial takes.
 
     Attributes:
@@ -123,13 +116,13 @@ class Resources(_Frozen):
         concurrent: Most trials at a time; as many as the cluster holds if not given.
     """
 
-    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
-    gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
-    env_runners: Annotated[int, Field(ge=0, le=1024)] = 0
+    cpus: Annotated[Positive, Field(le=1024)] = 1.0
+    gpus: Annotated[NonNegative, Field(le=64)] = 0.0
+    env_runners: Annotated[Whole, Field(le=1024)] = 0
     concurrent: Count | None = None
 
 
-class SweepSpec(_Frozen):
+class SweepSpec(Frozen):
     """A sweep.
 
     Attributes:

@@ -117,7 +117,9 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
                 self.save_checkpoint(here)
                 self.load_checkpoint(here)
         budget = self.study.spec.budget
-        target = min(budget.episodes, budget.report_every * (len(self.history) + 1))
+        # Not by the number of reports: an iteration may play more episodes than lie between two of them, and a report
+        # without training in between would be the one before.
+        target = min(budget.episodes, budget.report_every * (self.episodes // budget.report_every + 1))
         seeds = {str(seed): self._train(seed, target) for seed in self.seeds}
         objective = float(np.mean([report["validation"] for report in seeds.values()]))
         if not math.isfinite(objective):

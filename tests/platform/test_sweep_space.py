@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgegen.envs.errors import InputError
 from edgegen.platform.sweeps.space import KINDS, Domain, parse_domain
 
 DOMAINS = {
@@ -45,3 +46,9 @@ def test_clipped_values_are_inside(value):
 def test_numbers_may_be_written_as_people_write_them():
     assert parse_domain("x", {"log_uniform": ["1e-4", 1]}) == Domain("log_uniform", (1e-4, 1.0))
     assert parse_domain("x", {"int": [2.0, 4]}) == Domain("int", (2, 4))
+
+
+@pytest.mark.parametrize("value", ["1_0", "yes", "1:30", True, None, float("nan"), float("inf"), 10**400, 1e39, [1]])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(InputError, match=r"^space\.x\.uniform holds .*, but needs numbers from -1e\+12 to 1e\+12\.$"):
+        parse_domain("x", {"uniform": [0, value]})

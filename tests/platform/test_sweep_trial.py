@@ -87,6 +87,14 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
     assert play(study.world, policy, 4, 5, validation=True).mean_delay_s.mean() == means[1]
 
 
+def test_no_validation_is_reported_twice_where_more_episodes_are_played_at_once(trial):
+    at_once = {**SPEC["settings"], "copies": 6}
+    one = trial(FIRST, seeds=[0], settings=at_once, budget={"trials": 2, "episodes": 16, "report_every": 4})
+    results = [one.train() for _ in range(3)]
+    assert [result["episodes"] for result in results] == [6, 12, 18]
+    assert [result["done"] for result in results] == [False, False, True]
+
+
 def test_an_interrupted_trial_continues_with_the_same_numbers(trial, tmp_path):
     whole = trial(FIRST)
     for _ in range(3):
