@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class Observation:
         rate_mbit_s: Transmission rate v_b towards each server ``[E, B]``, or ``[E, B, B]`` from origin to destination,
             Mbit/s.
         tasks: Tasks waiting to be placed in this slot ``[E, B, N]``.
+        available: Servers that can take work ``[E, B]``, bool; None where all can. A live service knows of some that
+            can not; in the simulator every server takes what it is given.
     """
 
     slot: int
@@ -31,6 +33,7 @@ class Observation:
     capacity_gcycles_s: Tensor
     rate_mbit_s: Tensor
     tasks: Tasks
+    available: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def truth(self) -> Observation:

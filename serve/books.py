@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgegen.serve.jobs import EdgeReport
 
 
-@dataclass
+@dataclass(eq=False)  # a server is itself and no other, however alike
 class Server:
     """What the scheduler knows of one edge server.
 
@@ -19,6 +19,7 @@ class Server:
         max_queue: Jobs that may wait besides the one in work.
         healthy: Whether it may get work; not before its first report.
         reason: Why it is not healthy.
+        silent: Whether its latest report is missing. While others report, it gets no work.
         remaining_gcycles: Work left of each admitted job, in order of service, as of ``updated_at``.
         elsewhere_gcycles: Work on the edge that is not in these books, as of ``updated_at``: another gateway's, or a
             client's that left, until the edge has dropped it.
@@ -34,6 +35,7 @@ class Server:
     max_queue: int
     healthy: bool = False
     reason: str | None = "no report yet"
+    silent: bool = False
     remaining_gcycles: dict[str, float] = field(default_factory=dict)
     elsewhere_gcycles: float = 0.0
     elsewhere_jobs: int = 0
@@ -45,11 +47,18 @@ class Server:
         """Whether another job would exceed the queue."""
         return len(self.remaining_gcycles) + self.elsewhere_jobs > self.max_queue
 
-    def free_in_s(self, now: float) -> float:
-        """Time until the job in front should be done, s."""
-        others = self.elsewhere_gcycles / max(self.elsewhere_jobs, 1)
-        work = next(iter(self.remaining_gcycles.values()), others)
-        return max(work / self.capacity_gcycles_s - (now - self.updated_at), 0.0)
+    @property
+    def in_work(self) -> str | None:
+        """The admitted job that the edge should be working on; None if that is a job of somebody else."""
+        first = next(iter(self.remaining_gcycles), None)
+        if self.report is None or not self.elsewhere_jobs:
+            return first
+        front = self.report.remaining_gcycles[0][0]
+        return front if front in self.remaining_gcycles else None
+
+    def wait_s(self, now: float) -> float:
+        """Time until the edge could begin another job, s."""
+        return self.backlog_gcycles(now) / self.capacity_gcycles_s
 
     def backlog_gcycles(self, now: float) -> float:
         """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""

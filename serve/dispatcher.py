@@ -8,12 +8,12 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.errors import FailedError, QueuesFullError, ServiceError, TimedOutError
+from edgegen.serve.errors import FailedError, QueuesFullError, ServiceError, StoppingError, TimedOutError
 from edgegen.serve.jobs import EdgeError, EdgeFullError, EdgeLostError, EdgeReport, Job, Pictures
 from edgegen.serve.metrics import Meter
 from edgegen.serve.scheduler import Decision, Scheduler, Task
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 SILENT_REPORTS = 2
 """Reports in a row that must be missed before an edge counts as unhealthy; a busy machine misses one now and then."""
+ANSWER_S = 1.0
+"""Time that requests take at most to be refused, once they are told to."""
 
 
 class Edge(Protocol):
@@ -61,16 +63,29 @@ class Dispatcher:
         scheduler: Decides.
         edges: The edges by name.
         meter: Is told what happens.
+        clock: Monotonic time, s.
+
+    Attributes:
+        stopping: Whether new requests are refused because the service is about to end.
     """
 
     def __init__(
-        self, config: ServiceConfig, scheduler: Scheduler, edges: Mapping[str, Edge], meter: Meter | None = None
+        self,
+        config: ServiceConfig,
+        scheduler: Scheduler,
+        edges: Mapping[str, Edge],
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._meter = meter or Meter()
+        self._clock = clock
         self.scheduler = scheduler
+        self.stopping = False
         self._edges = edges
-        self._lost = {name: asyncio.Event() for name in edges}
+        # Why an attempt must end before its edge has answered, by edge and job.
+        self._ends: dict[str, dict[str, asyncio.Future[None]]] = {name: {} for name in edges}
+        self._requests: set[asyncio.Future[Outcome]] = set()
         self._heard_at = dict.fromkeys(edges, -math.inf)  # nothing is under way on an edge that was never heard
         self._numbers = itertools.count(1)
         # Distinguishes the jobs of this process from those a predecessor may have left on the edges.
@@ -88,6 +103,20 @@ class Dispatcher:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests and see those that were accepted through to an answer.
+
+        Args:
+            grace_s: How long they may take, s; those that take longer are refused, too.
+        """
+        self.stopping = True
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=grace_s)
+        for name in self._edges:
+            self._end(name, list(self._ends[name]), StoppingError(f"The service ends; {grace_s:g} s were too short."))
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=ANSWER_S)
+
     async def run(self, task: Task, job: Job) -> Outcome:
         """Serve a request: place it, wait for its pictures, and move it to another edge if need be.
 
@@ -98,23 +127,29 @@ class Dispatcher:
         Raises:
             ServiceError: If it can not be served.
         """
+        request = asyncio.ensure_future(self._run(task, job))
+        self._requests.add(request)
         try:
-            outcome = await self._run(task, job)
+            outcome = await request
         except ServiceError as error:
             self._meter.refused(error)
             raise
+        finally:
+            self._requests.discard(request)
         self._meter.served(outcome.server, outcome.pictures, outcome.total_s)
         return outcome
 
     async def _run(self, task: Task, job: Job) -> Outcome:
-        arrived = time.perf_counter()
+        if self.stopping:
+            raise StoppingError("The service is about to end and takes no new requests.")
+        arrived = self._clock()
         number = next(self._numbers)
         job = replace(job, id=f"{self._prefix}-{number}")
         decision = self.scheduler.place(task, job.id)
         self._meter.decided(decision)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         for attempt in itertools.count(1):
-            left_s = self._config.request_timeout_s - (time.perf_counter() - arrived)
+            left_s = self._config.request_timeout_s - (self._clock() - arrived)
             try:
                 pictures = await self._try(decision, job, left_s)
             except EdgeError as error:
@@ -125,7 +160,7 @@ class Dispatcher:
                     if only_full:  # an edge may be fuller than the books say until its next report
                         raise QueuesFullError(
                             f"The queues of the {len(tried)} edge servers that were asked are full; try again later.",
-                            self.scheduler.free_in_s(task.model),
+                            self.scheduler.retry_after_s(task.model),
                         ) from None
                     raise FailedError(f"Generation failed {attempt} times; the last time {reason}.") from None
                 job = replace(job, id=f"{self._prefix}-{number}-{attempt}")
@@ -134,32 +169,41 @@ class Dispatcher:
                 decision_s += decision.decision_s
                 tried.add(decision.server)
             else:
-                total_s = time.perf_counter() - arrived
+                total_s = self._clock() - arrived
                 return Outcome(pictures, decision.server, decision_s, total_s, decision.fallback)
         raise AssertionError("unreachable")
 
     async def _try(self, decision: Decision, job: Job, left_s: float) -> Pictures:
-        """Have one edge do a job; give up when the edge is lost or the time is over."""
+        """Have one edge do a job; give up when it is told to end or the time is over."""
         name = decision.server
         work = asyncio.ensure_future(self._edges[name].generate(job))
-        lost = asyncio.ensure_future(self._lost[name].wait())
+        end = self._ends[name][job.id] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({work, lost}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, end}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            if lost.done():
-                raise EdgeLostError(self.scheduler.servers[name].reason or "it was lost")
+            if end.done():
+                end.result()  # raises why
             raise TimedOutError(
                 f"The request was not finished within {self._config.request_timeout_s:g} s (edge '{name}')."
             )
         except EdgeLostError as error:
-            self._lose(name, str(error))
+            if not end.done():  # the edge itself is gone; otherwise that has been seen to
+                self._lose(name, str(error))
             raise
         finally:
             # Also when the client went away: cancelling reaches the edge and frees its queue.
             work.cancel()
-            lost.cancel()
+            end.cancel()
+            del self._ends[name][job.id]
             self.scheduler.finish(name, job.id)
+
+    def _end(self, name: str, jobs: Iterable[str], error: Exception) -> None:
+        """End attempts on an edge."""
+        for job in jobs:
+            end = self._ends[name].get(job)
+            if end is not None and not end.done():
+                end.set_exception(error)
 
     async def _watch(self, name: str) -> None:
         while True:
@@ -174,6 +218,7 @@ class Dispatcher:
                 async with asyncio.timeout(self._config.report_timeout_s):
                     report = await self._edges[name].report()
             except TimeoutError:
+                self.scheduler.miss(name)
                 if missed == SILENT_REPORTS or not self.scheduler.servers[name].healthy:
                     self._silent(name, f"no report for {missed * self._config.report_timeout_s:g} s")
                     return
@@ -188,26 +233,27 @@ class Dispatcher:
                 if report.stalled_s > self._config.stalled_after_s:
                     self._lose(name, f"no progress for {report.stalled_s:.0f} s")
                     return
-                self._lost[name].clear()
-                self._heard_at[name] = time.monotonic()
+                self._heard_at[name] = self._clock()
                 self.scheduler.update(report)
                 self._record(name)
                 return
 
     def _silent(self, name: str, reason: str) -> None:
-        """Give an edge that can not be asked no more work, but let it finish what it has for a while.
+        """Give an edge that can not be asked no more work, but let it finish what it is at for a while.
 
         Serve lets nobody ask a process that it is about to stop, though that goes on with its requests. Of one that
         died its requests hear at once.
         """
-        if time.monotonic() - self._heard_at[name] > self._config.stalled_after_s:
+        if self._clock() - self._heard_at[name] > self._config.stalled_after_s:
             self._lose(name, reason)
-        else:
-            self._pass_over(name, reason)
+            return
+        in_work = self.scheduler.servers[name].in_work
+        self._pass_over(name, reason)
+        self._end(name, [job for job in self._ends[name] if job != in_work], EdgeLostError(reason))
 
     def _lose(self, name: str, reason: str) -> None:
-        self._lost[name].set()
         self._pass_over(name, reason)
+        self._end(name, list(self._ends[name]), EdgeLostError(reason))
 
     def _pass_over(self, name: str, reason: str) -> None:
         self.scheduler.lose(name, reason)

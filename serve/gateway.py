@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgegen.algorithms.policy import Policy
@@ -25,10 +26,19 @@ class Gateway:
         policy: Decides where requests go; runs in this process.
         edges: The edges by name.
         meter: Is told what happens; records nothing if None.
+        clock: Monotonic time, s.
+
+    Attributes:
+        receive_timeout_s: Longest time until the body of a request has been received, s.
     """
 
     def __init__(
-        self, config: ServiceConfig, policy: Policy, edges: Mapping[str, Edge], meter: Meter | None = None
+        self,
+        config: ServiceConfig,
+        policy: Policy,
+        edges: Mapping[str, Edge],
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         capacities = config.scenario().capacity_gcycles_s  # nominal where measured, until the first report
         servers = [
@@ -36,12 +46,20 @@ class Gateway:
             for edge, capacity in zip(config.edges, capacities, strict=True)
         ]
         self.scheduler = Scheduler(
-            servers, policy, config.slot_s, explore=config.explore, fallback=config.fallback == "least-work"
+            servers,
+            policy,
+            config.slot_s,
+            explore=config.explore,
+            fallback=config.fallback == "least-work",
+            max_wait_s=config.max_wait_s,
+            seed=config.seed,
+            clock=clock,
         )
+        self.receive_timeout_s = config.receive_timeout_s
         self._cards = config.cards()
         seeds = random.Random(config.seed)
         self._intake = Intake(config, self._cards, lambda: seeds.randint(0, MAX_SEED))
-        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter)
+        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
 
     async def start(self) -> None:
         """Make contact with the edges."""
@@ -50,6 +68,14 @@ class Gateway:
     async def stop(self) -> None:
         """Break off contact."""
         await self._dispatcher.stop()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests, and finish those that were accepted.
+
+        Args:
+            grace_s: How long that may take, s; then they are refused, too.
+        """
+        await self._dispatcher.drain(grace_s)
 
     def parse(self, body: bytes) -> ImageRequest:
         """Read the body of a request.
@@ -101,7 +127,7 @@ class Gateway:
         """Tell how well the service can answer: ``ok``, ``degraded`` or ``unavailable``, and why."""
         scheduler = self.scheduler
         servers = scheduler.servers.values()
-        if not any(server.healthy for server in servers):
+        if self._dispatcher.stopping or not any(server.healthy for server in servers):
             status = "unavailable"
         elif scheduler.policy_healthy and all(server.healthy for server in servers):
             status = "ok"
@@ -109,6 +135,7 @@ class Gateway:
             status = "degraded"
         return {
             "status": status,
+            "stopping": self._dispatcher.stopping,
             "policy": {
                 "name": scheduler.policy.name,
                 "healthy": scheduler.policy_healthy,

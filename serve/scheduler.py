@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from torch import Tensor
 
 from edgegen.algorithms.policy import Memory, Policy
 from edgegen.envs.arrivals import Tasks
+from edgegen.envs.episode_servers import LEAST_SEEN
 from edgegen.envs.observation import Observation
 from edgegen.serve.books import Server
 from edgegen.serve.errors import NoServerError, QueuesFullError
 from edgegen.serve.jobs import EdgeReport
 
 logger = logging.getLogger(__name__)
+
+RETRY_SPREAD = 0.25
+"""Share by which the times at which refused clients are told to come back differ, so that they do not come together."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,17 @@ class Scheduler:
     that edge's row, because trained policies remember something for every such cell. A policy with a ``width`` (the
     number of columns it was trained with) gets that many and requests beyond wrap around.
 
+    A server that can not do the request, being lost or holding another model, is shown as the simulator shows a failed
+    one: with a thousandth of its capacity. Policies that look at ``available`` choose among those that can take it.
+
     Args:
         servers: Books in the order in which the policy numbers the servers.
         policy: Decides; called under ``torch.inference_mode``.
         slot_s: Length of a slot, s.
         explore: Whether the policy samples.
         fallback: Place by least work when the policy fails; refuse otherwise.
+        max_wait_s: Longest time that a new request may be expected to wait, s.
+        seed: Seed of the times after which refused clients should try again.
         clock: Monotonic time, s.
     """
 
@@ -83,6 +93,8 @@ class Scheduler:
         *,
         explore: bool = False,
         fallback: bool = True,
+        max_wait_s: float = math.inf,
+        seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.servers = {server.name: server for server in servers}
@@ -95,6 +107,8 @@ class Scheduler:
         self.policy_healthy = True
         self._explore = explore
         self._fallback = fallback
+        self._max_wait_s = max_wait_s
+        self._spread = random.Random(seed)
         self._clock = clock
         self._started = clock()
         self._slot = 0
@@ -107,13 +121,13 @@ class Scheduler:
 
         Raises:
             NoServerError: If no healthy server holds the model, or the policy failed and there is no fallback.
-            QueuesFullError: If all that do are full.
+            QueuesFullError: If all that do are full, or a request would have to wait too long on them.
         """
         begun = time.perf_counter()
-        open_servers = self._open_servers(task.model, frozenset())
+        open_servers = self._open_servers(task.model, frozenset(), self._max_wait_s)
         reason = None
         try:
-            chosen = self._ask_policy(task)
+            chosen = self._ask_policy(task, open_servers)
         except Exception as error:  # a policy is foreign code: whatever it does, requests must be answered
             reason = f"policy '{self.policy.name}' failed: {type(error).__name__}: {error}".splitlines()[0]
             self._policy_failed(reason)
@@ -121,7 +135,8 @@ class Scheduler:
                 raise NoServerError(f"{reason[0].upper()}{reason[1:]}, and the service has no fallback.") from None
         else:
             self.policy_healthy = True
-            reason = self._objection(self.servers[chosen], task.model)
+            if self.servers[chosen] not in open_servers:
+                reason = self._objection(self.servers[chosen], task.model)
         if reason is not None:
             self.fallbacks += 1
             chosen = self._least_work(open_servers, task)
@@ -144,10 +159,10 @@ class Scheduler:
             QueuesFullError: If all that do are full.
         """
         begun = time.perf_counter()
-        try:
-            open_servers = self._open_servers(task.model, tried)
+        try:  # however long the wait: the request has been accepted
+            open_servers = self._open_servers(task.model, tried, math.inf)
         except (NoServerError, QueuesFullError):
-            open_servers = self._open_servers(task.model, frozenset())
+            open_servers = self._open_servers(task.model, frozenset(), math.inf)
         chosen = self._least_work(open_servers, task)
         self.fallbacks += 1
         logger.warning("moved to '%s' by least work: %s", chosen, reason)
@@ -166,7 +181,7 @@ class Scheduler:
         if not server.healthy:
             logger.info("edge '%s' is healthy (process %d)", server.name, report.pid)
         server.settle(self._clock())
-        server.report, server.healthy, server.reason = report, True, None
+        server.report, server.healthy, server.reason, server.silent = report, True, None, False
         server.capacity_gcycles_s = report.capacity_gcycles_s
         server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
         for job, work in report.remaining_gcycles:
@@ -176,6 +191,10 @@ class Scheduler:
                 server.elsewhere_gcycles += work
                 server.elsewhere_jobs += 1
 
+    def miss(self, name: str) -> None:
+        """Note that a report is missing: until the next one a server gets no work if another can do it."""
+        self.servers[name].silent = True
+
     def lose(self, name: str, reason: str) -> None:
         """Mark a server as unhealthy until its next report."""
         server = self.servers[name]
@@ -184,21 +203,26 @@ class Scheduler:
         server.healthy, server.reason = False, reason
         server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
 
-    def free_in_s(self, model: str) -> float:
-        """Time until a place for a model should be free, s; 0 if no healthy server holds it."""
+    def retry_after_s(self, model: str) -> float:
+        """Time after which a refused client should try again, s: the least expected wait, spread."""
         now = self._clock()
         healthy = (server for server in self.servers.values() if server.model == model and server.healthy)
-        return min((server.free_in_s(now) for server in healthy), default=0.0)
+        wait_s = min((server.wait_s(now) for server in healthy), default=0.0)
+        return wait_s * self._spread.uniform(1 - RETRY_SPREAD, 1 + RETRY_SPREAD)
 
     def backlog_gcycles(self) -> dict[str, float]:
         """Work admitted and not finished, by server, Gcycle."""
         now = self._clock()
         return {name: server.backlog_gcycles(now) for name, server in self.servers.items()}
 
-    def observe(self, task: Task) -> tuple[Observation, int]:
+    def observe(self, task: Task, open_servers: Sequence[Server]) -> tuple[Observation, int]:
         """Return what the policy sees of a request that has just arrived, and the request's column k.
 
         Counts the request into the current slot.
+
+        Args:
+            task: The request.
+            open_servers: Servers that can take it.
         """
         now = self._clock()
         slot = int((now - self._started) / self.slot_s)
@@ -219,18 +243,21 @@ class Scheduler:
 
         present = torch.zeros(shape, dtype=torch.bool)
         present[cell] = True
-        servers = self.servers.values()
+        servers, working, free = self.servers.values(), set(self._working(task.model)), set(open_servers)
+        share = [1.0 if server in working else LEAST_SEEN for server in servers]
+        capacity = [part * server.capacity_gcycles_s for part, server in zip(share, servers, strict=True)]
         observation = Observation(
             slot=slot,
             backlog_gcycles=torch.tensor([[server.backlog_gcycles(now) for server in servers]]),
-            capacity_gcycles_s=torch.tensor([[server.capacity_gcycles_s for server in servers]]),
+            capacity_gcycles_s=torch.tensor([capacity]),
             rate_mbit_s=torch.tensor([[server.rate_mbit_s for server in servers]]),
             tasks=Tasks(present, only(task.size_mbit), only(task.workload_gcycles), only(task.result_mbit)),
+            available=torch.tensor([[server in free for server in servers]]),
         )
         return observation, column
 
-    def _ask_policy(self, task: Task) -> str:
-        observation, column = self.observe(task)
+    def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
+        observation, column = self.observe(task, open_servers)
         with torch.inference_mode():
             memory = self.policy.initial_memory(observation) if self._memory is None else self._memory
             actions, memory = self.policy.act(observation, memory, self._explore)
@@ -255,32 +282,40 @@ class Scheduler:
         self.last_policy_failure = reason
         self._memory = None  # policies may write in place, so what they hold after a failure can not be trusted
 
-    def _open_servers(self, model: str, without: frozenset[str]) -> list[Server]:
-        healthy = [
-            server
-            for server in self.servers.values()
-            if server.model == model and server.healthy and server.name not in without
-        ]
-        if not healthy:
-            raise NoServerError(f"No healthy edge server holds the model '{model}' at the moment.")
-        open_servers = [server for server in healthy if not server.full]
-        if not open_servers:
-            raise QueuesFullError(
-                f"The queues of all {len(healthy)} healthy edge servers for the model '{model}' are full "
-                f"({healthy[0].max_queue} waiting requests each); try again later.",
-                self.free_in_s(model),
-            )
-        return open_servers
+    def _working(self, model: str) -> list[Server]:
+        """Healthy servers with a model: those that report, or if none does, as when this process was busy, all."""
+        healthy = [server for server in self.servers.values() if server.model == model and server.healthy]
+        return [server for server in healthy if not server.silent] or healthy
 
-    def _objection(self, server: Server, model: str) -> str | None:
-        """Why the policy's choice can not be taken, or None."""
+    def _open_servers(self, model: str, without: frozenset[str], max_wait_s: float) -> list[Server]:
+        """Servers that can take a request; never empty."""
+        working = [server for server in self._working(model) if server.name not in without]
+        if not working:
+            raise NoServerError(f"No healthy edge server holds the model '{model}' at the moment.")
+        free = [server for server in working if not server.full]
+        now = self._clock()
+        open_servers = [server for server in free if server.wait_s(now) <= max_wait_s]
+        if open_servers:
+            return open_servers
+        which = f"of all {len(working)} healthy edge servers for the model '{model}'"
+        if free:
+            wait_s = min(server.wait_s(now) for server in free)
+            message = f"The queues {which} are too long: a request would wait {wait_s:.0f} s, at most {max_wait_s:g}"
+            raise QueuesFullError(f"{message} s are allowed; try again later.", self.retry_after_s(model))
+        message = f"The queues {which} are full ({working[0].max_queue} waiting requests each); try again later."
+        raise QueuesFullError(message, self.retry_after_s(model))
+
+    def _objection(self, server: Server, model: str) -> str:
+        """Why the policy's choice can not be taken."""
         if server.model != model:
             return f"edge '{server.name}' holds the model '{server.model}', not '{model}'"
         if not server.healthy:
             return f"edge '{server.name}' is unhealthy: {server.reason}"
         if server.full:
             return f"edge '{server.name}' is full ({server.max_queue} waiting requests)"
-        return None
+        if server.silent:
+            return f"edge '{server.name}' has missed a report"
+        return f"edge '{server.name}' would begin it in {server.wait_s(self._clock()):.0f} s"
 
     def _least_work(self, open_servers: list[Server], task: Task) -> str:
         """Name of the server with the least expected completion time."""

@@ -161,9 +161,20 @@ class Actor(nn.Module):
         super().__init__()
         self.spec = spec
 
-    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
-        """Return the action probabilities ``[G, rows, B]``; see :meth:`logits`."""
-        return self.logits(state, latent, noise).softmax(-1)
+    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None, available: Tensor | None = None) -> Tensor:
+        """Return the action probabilities ``[G, rows, B]``.
+
+        Args:
+            state: See :meth:`logits`.
+            latent: See :meth:`logits`.
+            noise: See :meth:`logits`.
+            available: Servers to choose from ``[G, rows, B]``, at least one per row; all of them if None.
+        """
+        return self.limited(self.logits(state, latent, noise), available).softmax(-1)
+
+    def limited(self, logits: Tensor, available: Tensor | None) -> Tensor:
+        """Rule out the servers that are not available. Not by probabilities, which may all be 0 among the others."""
+        return logits if available is None else logits.masked_fill(~available, -torch.inf)
 
     @abstractmethod
     def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:

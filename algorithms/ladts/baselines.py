@@ -27,10 +27,13 @@ class SoftmaxActor(Actor):
 class QNetwork(SoftmaxActor):
     """The one network of DQN-TS: its outputs are values, and its policy is ε-greedy in them (LAD-TS spec §5)."""
 
-    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
-        """Probabilities ``[G, rows, B]``: 1 − ε for the best server, and ε spread over all of them."""
-        best = torch.nn.functional.one_hot(self.logits(state, latent, noise).argmax(-1), self.spec.servers)
-        return (1 - self.spec.epsilon) * best + self.spec.epsilon / self.spec.servers
+    def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None, available: Tensor | None = None) -> Tensor:
+        """Probabilities ``[G, rows, B]``: 1 − ε for the best server, and ε spread over all that are available."""
+        values = self.limited(self.logits(state, latent, noise), available)
+        best = torch.nn.functional.one_hot(values.argmax(-1), self.spec.servers)
+        if available is None:
+            return (1 - self.spec.epsilon) * best + self.spec.epsilon / self.spec.servers
+        return (1 - self.spec.epsilon) * best + self.spec.epsilon * available / available.sum(-1, keepdim=True)
 
 
 ACTORS: dict[str, type[Actor]] = {"diffusion": LatentDiffusionActor, "mlp": SoftmaxActor, "q": QNetwork}

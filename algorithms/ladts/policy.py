@@ -122,18 +122,21 @@ class LADTSPolicy(Policy):
         size, work, present = (t[:, :, part] for t in (tasks.size_mbit, tasks.workload_gcycles, tasks.present))
         index = torch.arange(part.start, part.stop, device=size.device)
         state = spec.state(observation, size, work, own)
-        return self._choose(observation.slot, memory, explore, state, index, present)
+        return self._choose(observation, memory, explore, state, index, present)
 
     def _choose(
-        self, slot: int, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
+        self, observation: Observation, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
     ) -> Decision:
         """Decide on tasks whose states ``[E, B, n, D]`` are known, and remember the probabilities."""
-        spec = self.spec
+        spec, slot = self.spec, observation.slot
         copies, _, width = present.shape
         latent = self.read(memory, slot, index, copies)
         grouped = spec.grouped(state)
         noise = self.actor.chain_noise(grouped.shape[1], self.generator)
-        probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise), copies, width)
+        available = observation.available
+        if available is not None:
+            available = spec.grouped(available[:, None, None].expand(*present.shape, -1))
+        probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise, available), copies, width)
         self.write(memory, slot, index, present, probability)
         if explore:
             action = sample_shares(probability, self.random((*present.shape, 1), state))[..., 0]
@@ -158,7 +161,7 @@ class LADTSPolicy(Policy):
         )
         for n in tasks.present.any(0).any(0).nonzero()[:, 0].tolist():  # each placement changes what follows
             task, index = tasks.at_index(n), torch.tensor([n], device=like.device)
-            one = self._choose(slot, memory, explore, view.state(task), index, task.present[..., None])
+            one = self._choose(observation, memory, explore, view.state(task), index, task.present[..., None])
             view.place(task, one.action[:, :, 0], one.probability[:, :, 0])
             for field in Decision.__dataclass_fields__:
                 getattr(decision, field)[:, :, n : n + 1] = getattr(one, field)

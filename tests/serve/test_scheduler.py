@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
+from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.settings import LADTSSettings
+from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
 from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.rules import make_rule
 from edgegen.serve.books import Server
@@ -206,7 +207,7 @@ def test_full_server_then_all_full():
     with pytest.raises(QueuesFullError) as caught:
         made.place(task(), "5")
     assert caught.value.status == 429
-    assert caught.value.headers["Retry-After"] == "2"  # 8 Gcycle in front at 4 Gcycle/s
+    assert 3 <= int(caught.value.headers["Retry-After"]) <= 5  # 16 Gcycle at 4 Gcycle/s, and a quarter more or less
     made.finish("a", "0")
     assert made.place(task(), "6").server == "a"
 
@@ -240,12 +241,12 @@ def test_jobs_of_others_take_places_too():
     clock.now += 0.5
     with pytest.raises(QueuesFullError) as refused:
         made.place(task(), "1")
-    assert refused.value.headers["Retry-After"] == "1"
-    assert made.free_in_s("m") == pytest.approx(8 / 2 / 4 - 0.5)
+    assert int(refused.value.headers["Retry-After"]) in (1, 2)
+    assert made.retry_after_s("m") == pytest.approx(8 / 4 - 0.5, rel=0.25)
     made.update(report("a", [("another", 2.0)], 4.0))
     assert made.place(task(), "1").server == "a"
     made.lose("a", "gone")
-    assert made.free_in_s("m") == 0
+    assert made.retry_after_s("m") == 0
     made.update(report("a"))
     assert made.place(task(), "2").server == "a"
 
@@ -272,3 +273,71 @@ def test_trained_policy_schedules_live(make_config):
     for number in range(40):
         assert made.place(task("abc"[number % 3], 0.5), str(number)).fallback is None
         clock.now += 0.02
+
+
+def test_what_can_not_do_a_request_is_shown_as_the_simulator_shows_a_failed_server():
+    policy = Scripted([0, 1, 1])
+    made, _ = scheduler(policy)
+    made.lose("b", "process died")
+    made.place(task(), "1")
+    made.update(report("b"))
+    made.servers["c"].model = "other"
+    made.place(task(), "2")
+    made.miss("a")
+    made.place(task(), "3")
+    shown = [(seen.capacity_gcycles_s[0].tolist(), seen.available[0].tolist()) for seen, _ in policy.seen]
+    assert shown[0] == (pytest.approx([4, 0.002, 1]), [True, False, True])
+    assert shown[1] == (pytest.approx([4, 2, 0.001]), [True, True, False])
+    assert shown[2] == (pytest.approx([0.004, 2, 0.001]), [False, True, False])
+
+
+def test_full_server_is_busy_but_not_lost():
+    policy = Scripted([0, 0, 1])
+    made, _ = scheduler(policy, max_queue=1)
+    decisions = [made.place(task(), str(number)) for number in range(3)]
+    assert decisions[2].fallback is None
+    assert policy.seen[2][0].capacity_gcycles_s.tolist() == [[4, 2, 1]]
+    assert policy.seen[2][0].available.tolist() == [[False, True, True]]
+
+
+def test_nobody_is_placed_where_the_wait_is_too_long():
+    made, clock = scheduler(Scripted([0, 0, 0, 0]), max_queue=9, max_wait_s=2.0, healthy=("a", "b"))
+    assert made.place(task(work=10.0), "1").server == "a"
+    decision = made.place(task(work=6.0), "2")
+    assert decision.server == "b"
+    assert "'a' would begin it in 2 s" in decision.fallback
+    with pytest.raises(QueuesFullError, match="would wait 2 s, at most 2 s are allowed"):
+        made.place(task(), "3")
+    assert made.place_again(task(), "4", frozenset(), "it died").server == "a"  # it has been accepted before
+    made.finish("a", "4")
+    clock.now += 1.0
+    assert made.place(task(), "5").server == "a"
+
+
+def test_refused_clients_are_told_different_times():
+    made, _ = scheduler(Scripted([]))
+    for name in NAMES:
+        made.update(report(name, [("foreign", 400.0)], 4.0))
+    times = [made.retry_after_s("m") for _ in range(100)]
+    assert 75 <= min(times) < 80 < 120 < max(times) <= 125
+
+
+@pytest.mark.parametrize(
+    ("preset", "explore"), [("paper", False), ("improved", True), ("sac-ts", True), ("dqn-ts", True)]
+)
+def test_policy_of_fixed_servers_never_names_one_that_is_lost(make_config, preset, explore):
+    scenario = make_config().scenario()
+    torch.manual_seed(0)
+    actor = make_actor(ActorSpec.of(scenario, make_settings(preset)))
+    for parameter in actor.parameters():
+        torch.nn.init.normal_(parameter, std=30.0)  # so sure of its favourites that all others have probability 0
+    made, clock = scheduler(LADTSPolicy(actor, seed=1), max_queue=50, explore=explore)
+    favourites = {made.place(task("abc"[number % 3], 0.5), str(number)).server for number in range(20)}
+    for lost in sorted(favourites):
+        made.lose(lost, "process died")
+        for number in range(20):
+            decision = made.place(task("abc"[number % 3], 0.5), f"{lost}{number}")
+            assert decision.fallback is None
+            assert decision.server != lost
+            clock.now += 0.02
+        made.update(report(lost, capacity=4.0))
