@@ -21,12 +21,15 @@ from edgegen.serve.edge import EdgeServer
 from edgegen.serve.gateway import Gateway
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.remote import RemoteEdge
+from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.web import create_app
 from edgegen.serve.zoo.loading import INDEX_FILE, embedded_models
 
 APP_NAME = "edgegen"
-SPARE_REQUESTS = 64
-"""Requests beyond all queues that the gateway takes at a time, so that refusals and state queries do not queue."""
+GATEWAY = "gateway"
+SPARE_REQUESTS = 1024
+"""Requests beyond all queues that the gateway takes at a time: those that it refuses at once, state queries, and, where
+nothing stands in front of it, bodies on their way."""
 
 
 def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
@@ -71,18 +74,36 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     def web() -> FastAPI:
         """Make the web application inside the gateway's replica."""
         torch.set_num_threads(1)  # decisions are small; threads would only compete with the edges
+        log_to_stdout()
         here = serve.get_replica_context().app_name
         remote = {edge.name: RemoteEdge(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
         policy = make_policy(config.policy, config.scenario(), config.seed)
-        return create_app(Gateway(config, policy, remote, RayMeter()))
+        gateway = Gateway(config, policy, remote, RayMeter())
+        app = create_app(gateway, behind_proxy=True)
+        app.state.gateway = gateway
+        return app
+
+    @serve.ingress(web)
+    class GatewayReplica:
+        """The gateway's process: the web application, and what its own operator may ask of it."""
+
+        app: FastAPI
+
+        def __init__(self, *edges: EdgeServer) -> None:
+            """Take the edges, so that they are deployed, too; the web application finds them by name."""
+
+        async def drain(self, grace_s: float) -> None:
+            """See :meth:`Gateway.drain`."""
+            await self.app.state.gateway.drain(grace_s)
 
     gateway = serve.deployment(
-        serve.ingress(web)(),
-        name="gateway",
+        GatewayReplica,
+        name=GATEWAY,
         num_replicas=1,  # the one place where all queues are known
         max_ongoing_requests=len(config.edges) * (config.max_queue + 1) + SPARE_REQUESTS,
+        max_queued_requests=SPARE_REQUESTS,  # while it is being replaced
         ray_actor_options={"num_cpus": 0.1, "resources": dict(config.gateway_resources)},
-        health_check_period_s=5,
+        health_check_period_s=1,  # requests wait for its successor
         graceful_shutdown_timeout_s=drain_s,
         logging_config=quiet,
     )

@@ -1,0 +1,208 @@
+"""What stands in Ray Serve's HTTP proxy, in front of the gateway: here slow clients wait, and Serve's own errors end.
+
+Serve gives a request to the gateway with its first byte and lets it read the rest from there, so half-sent requests
+would fill the gateway. And what Serve itself has to say, for example that the gateway has died, it says in plain text.
+The proxy lives on when the gateway dies, so a request that was with it can be given to its successor.
+
+Serve calls :func:`middlewares` in every proxy, because ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn.config
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgegen.serve.bounded_http import BoundedProtocol
+from edgegen.serve.errors import GatewayLostError, ServiceError, StoppingError, TimedOutError
+from edgegen.serve.receiving import receive_body
+from edgegen.serve.request_log import ID_HEADER, ProxyIds
+
+logger = logging.getLogger(__name__)
+
+CALLBACK = "edgegen.serve.front:middlewares"
+SERVES_OWN = "/-/"
+"""Where Serve's own routes begin; nobody but operators asks there."""
+MOST_TRIES = 2
+"""Gateways that a request may see die; one that kills them must not go on."""
+_VARIABLE = "EDGEGEN_FRONT_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a proxy allows; each can be set for its process as ``EDGEGEN_FRONT_`` and the name in capitals.
+
+    Attributes:
+        receive_timeout_s: Longest time until a request has been received, s.
+        max_connections: Connections of the proxy.
+        answer_timeout_s: Longest time from then to the answer, s; beyond that which the gateway itself allows.
+        state_timeout_s: The same for everything that only asks for the state of the service.
+    """
+
+    receive_timeout_s: float = 10.0
+    max_connections: int = 512
+    answer_timeout_s: float = 330.0
+    state_timeout_s: float = 3.0
+
+    @classmethod
+    def of_process(cls) -> Limits:
+        """Return the limits that the environment sets."""
+        fields = cls.__dataclass_fields__
+        given = {name: os.environ.get(_VARIABLE + name.upper()) for name in fields}
+        return cls(**{name: type(fields[name].default)(text) for name, text in given.items() if text})
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment that sets these limits."""
+        return {_VARIABLE + name.upper(): str(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+def middlewares() -> list[Middleware]:
+    """Prepare a proxy, before it opens its port; called by Serve.
+
+    Returns:
+        What Serve puts around its proxy, from the inside out.
+    """
+    limits = Limits.of_process()
+    BoundedProtocol.receive_timeout_s = limits.receive_timeout_s
+    BoundedProtocol.max_connections = limits.max_connections
+    # Serve makes uvicorn's configuration itself and leaves the choice of the protocol open.
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{BoundedProtocol.__module__}:{BoundedProtocol.__name__}"
+    return [Middleware(Front, limits=limits), Middleware(ProxyIds)]
+
+
+class Front:
+    """Hands whole requests to the gateway, once more if it dies, and answers in the shape of the OpenAI API.
+
+    Args:
+        app: Serve's proxy.
+        limits: What is allowed.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
+        self._app = app
+        self._limits = limits or Limits()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN):
+            await self._app(scope, receive, send)
+            return
+        attempt = _Attempt(self._app, scope, receive, send)
+        try:
+            attempt.body = await receive_body(receive, self._limits.receive_timeout_s)
+            await self._answer(attempt)
+        except ClientDisconnect:
+            pass  # nobody is left to be answered
+        except ServiceError as error:
+            if attempt.passed_on:  # too late for another answer: cut it off
+                raise
+            headers = {**error.headers, ID_HEADER: Headers(scope=scope).get(ID_HEADER, "")}
+            await JSONResponse(_body(scope, error), error.status, headers)(scope, receive, send)
+
+    async def _answer(self, attempt: _Attempt) -> None:
+        limits = self._limits
+        asks = attempt.scope["method"] in ("GET", "HEAD")
+        limit_s = limits.state_timeout_s if asks else limits.answer_timeout_s
+        end = asyncio.get_running_loop().time() + limit_s
+        for _ in range(MOST_TRIES):
+            try:
+                if await attempt.run(end):
+                    return
+            except TimeoutError:
+                if asks:
+                    raise GatewayLostError(f"The gateway does not answer within {limit_s:g} s.") from None
+                raise TimedOutError(f"The request was not finished within {limit_s:g} s.") from None
+            logger.warning("the gateway died with a request")
+        raise GatewayLostError(f"The gateway died {MOST_TRIES} times while it served the request.")
+
+
+class _Attempt:
+    """A request on its way to the gateway.
+
+    Attributes:
+        body: The whole body.
+        passed_on: Whether the gateway's answer has begun to go to the client.
+    """
+
+    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        self._app = app
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.body = b""
+        self.passed_on = False
+        self._gone = False
+
+    async def run(self, end: float) -> bool:
+        """Give the request to the gateway; false if that dies before it has answered.
+
+        Args:
+            end: Reading of the loop's clock until which the answer must be complete, s.
+
+        Raises:
+            ServiceError: If Serve refuses the request.
+            TimeoutError: If there is no answer in time.
+        """
+        self._sent = False
+        self._own: tuple[int, Headers] | None = None
+        # A copy, because Serve changes it.
+        scope = {**self.scope, "headers": list(self.scope["headers"])}
+        # A task and not asyncio.timeout: Serve takes a cancellation for a client that went away, and returns.
+        work = asyncio.ensure_future(self._app(scope, self._read, self._pass))
+        try:
+            await asyncio.wait({work}, timeout=end - asyncio.get_running_loop().time())
+            if not work.done():
+                raise TimeoutError
+            await work
+        finally:
+            work.cancel()
+        if self.passed_on or self._gone:
+            return True
+        if self._own is not None and self._own[0] != 500:
+            raise _in_our_words(*self._own)
+        return False
+
+    async def _read(self) -> Message:
+        if not self._sent:
+            self._sent = True
+            return {"type": "http.request", "body": self.body, "more_body": False}
+        message = await self._receive()
+        self._gone = self._gone or message["type"] == "http.disconnect"
+        return message
+
+    async def _pass(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = Headers(raw=message["headers"])
+            # The gateway has no such answers.
+            if message["status"] >= 400 and headers.get("content-type", "").startswith("text/plain"):
+                self._own = message["status"], headers
+                return
+            self.passed_on = True
+        if self.passed_on:
+            await self._send(message)
+
+
+def _in_our_words(status: int, headers: Headers) -> ServiceError:
+    """What an answer of Serve itself means."""
+    if status == 408:
+        return TimedOutError("The request was not finished within the time that Ray Serve allows.")
+    if status == 404:  # Serve has no application: it is being removed, or not there yet
+        return StoppingError("The service is about to end, or not yet there.")
+    return GatewayLostError(
+        f"The gateway can not take the request (Ray Serve answered {status}).", float(headers.get("retry-after", 1))
+    )
+
+
+def _body(scope: Scope, error: ServiceError) -> dict[str, Any]:
+    if scope["path"] == "/healthz" and error.status == 503:  # as the gateway itself would say it
+        return {"status": "unavailable", "reason": error.message}
+    return error.body()

@@ -1,0 +1,44 @@
+"""The body of a request, received whole: no more of it than is allowed, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from edgegen.serve.errors import SlowBodyError, TooLargeError
+
+MAX_BODY_BYTES = 256 * 1024
+"""Enough for two prompts of the most characters that a config can allow, each written as a pair of escapes."""
+
+
+async def receive_body(receive: Receive, timeout_s: float, most: int = MAX_BODY_BYTES) -> bytes:
+    """Receive the body of a request.
+
+    Args:
+        receive: Of the request, as ASGI has it.
+        timeout_s: How long that may take, s.
+        most: Allowed bytes.
+
+    Raises:
+        TooLargeError: If it has more bytes.
+        SlowBodyError: If it takes longer.
+        ClientDisconnect: If the client goes away.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                if len(body) > most:
+                    raise TooLargeError(
+                        f"The request body is longer than the {most} bytes that are allowed.", code="too_large"
+                    )
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise SlowBodyError(f"The request body did not arrive within {timeout_s:g} s.", code="slow_body") from None
