@@ -15,8 +15,10 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.fields import MAX_SEED
+from edgegen.serve.connection import Connection, connect
+from edgegen.serve.errors import short
 from edgegen.serve.zoo.shapes import caption, sample_scenes
 
 TILE = 160
@@ -24,11 +26,12 @@ TILE = 160
 MARGIN = 10
 LINE = 17
 CAPTION_LINES = 3
-MAX_PORT = 65535
 MOST_TRIES = 20
-"""How often a request is sent again when all queues are full."""
+"""How often a request is sent again when the service says when to come back: its queues are full, or it restarts."""
 MOST_WAIT_S = 60.0
 """Longest wait between two tries, s."""
+MOST_OF_ANSWER = 200
+"""Characters of an answer in a message."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def generate_burst(
     """Send all prompts, at most ``concurrency`` at a time, and return the results in the order of the prompts.
 
     Args:
-        base_url: The service.
+        base_url: The service, with or without ``/v1`` behind it.
         prompts: What to paint, one picture each.
         model: Model; the service's first if None.
         steps: Denoising steps; the model's default if None.
@@ -105,39 +108,34 @@ def generate_burst(
 async def _burst(base_url: str, bodies: list[dict[str, Any]], concurrency: int, timeout_s: float) -> list[Result]:
     places = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise InputError(f"'{base_url}' is no URL: {error}.") from None
-    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MAX_PORT:
-        raise InputError(f"'{base_url}' is no URL of a service; it must look like http://HOST:PORT.")
-    async with httpx.AsyncClient(base_url=url, timeout=timeout_s, limits=limits) as client:
+    connection = connect(base_url)
+    async with connection.async_client(timeout=timeout_s, limits=limits) as client:
 
         async def one(body: dict[str, Any]) -> Result:
             async with places:
-                return await _generate(client, body)
+                return await _generate(client, connection, body)
 
         return list(await asyncio.gather(*(one(body) for body in bodies)))
 
 
-async def _generate(client: httpx.AsyncClient, body: dict[str, Any]) -> Result:
+async def _generate(client: httpx.AsyncClient, connection: Connection, body: dict[str, Any]) -> Result:
     for _ in range(MOST_TRIES):
         sent = time.perf_counter()
         try:
             response = await client.post("/v1/images/generations", json=body)
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise InputError(f"The service at {client.base_url} can not be reached: {reason}.") from None
-        if response.status_code != 429:
+        except (httpx.HTTPError, UnicodeError) as error:  # the latter of names that can not be looked up
+            reason = first_line(error)
+            raise InputError(f"The service at {connection.where()} can not be reached: {reason}.") from None
+        if response.status_code != 429 and not (response.status_code == 503 and "Retry-After" in response.headers):
             break
         await asyncio.sleep(_wait_s(response))
     round_trip_s = time.perf_counter() - sent
     if response.status_code != 200:
-        raise InputError(f"The service answered {response.status_code}: {_message(response)}")
+        raise InputError(f"The service at {connection.where()} answered {response.status_code}: {_message(response)}")
     try:
         return _result(body["prompt"], response.json(), round_trip_s)
     except (ValueError, KeyError, TypeError, IndexError):
-        raise InputError(f"What answers at {client.base_url} is no service of edgegen.") from None
+        raise InputError(f"What answers at {connection.where()} is no service of edgegen.") from None
 
 
 def _wait_s(response: httpx.Response) -> float:
@@ -150,6 +148,8 @@ def _wait_s(response: httpx.Response) -> float:
 
 def _result(prompt: str, answer: Any, round_trip_s: float) -> Result:
     served = answer["edgegen"]
+    png = base64.b64decode(answer["data"][0]["b64_json"])
+    _check_picture(png)
     times = {key: float(served[key]) for key in ("queue_s", "generation_s", "decision_s", "total_s")}
     return Result(
         prompt=prompt,
@@ -159,16 +159,31 @@ def _result(prompt: str, answer: Any, round_trip_s: float) -> Result:
         steps=served["steps"],
         seed=served["seed"],
         fallback=served["fallback"],
-        png=base64.b64decode(answer["data"][0]["b64_json"]),
+        png=png,
         **times,
     )
 
 
-def _message(response: httpx.Response) -> str:
+def _check_picture(png: bytes) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        ValueError: If it is none.
+    """
     try:
-        return str(response.json()["error"]["message"])
+        with Image.open(io.BytesIO(png)) as picture:
+            picture.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _message(response: httpx.Response) -> str:
+    """What an error answer says, as one line that ends like a sentence."""
+    try:
+        text = str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text[:200]
+        text = short(" ".join(response.text.split()), MOST_OF_ANSWER) or response.reason_phrase
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def contact_sheet(results: Sequence[Result], path: str | Path, columns: int | None = None) -> Path:

@@ -143,8 +143,10 @@ class Clients:
     def _ask(self, number: int) -> None:
         import httpx
 
+        from edgegen.serve.connection import connect
+
         body = {"prompt": "a large red circle", "num_inference_steps": self._plan.steps, "seed": number}
-        with httpx.Client(base_url=self._url, timeout=ANSWER_TIMEOUT_S) as client:
+        with connect(self._url).client(timeout=ANSWER_TIMEOUT_S) as client:
             while not self._stopping.is_set():
                 with self._changed:
                     sent = self.phase
@@ -217,7 +219,7 @@ def restart_head(plan: HeadPlan) -> HeadOutcome:
     Raises:
         InputError: If there is no ``redis-server``, or a node or the service does not start.
     """
-    import httpx
+    from edgegen.serve.connection import connect
 
     begun = time.monotonic()
     with RedisCluster(plan.folder) as cluster:
@@ -235,7 +237,8 @@ def restart_head(plan: HeadPlan) -> HeadOutcome:
             clients.phase = AFTER
             application = str(json.loads(_run(cluster, "application_status", cluster.address)))
             clients.wait_for_answers(plan.requests)
-        edges = httpx.get(f"{url}/v1/edges", timeout=ANSWER_TIMEOUT_S).json()["data"]
+        with connect(url).client(timeout=ANSWER_TIMEOUT_S) as client:
+            edges = client.get("/v1/edges").json()["data"]
     counts: dict[str, dict[str, int]] = {phase: {} for phase in (BEFORE, AWAY, AFTER)}
     for answer in clients.answers:
         counts[answer.sent][answer.kind] = counts[answer.sent].get(answer.kind, 0) + 1

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from edgegen.algorithms.export import save_policy
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.registered import fetch, how_to_look, is_registered, pinned, shown
+from edgegen.algorithms.registered import fetch, how_to_look, is_registered, pinned
 from edgegen.algorithms.registry import make_policy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
@@ -16,6 +16,7 @@ from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.errors import InputError
 from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
 from edgegen.platform.model_flavor import example_input
 from edgegen.platform.model_registry import CHALLENGER, CHAMPION, register
