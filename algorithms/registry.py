@@ -14,6 +14,7 @@ from edgegen.algorithms.provisioning_rules import PROVISIONING_RULES, make_provi
 from edgegen.algorithms.registered import fetch, is_registered
 from edgegen.algorithms.rules import RULES, make_rule
 from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.paths import as_path, is_there
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
 
@@ -79,8 +80,8 @@ def find_policy_folder(name_or_path: str, rules: Collection[str] = tuple(RULES))
     """
     if is_registered(name_or_path):
         return fetch(name_or_path)
-    folder = Path(name_or_path).expanduser()
-    if not folder.exists():
+    folder = as_path(name_or_path, "Policy")
+    if not is_there(folder):
         raise InputError(
             f"Unknown policy '{name_or_path}'; give a rule ({', '.join(rules)}) or the folder of a trained policy."
             f"{did_you_mean(name_or_path, rules)}"

@@ -14,7 +14,6 @@ A curve file is YAML: where the numbers come from, and one entry per model. File
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,6 +27,7 @@ from torch import Tensor
 from edgegen.envs.errors import from_validation
 from edgegen.envs.fields import Frozen, NonNegative, Positive
 from edgegen.envs.named_files import find_file, names_in
+from edgegen.envs.paths import replacing
 from edgegen.envs.yaml_files import dump_yaml, read_mapping
 
 CURVE_FOLDER = Path(__file__).parent / "curve_files"
@@ -201,10 +201,8 @@ def save_curves(curves: CurveSet, path: str | Path) -> None:
     The file appears whole or not at all.
     """
     data: dict[str, Any] = curves.model_dump(mode="json", exclude_none=True)
-    path = Path(path)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(dump_yaml(data), encoding="utf-8")
-    half.replace(path)
+    with replacing(path) as file:
+        file.write(dump_yaml(data))
 
 
 def _float(steps: Tensor) -> torch.dtype:

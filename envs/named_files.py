@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.paths import as_path, is_there
 
 YAML = (".yaml", ".yml")
 CSV = (".csv",)
@@ -22,13 +23,16 @@ def names_in(folder: Path, ending: str = YAML[0]) -> list[str]:
     return sorted(path.stem for path in folder.glob(f"*{ending}"))
 
 
-def existing(path: Path, what: str, ending: str = YAML[0]) -> Path:
-    """Return the path if there is such a file.
+def existing(path: str | Path, what: str, ending: str = YAML[0]) -> Path:
+    """Return the path, with ``~`` as a home folder, if there is such a file.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or it can not be one.
     """
-    if path.exists():
+    path = as_path(path, f"{what.capitalize()} file")
+    if path.is_dir():
+        raise InputError(f"{what.capitalize()} file '{path}' is a folder; give the name of a file.")
+    if is_there(path):
         return path
     near = [str(path.parent / f"{name}{ending}") for name in names_in(path.parent, ending)]
     raise InputError(f"There is no {what} file '{path}'.{did_you_mean(str(path), near)}")
@@ -57,10 +61,9 @@ def find_file(
     """
     ending = endings[0]
     if is_file_name(name, endings):
-        return existing(Path(name).expanduser(), what, ending)
-    path = folder / f"{name}{ending}"
-    if path.is_file():
-        return path
+        return existing(name, what, ending)
+    if name in names_in(folder, ending):  # looked up among names, because what a person wrote need not be a file's
+        return folder / f"{name}{ending}"
     known, wanted = names() if names else names_in(folder, ending), asked or name
     raise InputError(
         f"Unknown {what} '{wanted}'; shipped ones are {', '.join(known)}, or give the path of a {ending} file."

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.named_files import CSV, YAML, find_file, is_file_name
+from edgegen.envs.paths import beside
 from edgegen.envs.yaml_files import read_mapping
 
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
@@ -161,7 +162,7 @@ def _merged(
     base = data.pop("extends", None)
     if base is not None:
         # A file is looked for beside the one that extends it, a name among the shipped ones.
-        base = str(path.parent / base) if is_file_name(split_variant(str(base))[0]) else str(base)
+        base = beside(path, str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)
         found = _kind_of(_path_of(base, kind))
         if found != kind:
             raise InputError(f"Scenario file '{path}' is of the kind {kind}, but extends '{base}' of the kind {found}.")
@@ -190,7 +191,7 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
         return str(kind)
     if base is None or path.resolve() in extending:
         return DEFAULT_KIND
-    wanted = str(path.parent / str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)
+    wanted = beside(path, str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)
     return _kind_of(_path_of(wanted), (*extending, path.resolve()))
 
 
@@ -202,7 +203,7 @@ def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
         return {**data, head: _beside(path, rest, inner)} if isinstance(inner, dict) else data
     value = data.get(field)
     if isinstance(value, str) and is_file_name(value, YAML + CSV):
-        return {**data, field: str(path.parent / value)}
+        return {**data, field: beside(path, value)}
     return data
 
 

@@ -7,13 +7,9 @@ recorded too, also ``server``. Rows may come in any order, and further columns a
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +18,7 @@ from torch import Tensor
 
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError
+from edgegen.envs.paths import replacing
 from edgegen.envs.tables import MAX_INTEGER, numbers, read_table
 
 TRACE_COLUMNS = ("slot", "edge", "index", "size_mbit", "workload_gcycles", "result_mbit")
@@ -102,33 +99,6 @@ def write_trace(path: str | Path, tasks: Tasks, server: Tensor | None = None) ->
         columns["server"] = server[slot, edge, index].cpu().numpy()
     with replacing(path) as file:
         pd.DataFrame(columns).to_csv(file, index=False)
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file that takes the place of ``path`` when the block ends, and leaves nothing behind if it fails.
-
-    The file is opened at once, so a place that can not be written to is noticed before the work is done.
-
-    Raises:
-        InputError: If the file can not be written.
-    """
-    # A link is followed, so that it stays a link. Devices and pipes (/dev/stdout) must not be replaced by a file.
-    target = Path(path).resolve()
-    in_place = target.exists() and not target.is_file()
-    written = target if in_place else target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with written.open("w" if in_place else "x", encoding="utf-8", newline="") as file:
-            yield file
-        if not in_place:
-            os.replace(written, target)  # noqa: PTH105 - Path.replace is the same call under a less telling name
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"Output file '{path}' can not be written: {reason}.") from None
-    finally:
-        if not in_place:
-            with contextlib.suppress(OSError):
-                written.unlink(missing_ok=True)
 
 
 def _refuse_duplicates(path: str | Path, order: np.ndarray, values: dict[str, np.ndarray]) -> None:

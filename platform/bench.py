@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.provisioning_rules import make_provisioning_rule
@@ -31,6 +29,7 @@ from edgegen.envs.provisioning import ProvisioningSimulator
 from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
 from edgegen.envs.scenario import Scenario, load_scenario
 from edgegen.platform.process import quiet_libraries
+from edgegen.platform.screen import PlainTable
 
 if TYPE_CHECKING:
     from edgegen.algorithms.ladts.policy import LADTSPolicy
@@ -75,17 +74,14 @@ class BenchReport:
     machine: dict[str, Any]
     measurements: tuple[Measurement, ...]
 
-    def table(self) -> Table:
+    def table(self) -> PlainTable:
         """Lay the measurements out for a terminal."""
         machine = self.machine
         where = "" if machine["device"] == "cpu" else f"{machine['device']}, with "
-        table = Table(
+        table = PlainTable(
             title=f"{self.scenario} on {where}{machine['processor']}, {machine['cores']} cores, "
             f"{machine['torch_threads']} torch threads",
             caption="Medians after a warm-up. cpu counts the processor time of this process, all threads.",
-            title_justify="left",
-            caption_justify="left",
-            box=SIMPLE_HEAD,
         )
         for column in ("measured", "wall", "cpu", "unit", "repeats"):
             table.add_column(column, justify="left" if column in ("measured", "unit") else "right", no_wrap=True)

@@ -13,7 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.errors import InputError
+from edgegen.envs.paths import reason_of
 from edgegen.platform.commands import (
     bench,
     chaos,
@@ -28,10 +30,12 @@ from edgegen.platform.commands import (
     train,
     world,
 )
+from edgegen.platform.screen import drop, printable, stdout_is_lost, substitute_characters
 
 # The class of all usage errors; not importable by name, because typer has moved it between packages.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+EXIT_OUTPUT = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -40,21 +44,50 @@ class _OneSentenceGroup(TyperGroup):
     """Turns whatever a person got wrong into one sentence on stderr; faults of the program keep their traceback."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> NoReturn:
-        """Run a command line and exit: 0 done, 2 wrong input, 130 interrupted."""
+        """Run a command line and exit: 0 done, 1 the output is lost, 2 wrong input, 130 interrupted."""
         options["standalone_mode"] = False  # errors arrive here instead of being printed with usage and boxes
+        substitute_characters()
         try:
-            code = super().main(args, *rest, **options)
+            with stopping_as_ctrl_c():
+                code = super().main(args, *rest, **options)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a failure can still be told
         except InputError as error:
             _fail(str(error), EXIT_INPUT)
         except _UsageError as error:
             _fail(_sentence(error.format_message()), EXIT_INPUT)
         except (KeyboardInterrupt, typer.Abort):
             _fail("Interrupted.", EXIT_INTERRUPTED)
+        except OSError as error:
+            if not stdout_is_lost(error):
+                raise
+            if isinstance(error, BrokenPipeError):  # whoever read it has seen enough
+                _fail("", EXIT_OUTPUT)
+            _fail(f"The output can not be written: {reason_of(error)}.", EXIT_OUTPUT)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # a class of typer's that has moved as well
+        """Run a command. Pipes to other processes that break are faults; the base class ends in silence for any."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if stdout_is_lost(error):
+                raise
+            raise RuntimeError("a pipe to another process broke") from error
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
+    """End with a sentence on stderr, as far as that can be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        drop(sys.stdout)  # else Python would try again at its end, and complain
+    try:
+        if message:
+            typer.echo(printable(message), err=True)
+    except (OSError, ValueError):
+        drop(sys.stderr)
     sys.exit(code)
 
 
@@ -66,7 +99,8 @@ def _sentence(text: str) -> str:
 app = typer.Typer(
     cls=_OneSentenceGroup,
     help="Multi-agent reinforcement learning that schedules generative image models on unequal edge servers.",
-    epilog="Start with: edgegen scenarios, edgegen compare, edgegen train, edgegen demo.",
+    epilog="Start with: edgegen scenarios, edgegen compare, edgegen train, and edgegen demo (needs edgegen[serve], "
+    "or --no-serve).",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

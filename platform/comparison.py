@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from edgegen.algorithms.policy import Policy
 from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
@@ -19,6 +17,7 @@ from edgegen.envs.scenario import Scenario
 from edgegen.platform.episodes import Array
 from edgegen.platform.evaluation import run_episodes
 from edgegen.platform.provisioning_evaluation import run_provisioning
+from edgegen.platform.screen import PlainTable
 from edgegen.platform.statistics import (
     Interval,
     improvement_probability,
@@ -81,7 +80,7 @@ class Comparison:
         """Return the row of a label."""
         return next(row for row in self.rows if row.label == label)
 
-    def table(self) -> Table:
+    def table(self) -> PlainTable:
         """Lay the comparison out for a terminal."""
         kind = self.kind
         shown = [measure for measure in kind.shown if not measure.if_any or self._any(measure)]
@@ -92,12 +91,9 @@ class Comparison:
         )
         if with_closed:
             caption += f" Closed: share of the way from there to the {kind.ceiling}."
-        table = Table(
+        table = PlainTable(
             title=f"{self.scenario.name}: {self.episodes} episodes with identical {kind.paired_by}, seed {self.seed}",
             caption=caption,
-            title_justify="left",
-            caption_justify="left",
-            box=SIMPLE_HEAD,
             pad_edge=False,
             collapse_padding=True,
         )

@@ -6,28 +6,37 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.errors import InputError, first_line
+from edgegen.envs.named_files import existing
+from edgegen.envs.paths import WRITTEN, as_path, is_there, reason_of, replacing
+
+PLOT_ENDINGS = (".png", ".svg")
+"""Kinds of files that a plot is drawn as."""
 
 
-def check_writable_folder(folder: Path) -> None:
+def check_writable_folder(folder: str | Path) -> Path:
     """Refuse an output folder that can not be created or written, without leaving anything behind.
+
+    Returns:
+        The folder, with ``~`` as a home folder.
 
     Raises:
         InputError: If the folder, or the nearest parent that exists, can not be written.
     """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    folder = nearest = as_path(folder, "Output folder", WRITTEN)
+    while not is_there(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
     try:
         # A real attempt: permission bits say nothing about read-only mounts, full disks or a privileged user.
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"Output folder '{folder}' can not be written: {reason}.") from None
+        raise InputError(f"Output folder '{folder}' can not be written: {reason_of(error)}.") from None
+    return folder
 
 
 def refuse_same_file(paths: dict[str, str | Path | None]) -> None:
@@ -43,21 +52,87 @@ def refuse_same_file(paths: dict[str, str | Path | None]) -> None:
     for what, path in paths.items():
         if path is None:
             continue
-        real = Path(path).resolve()
+        real = as_path(path).resolve()
         if real in seen and (real.is_file() or not real.exists()):
             raise InputError(f"'{path}' is both {seen[real]} and {what}, but they must be different files.")
         seen[real] = what
 
 
-def check_writable_file(path: Path) -> None:
+def check_writable_file(path: str | Path) -> Path:
     """Refuse an output file that can not be written.
+
+    Returns:
+        The path, with ``~`` as a home folder.
 
     Raises:
         InputError: If the path is a folder, or its own folder can not be written.
     """
+    path = as_path(path, "Output file", WRITTEN)
     if path.is_dir():
         raise InputError(f"Output file '{path}' is a folder; give the name of a file.")
-    check_writable_folder(path.parent)
+    if not path.exists() or path.is_file():
+        check_writable_folder(path.parent)
+    elif not os.access(path, os.W_OK):  # a device or a pipe; opening one can wait for whoever reads it
+        raise InputError(f"Output file '{path}' can not be written: permission denied.")
+    return path
+
+
+def plot_files(path: Path) -> tuple[Path, ...]:
+    """The files that a plot is written to, given the name of one: the other kind comes beside it."""
+    return tuple(path.with_suffix(ending) for ending in PLOT_ENDINGS)
+
+
+def check_plot_path(path: str | Path) -> Path:
+    """Refuse a plot file of a kind that is not drawn.
+
+    Returns:
+        The path, with ``~`` as a home folder.
+
+    Raises:
+        InputError: If the name does not end in .png or .svg.
+    """
+    path = as_path(path, "Plot file", WRITTEN)
+    if path.suffix.lower() not in PLOT_ENDINGS:
+        raise InputError(f"Plot file '{path}' must end in .png or .svg; the other one is written beside it.")
+    return path
+
+
+def draw_or_tell(draw: Callable[[], list[Path]], tell: Callable[[str], None]) -> list[Path]:
+    """Draw a picture of a result; if it can not be drawn that is told, because the result is there all the same.
+
+    Args:
+        draw: Imports what it needs, draws, and returns the files written.
+        tell: Called with a sentence.
+
+    Returns:
+        The files written.
+    """
+    try:
+        return draw()
+    except Exception as error:  # whatever a library or its set-up can raise
+        reason = str(error).removesuffix(".") if isinstance(error, InputError) else first_line(error)
+        tell(f"Warning: a picture is missing, because it could not be drawn: {reason}.")
+        return []
+
+
+def check_readable_file(path: str | Path, what: str, ending: str) -> Path:
+    """Refuse an input file that is not there or can not be read.
+
+    Args:
+        path: The file.
+        what: What it is, for example ``trace``.
+        ending: How the names of such files end, for a suggestion.
+
+    Returns:
+        The path, with ``~`` as a home folder.
+
+    Raises:
+        InputError: If there is none, it is a folder, or it can not be read.
+    """
+    path = existing(path, what, ending)
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{what.capitalize()} file '{path}' can not be read: permission denied.")
+    return path
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -78,24 +153,22 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: If the file can not be written.
     """
-    partial: Path | None = None
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))  # names of files need not be text
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in one step, in a folder that is made if need be.
+
+    Raises:
+        InputError: If the file can not be written.
+    """
+    path = as_path(path, "Output file", WRITTEN)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because only a rename within one file system is a single step.
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            partial = Path(file.name)
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)  # temporary files are private; results need not be
-        partial.replace(path)
     except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"Output file '{path}' can not be written: {reason}.") from None
+        raise InputError(f"Output file '{path}' can not be written: {reason_of(error)}.") from None
+    with replacing(path, "wb") as file:
+        file.write(data)
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,7 @@ class LiveTable(ABC):
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Keep the table on the screen for the length of a block."""
-        if not self.console.is_terminal:
+        if not self.console.is_interactive:
             yield
             return
         with Live(console=self.console, get_renderable=self.render, refresh_per_second=2) as live:

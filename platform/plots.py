@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import statistics
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from edgegen.envs.errors import InputError
+from edgegen.platform.canvas import drawing, logarithmic, new_figure, plain_numbers, save, whole_numbers
 from edgegen.platform.comparison import Comparison
+from edgegen.platform.files import check_plot_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from edgegen.serve.curve_report import Report
 
 _LOG_RANGE = 5.0  # above this ratio of slowest to fastest a linear axis squeezes the good policies together
 _DARK, _MID, _LIGHT = "0.1", "0.45", "0.75"
-_FORMATS = (".png", ".svg")
 
 
-def check_plot_path(path: Path) -> None:
-    """Refuse a plot file of a kind that is not drawn.
-
-    Raises:
-        InputError: If the name does not end in .png or .svg.
-    """
-    if path.suffix.lower() not in _FORMATS:
-        raise InputError(f"Plot file '{path}' must end in .png or .svg; the other one is written beside it.")
-
-
+@drawing
 def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     """Draw mean delays or costs with intervals, every episode as a dot, and paired differences; write PNG and SVG.
 
@@ -49,8 +36,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     check_plot_path(path)
     rows, kind = comparison.rows[::-1], comparison.kind  # the first row of the table at the top
     others = [row for row in rows if row.label != comparison.reference]
-    figure = Figure(figsize=(10, 1.8 + 0.42 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 1.8 + 0.42 * len(rows))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     jitter = np.random.default_rng(0)
     for y, row in enumerate(rows):
@@ -61,10 +47,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     notes = [note for note in (kind.unit.strip(", "),) if note]
     means = [row.mean.estimate for row in rows]
     if max(means) > _LOG_RANGE * min(means):
-        left.set_xscale("log")
-        left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        left.xaxis.set_minor_locator(NullLocator())
+        logarithmic(left, "x")
         notes.append("logarithmic")
     left.set_xlabel(kind.axis + (f" ({', '.join(notes)})" if notes else ""))
     for y, row in enumerate(others):
@@ -77,7 +60,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     if others and max(100 * abs(row.ratio.estimate - 1) for row in others) > 100:
         right.set_xscale("symlog", linthresh=20)
         right.set_xticks([-50, -20, 0, 20, 100, 1000])
-        right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        plain_numbers(right.xaxis)
         high = max(100 * (row.ratio.estimate - 1) for row in others)
         low = min(100 * (row.ratio.estimate - 1) for row in others)
         right.set_xlim(min(1.6 * low, -15), max(1.6 * high, 15))
@@ -95,6 +78,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     return save(figure, path)
 
 
+@drawing
 def plot_training(
     values: Sequence[float], path: Path, title: str, label: str = "mean delay, s", window: int = 10
 ) -> list[Path]:
@@ -108,8 +92,7 @@ def plot_training(
         window: Episodes in the running mean.
     """
     check_plot_path(path)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     episodes = np.arange(1, len(values) + 1)
     axes.plot(episodes, values, ".", color=_LIGHT, markersize=4, label="episode")
@@ -125,6 +108,7 @@ def plot_training(
     return save(figure, path)
 
 
+@drawing
 def plot_requests(requests: Sequence[tuple[str, float, float]], path: Path, title: str) -> list[Path]:
     """Draw what live requests waited and took, grouped by the edge server that made them; write PNG and SVG.
 
@@ -134,8 +118,7 @@ def plot_requests(requests: Sequence[tuple[str, float, float]], path: Path, titl
         title: Heading.
     """
     check_plot_path(path)
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 4)
     axes = figure.subplots()
     position = 0
     ticks = {}
@@ -157,6 +140,7 @@ def plot_requests(requests: Sequence[tuple[str, float, float]], path: Path, titl
     return save(figure, path)
 
 
+@drawing
 def plot_profile(report: Report, path: Path) -> list[Path]:
     """Draw measured quality and time against denoising steps with the fitted curves; write PNG and SVG.
 
@@ -169,8 +153,7 @@ def plot_profile(report: Report, path: Path) -> list[Path]:
     steps = np.array([point.steps for point in profile.points])
     fine = np.geomspace(steps[0], steps[-1], 2000)
     line = np.array([0, steps[-1]])
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     shown = [point.quality[report.measure] for point in profile.points]
     for count, estimate in zip(steps, shown, strict=True):
@@ -217,14 +200,11 @@ def plot_profile(report: Report, path: Path) -> list[Path]:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     right.set_xlim(left=0)
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(right.xaxis)
+    whole_numbers(left.xaxis)
     if steps[-1] > _LOG_RANGE * steps[0]:
-        left.set_xscale("log")  # quality changes where steps are few; straight lines look bent
+        logarithmic(left, "x")  # quality changes where steps are few; straight lines look bent
         left.set_xlabel("denoising steps (logarithmic)")
-        left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        left.xaxis.set_minor_locator(NullLocator())
     request = profile.request
     figure.suptitle(
         f"{request.model} on {request.device}: {request.pictures} pictures and {request.repeats} timed ones per step "
@@ -232,28 +212,6 @@ def plot_profile(report: Report, path: Path) -> list[Path]:
         fontsize=10,
     )
     return save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and as SVG beside each other.
-
-    Raises:
-        InputError: If a file can not be written.
-    """
-    written = []
-    for suffix in _FORMATS:
-        target = path.with_suffix(suffix)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # The same figure is the same file: no date in it, and names that do not change.
-            metadata = {"Date": None} if suffix == ".svg" else None
-            with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "edgegen"}):
-                warnings.simplefilter("ignore", UserWarning)  # glyphs a font lacks are drawn as boxes
-                figure.savefig(target, dpi=150, metadata=metadata)
-        except OSError as error:
-            raise InputError(f"Plot '{target}' can not be written: {(error.strerror or str(error)).lower()}.") from None
-        written.append(target)
-    return written
 
 
 def _interval(axes: Axes, y: float, estimate: float, low: float, high: float, is_open: bool) -> None:

@@ -17,9 +17,10 @@ from edgegen.algorithms.policy import Memory, Policy
 from edgegen.envs.arrivals import Tasks
 from edgegen.envs.errors import InputError
 from edgegen.envs.observation import Observation
+from edgegen.envs.paths import replacing
 from edgegen.envs.placement import drain_backlog, place
 from edgegen.envs.scenario import Scenario, load_scenario
-from edgegen.envs.trace import OUTCOME_COLUMNS, Trace, read_trace, replacing
+from edgegen.envs.trace import OUTCOME_COLUMNS, Trace, read_trace
 from edgegen.platform.files import refuse_same_file
 
 _CHUNK = 65_536  # slots of a long pause that are computed and written at once

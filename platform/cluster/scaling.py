@@ -18,18 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, StrMethodFormatter
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from edgegen.algorithms.learners import find_learner
 from edgegen.envs.errors import InputError
 from edgegen.platform.bench import machine_info
+from edgegen.platform.canvas import drawing, new_figure, no_minor_ticks, plain_numbers, save
 from edgegen.platform.cluster.processes import Processes
-from edgegen.platform.plots import save
 from edgegen.platform.process import quiet_libraries
+from edgegen.platform.screen import PlainTable
 from edgegen.platform.statistics import Interval, mean_interval
 
 WARM_UP_ROUNDS = 3
@@ -103,17 +99,14 @@ class ScalingReport:
         remote = [row.runner_ms.estimate for row in self.rows if row.runners]
         return min(remote)  # with more processes than cores, caches are shared and a fragment costs more
 
-    def table(self) -> Table:
+    def table(self) -> PlainTable:
         """Lay the report out for a terminal."""
-        table = Table(
+        table = PlainTable(
             title=f"{self.algorithm} {self.preset} on {self.scenario}: fragment {self.fragment_length}, "
             f"{self.copies} copies, {self.machine['cores']} cores",
             caption=f"Means of {self.repeats} repeats of {self.rounds} rounds, 95 % intervals. Driver: "
             f"{self.overhead_ms:.2f} ms per runner and round, {self.fixed_ms:.2f} ms per round; an update "
             f"{self.update_ms:.2f} ms.",
-            title_justify="left",
-            caption_justify="left",
-            box=SIMPLE_HEAD,
         )
         for name in (
             "runners",
@@ -284,6 +277,7 @@ def _update_ms(algorithm: Any, repeats: int, updates: int = 10) -> float:
     return float(np.median(times[1:]))
 
 
+@drawing
 def plot_scaling(report: ScalingReport, path: Path) -> list[Path]:
     """Draw slots per second against runners, measured and predicted; write PNG and SVG.
 
@@ -292,8 +286,7 @@ def plot_scaling(report: ScalingReport, path: Path) -> list[Path]:
     """
     remote = [row for row in report.rows if row.runners]
     numbers = [row.runners for row in remote]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 4.2)
     axes = figure.subplots()
     means = [row.slots_per_s.estimate for row in remote]
     ends = [
@@ -313,9 +306,8 @@ def plot_scaling(report: ScalingReport, path: Path) -> list[Path]:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(numbers, [str(number) for number in numbers])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:,.0f}"))
+    no_minor_ticks(axes.xaxis)
+    plain_numbers(axes.yaxis, ",.0f", minor=True)
     axes.set_xlabel("env runners")
     axes.set_ylabel("slots/s")
     axes.grid(color="0.9", which="both")

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import JsonOption, SeedOption, console, progress_console
+from edgegen.platform.commands.options import (
+    JsonOption,
+    SeedOption,
+    activity,
+    console,
+    progress_console,
+    write_then_show,
+)
 from edgegen.platform.process import prefer_one_thread
 
 
@@ -19,16 +26,11 @@ def bench(
     """Measure simulator, rules, policy and training."""
     from edgegen.envs.device import check_device
     from edgegen.platform import bench as suite
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import write_json
 
-    if json is not None:
-        check_writable_file(json)
     check_device(device)
     prefer_one_thread()
-    with progress_console().status("") as status:
-        report = suite.run_bench(
-            quick, seed, on_measurement=lambda name: status.update(f"Measuring {name}"), device=device
-        )
-    console().print(report.table())
-    if json is not None:
-        write_json(json, report.to_json())
+    with activity(progress_console()) as say:
+        report = suite.run_bench(quick, seed, on_measurement=lambda name: say(f"Measuring {name}"), device=device)
+    writes = [] if json is None else [lambda: write_json(json, report.to_json())]
+    write_then_show(writes, lambda: console().print(report.table()))

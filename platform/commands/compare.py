@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgegen.envs.errors import InputError
+from edgegen.envs.paths import as_path
 from edgegen.platform.commands.options import (
     EpisodesOption,
     JsonOption,
+    PlotOption,
     ScenarioOption,
     SeedOption,
     SetOption,
-    check_outputs,
+    activity,
     console,
+    draw_and_say,
     progress_console,
+    refuse_same_output,
     world_from,
+    write_then_show,
 )
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
+    from edgegen.platform.comparison import Comparison
     from edgegen.platform.worlds import AnyPolicy, World
 
 _INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
@@ -38,31 +44,24 @@ def evaluate(
     json: JsonOption = None,
 ) -> None:
     """Measure one policy over whole episodes; a trained one both sampled and greedy."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from edgegen.platform.comparison import decimals_for, measure_text, play
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import write_json
+    from edgegen.platform.screen import PlainTable
     from edgegen.platform.statistics import mean_interval
     from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
-    if json is not None:
-        check_writable_file(json)
     prefer_one_thread()
     world = world_from(scenario, settings)
     kind = kind_of(world)
     decider = policy_for(policy, world, seed)
     modes = {"rule": True} if policy in rules_for(world) else {"sampled": True, "greedy": False}
-    with progress_console().status(f"Playing {episodes} episodes of {world.name}"):
+    with activity(progress_console(), f"Playing {episodes} episodes of {world.name}"):
         results = {mode: play(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
     intervals = {mode: mean_interval(kind.values(result)) for mode, result in results.items()}
     decimals = decimals_for(min(interval.estimate for interval in intervals.values()))
-    table = Table(
+    table = PlainTable(
         title=f"{decider.name} on {world.name}: {episodes} episodes, seed {seed}",
         caption=f"± is a 95 % interval over episodes (Student t). {kind.averaged}",
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
     )
     table.add_column("actions")
     for mode in results:
@@ -73,14 +72,12 @@ def evaluate(
         table.add_row(measure.title, *(measure_text(shown, result) for result in results.values()))
     table.add_row(kind.counted, *(str(result.decisions) for result in results.values()))
     table.add_row("decisions/s", *(f"{result.decisions_per_s:,.0f}" for result in results.values()))
-    console().print(table)
-    if json is not None:
-        modes_json = {
-            mode: {**result.to_json(), kind.interval_name: intervals[mode].to_json()}
-            for mode, result in results.items()
-        }
-        head = {"format": "edgegen-evaluation-1", "policy": policy, "information": decider.information}
-        write_json(json, {**head, "scenario": world.model_dump(mode="json"), "actions": modes_json})
+    modes_json = {
+        mode: {**result.to_json(), kind.interval_name: intervals[mode].to_json()} for mode, result in results.items()
+    }
+    head = {"format": "edgegen-evaluation-1", "policy": policy, "information": decider.information}
+    data = {**head, "scenario": world.model_dump(mode="json"), "actions": modes_json}
+    write_then_show([] if json is None else [lambda: write_json(json, data)], lambda: console().print(table))
 
 
 def compare(
@@ -107,19 +104,20 @@ def compare(
     ] = False,
     settings: SetOption = None,
     json: JsonOption = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the result, as .png and .svg.")] = None,
+    plot: PlotOption = None,
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
     from edgegen.platform import comparison
     from edgegen.platform.files import write_json
     from edgegen.platform.worlds import kind_of, rules_for
 
-    check_outputs(json, plot)
+    refuse_same_output(json, plot)
     prefer_one_thread()
     world = world_from(scenario, settings)
     reference = reference or kind_of(world).reference
     entrants = make_entrants(policies or [], labels or [], reference, world, seed)
-    with progress_console().status("") as status:
+    notes = progress_console()
+    with activity(notes) as say:
         result = comparison.compare(
             world,
             entrants,
@@ -127,20 +125,26 @@ def compare(
             seed,
             reference,
             explore=not greedy,
-            on_policy=lambda label: status.update(f"Playing {episodes} episodes of {world.name} with {label}"),
+            on_policy=lambda label: say(f"Playing {episodes} episodes of {world.name} with {label}"),
         )
-    out = console()
-    out.print(result.table())
-    if any(row.label not in rules_for(world) for row in result.rows):
-        chance = result.kind.paired_by
-        out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
-    if json is not None:
-        write_json(json, result.to_json())
-    if plot is not None:
-        from edgegen.platform.plots import plot_comparison
 
-        written = plot_comparison(result, plot)
-        progress_console().print(f"Plot: {' and '.join(str(path) for path in written)}", soft_wrap=True)
+    def show() -> None:
+        out = console()
+        out.print(result.table())
+        if any(row.label not in rules_for(world) for row in result.rows):
+            chance = result.kind.paired_by
+            out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
+
+    writes = [] if json is None else [lambda: write_json(json, result.to_json())]
+    if plot is not None:
+        writes.append(lambda: draw_and_say(lambda: _draw(result, plot), notes))
+    write_then_show(writes, show)
+
+
+def _draw(result: Comparison, plot: Path) -> list[Path]:
+    from edgegen.platform.plots import plot_comparison
+
+    return plot_comparison(result, plot)
 
 
 def make_entrants(names: list[str], labels: list[str], reference: str, world: World, seed: int) -> dict[str, AnyPolicy]:
@@ -170,7 +174,7 @@ def make_entrants(names: list[str], labels: list[str], reference: str, world: Wo
 
 def folder_label(path: str) -> str:
     """Return what to call a trained policy: the run's name, with the checkpoint's where one was chosen."""
-    folder = Path(path).expanduser().resolve()
+    folder = as_path(path, "Policy").resolve()
     if folder.name in _INNER_FOLDERS and folder.parent.name:
         folder = folder.parent
     if folder.name.startswith(_CHECKPOINT) and folder.parent.name:

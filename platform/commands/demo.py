@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import SeedOption, console, progress_console
+from edgegen.platform.commands.options import SeedOption, console, output_folder, progress_console
 from edgegen.platform.process import prefer_one_thread
 
 EPISODES = 320
@@ -19,7 +19,10 @@ PICTURES = 24
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for all output.  [default: runs/demo-TIME]")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=str, callback=output_folder, help="Folder for all output.  [default: runs/demo-TIME]"
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service up at the end, until Ctrl-C.")] = False,
     with_service: Annotated[bool, typer.Option("--serve/--no-serve", help="Include the live service.")] = True,
@@ -46,5 +49,6 @@ def demo(
         serve=with_service,
         keep=keep,
         port=port,
+        numbered=out is None,
     )
     run_demo(request, console(), progress_console())

@@ -6,6 +6,7 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,17 @@ import typer
 
 from edgegen.envs.errors import InputError
 from edgegen.envs.fields import MAX_SEED
+from edgegen.envs.urls import shown
 from edgegen.platform.commands.options import (
     AddressOption,
     JsonOption,
     SeedOption,
     SetOption,
+    activity,
     console,
+    output_folder,
     progress_console,
+    write_then_show,
 )
 from edgegen.platform.overrides import parse_overrides
 
@@ -89,10 +94,15 @@ def generate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to paint; drawn at random if left out.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the contact sheet.")] = Path(
-        "out"
-    ),
-    url: Annotated[str, typer.Option(metavar="URL", help="The service.")] = f"http://127.0.0.1:{DEFAULT_PORT}",
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", parser=str, callback=output_folder, help="Folder for the pictures and the contact sheet."
+        ),
+    ] = Path("out"),
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="The service, with or without /v1.")
+    ] = f"http://127.0.0.1:{DEFAULT_PORT}",
     count: Annotated[
         int | None,
         typer.Option(
@@ -109,36 +119,35 @@ def generate(
 ) -> None:
     """Send prompts to a running service; saves pictures and a contact sheet."""
     require_serve_extra()
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
+    from edgegen.platform.files import draw_or_tell, write_bytes, write_json
+    from edgegen.platform.screen import PlainTable
     from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
 
-    check_writable_folder(out)
-    if json is not None:
-        check_writable_file(json)
     wanted = count or len(prompts or []) or DEFAULT_PICTURES
     asked = [prompts[n % len(prompts)] for n in range(wanted)] if prompts else demo_prompts(wanted, seed)
     notes = progress_console()
-    with notes.status(f"Generating {wanted} pictures"):
+    with activity(notes, f"Generating {wanted} pictures"):
         results = generate_burst(url, asked, model=model, steps=steps, concurrency=concurrency, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    table = Table(title=f"{wanted} pictures", title_justify="left", box=SIMPLE_HEAD)
+    table = PlainTable(title=f"{wanted} pictures")
     for column in ("file", "prompt", "edge", "queue, s", "generation, s", "round trip, s"):
         table.add_column(column, justify="right" if column.endswith(", s") else "left")
-    rows = []
+    rows, writes = [], []
     for number, result in enumerate(results):
         file = out / f"picture-{number:03d}.png"
-        file.write_bytes(result.png)
+        writes.append(partial(write_bytes, file, result.png))
         times = (result.queue_s, result.generation_s, result.round_trip_s)
         table.add_row(file.name, result.prompt, result.server, *(f"{value:.2f}" for value in times))
         rows.append({**{key: value for key, value in asdict(result).items() if key != "png"}, "file": file})
-    console().print(table)
-    sheet = contact_sheet(results, out / "contact-sheet.png")
+    data = {"format": "edgegen-generation-1", "url": shown(url), "seed": seed, "pictures": rows}
     if json is not None:
-        write_json(json, {"format": "edgegen-generation-1", "url": url, "seed": seed, "pictures": rows})
-    notes.print(f"Pictures are in {out}, all together on {sheet}", soft_wrap=True)
+        writes.append(partial(write_json, json, data))
+    write_then_show(writes, lambda: console().print(table))
+    sheet = draw_or_tell(
+        lambda: [contact_sheet(results, out / "contact-sheet.png")], lambda text: notes.print(text, soft_wrap=True)
+    )
+    together = f", all together on {sheet[0]}" if sheet else ""
+    notes.print(f"Pictures are in {out}{together}", soft_wrap=True)
 
 
 def curl_line(url: str) -> str:

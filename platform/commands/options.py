@@ -1,23 +1,91 @@
-"""Options that mean the same everywhere, and the consoles that commands write to."""
+"""Options that mean the same everywhere, and what is done with their values."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from edgegen.envs.errors import InputError
 from edgegen.envs.fields import MAX_SEED
+from edgegen.envs.paths import as_path
 from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.platform.files import (
+    check_plot_path,
+    check_readable_file,
+    check_writable_file,
+    check_writable_folder,
+    draw_or_tell,
+    plot_files,
+    refuse_same_file,
+)
 from edgegen.platform.overrides import parse_overrides, split_overrides
+from edgegen.platform.screen import activity, console, progress_console
 
 if TYPE_CHECKING:
     from edgegen.algorithms.policy import Policy
     from edgegen.platform.worlds import World
 
-_PLAIN_WIDTH = 160
+__all__ = ["activity", "console", "progress_console"]
+
+Given = str | Path | None
+"""A path as it comes from the command line, or as a default."""
+
+
+def output_file(path: Given) -> Path | None:
+    """Check where a file is to be written, before anything takes time."""
+    return None if path is None else check_writable_file(path)
+
+
+def output_folder(path: Given) -> Path | None:
+    """Check where a folder is to be written, before anything takes time."""
+    return None if path is None else check_writable_folder(path)
+
+
+def plot_file(path: Given) -> Path | None:
+    """Check where a plot is to be written, before anything takes time."""
+    if path is None:
+        return None
+    path = check_plot_path(path)
+    for file in plot_files(path):
+        check_writable_file(file)
+    return path
+
+
+def input_file(what: str, ending: str) -> Callable[[Given], Path | None]:
+    """Return what checks a file that is to be read.
+
+    Args:
+        what: What it is, for example ``trace``.
+        ending: How the names of such files end, for a suggestion.
+    """
+
+    def check(path: Given) -> Path | None:
+        return None if path is None else check_readable_file(path, what, ending)
+
+    return check
+
+
+def run_folder(path: Given) -> Path | None:
+    """Check the folder of a run; what is in it is the business of who reads it."""
+    if path is None:
+        return None
+    path = as_path(path, "Run folder")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"'{path}' is a file; give the folder of a run.")
+    return path
+
+
+def place(given: str | None) -> str | None:
+    """Expand ``~`` in what may be a path or a name, and refuse what can be neither."""
+    if given is None or "://" in given:
+        return given
+    path = as_path(given, "The name")
+    return str(path) if given.startswith("~") else given  # as a path, ./NAME would be the same as NAME
+
 
 ScenarioOption = Annotated[
     str, typer.Option("--scenario", "-s", metavar="NAME", help="Shipped scenario, or the path of a .yaml file.")
@@ -28,7 +96,16 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. tasks_per_slot.high=30; repeatable."),
 ]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the results, machine-readable.")
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", parser=str, callback=output_file, help="Also write the results, machine-readable."
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", metavar="FILE", parser=str, callback=plot_file, help="Also draw the result, as .png and .svg."
+    ),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", metavar="ADDRESS", help="Ray cluster to use; a private one unless given.")
@@ -36,39 +113,55 @@ AddressOption = Annotated[
 EpisodesOption = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Evaluation episodes per policy.")]
 
 
-def console() -> Console:
-    """Return the console for results, on stdout. Piped tables keep a width that spares them line breaks."""
-    return _console(stderr=False)
+def refuse_same_output(json: Path | None, plot: Path | None, others: dict[str, Path | None] | None = None) -> None:
+    """Refuse to write one result over another.
 
-
-def progress_console() -> Console:
-    """Return the console for progress and notes, on stderr, so that stdout holds nothing but results."""
-    return _console(stderr=True)
-
-
-def _console(stderr: bool) -> Console:
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made = Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
-    return made
-
-
-def check_outputs(json: Path | None, plot: Path | None) -> None:
-    """Check where results and a plot are to go, before anything takes time.
+    Args:
+        json: Where the machine-readable result goes.
+        plot: Where a plot goes; the other kind of it goes beside it.
+        others: Further files, by what each is.
 
     Raises:
-        InputError: If a file can not be written, or a plot can not have this name.
+        InputError: If two are the same.
     """
-    from edgegen.platform.files import check_writable_file, refuse_same_file
+    plots = {} if plot is None else dict(zip(("the plot", "the plot of the other kind"), _own_first(plot), strict=True))
+    refuse_same_file({"the machine-readable result": json, **(others or {}), **plots})
 
-    refuse_same_file({"the machine-readable result": json, "the plot": plot})
-    for path in (json, plot):
-        if path is not None:
-            check_writable_file(path)
-    if plot is not None:
-        from edgegen.platform.plots import check_plot_path
 
-        check_plot_path(plot)
+def _own_first(plot: Path) -> list[Path]:
+    return sorted(plot_files(plot), key=lambda path: path.suffix != plot.suffix.lower())
+
+
+def draw_and_say(draw: Callable[[], list[Path]], notes: Console) -> None:
+    """Draw a plot, and say where it is; if it can not be drawn that is told, and nothing else fails.
+
+    Args:
+        draw: Imports what it needs, draws, and returns the files written.
+        notes: Where to say so.
+    """
+    if written := draw_or_tell(draw, lambda sentence: notes.print(sentence, soft_wrap=True)):
+        notes.print(f"Plot: {' and '.join(str(path) for path in written)}", soft_wrap=True)
+
+
+def write_then_show(writes: Iterable[Callable[[], object]], show: Callable[[], None]) -> None:
+    """Write results to files, and show them after that; a file that can not be written hides nothing.
+
+    Args:
+        writes: What writes a file each.
+        show: What shows the results.
+
+    Raises:
+        InputError: At the end, if a file could not be written.
+    """
+    failed: InputError | None = None
+    for write in writes:
+        try:
+            write()
+        except InputError as error:
+            failed = failed or error
+    show()
+    if failed is not None:
+        raise failed
 
 
 def scenario_from(name: str, settings: list[str] | None) -> Scenario:

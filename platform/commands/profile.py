@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,23 @@ import typer
 
 from edgegen.envs.errors import InputError, did_you_mean
 from edgegen.platform.commands.live import require_serve_extra
-from edgegen.platform.commands.options import JsonOption, SeedOption, console, progress_console
+from edgegen.platform.commands.options import (
+    JsonOption,
+    PlotOption,
+    SeedOption,
+    activity,
+    console,
+    draw_and_say,
+    output_file,
+    place,
+    progress_console,
+    refuse_same_output,
+    write_then_show,
+)
 from edgegen.platform.process import prefer_one_thread, quiet_diffusers
+from edgegen.platform.screen import PlainTable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from edgegen.serve.curve_report import Report
 
 MODULES = ("diffusers", "transformers", "PIL", "psutil")
@@ -30,7 +42,10 @@ _COUNT = re.compile(r"\d{1,9}")
 
 def profile(
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="Embedded model, diffusers folder or hub id.")
+        str,
+        typer.Option(
+            "--model", "-m", metavar="NAME", callback=place, help="Embedded model, diffusers folder or hub id."
+        ),
     ] = "shapes-64",
     steps: Annotated[
         str,
@@ -50,9 +65,12 @@ def profile(
             "for others]",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the curve file, .yaml.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=str, callback=curve_file, help="Write the curve file, .yaml."),
+    ] = None,
     json: JsonOption = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the curves, as .png and .svg.")] = None,
+    plot: PlotOption = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="A torch device, e.g. cuda:0.")] = "cpu",
     dtype: Annotated[
         str, typer.Option(metavar="NAME", help="Number format of the weights: float32, float16 or bfloat16.")
@@ -76,7 +94,7 @@ def profile(
         raise InputError(f"--quality is '{quality}', but must be one of {allowed}.{did_you_mean(quality, QUALITIES)}")
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is {guidance:g}, but must be a finite number.")
-    _check_outputs(out, json, plot)
+    refuse_same_output(json, plot, {"the curve file": out})
     require_serve_extra("Profiling", MODULES)
     if device.startswith("cpu"):
         prefer_one_thread()
@@ -114,23 +132,40 @@ def profile(
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     options += [part for text in prompts or [] for part in ("--prompt", text)]
     notes = progress_console()
-    with notes.status("", refresh_per_second=1) as status:  # drawing it takes processor time, which is being measured
-        measured = run_profile(request, on_progress=status.update)
+    with activity(notes, refresh_per_second=1) as say:  # drawing it takes processor time, which is being measured
+        measured = run_profile(request, on_progress=say)
     report = make_report(measured, _provenance(shlex.join(["edgegen", "profile", *options])), quality)
-    shown = console()
-    shown.print(profile_table(report))
-    for sentence in (*profile_summary(report), *report.notes()):
-        shown.print(sentence, soft_wrap=True)
-    if json is not None:
-        write_json(json, report.to_json())
-    if plot is not None:
-        from edgegen.platform.plots import plot_profile
 
-        written = plot_profile(report, plot)
-        notes.print(f"Plot: {' and '.join(str(path) for path in written)}", soft_wrap=True)
+    def show() -> None:
+        shown = console()
+        shown.print(profile_table(report))
+        for sentence in (*profile_summary(report), *report.notes()):
+            shown.print(sentence, soft_wrap=True)
+
+    writes: list[Callable[[], object]] = []
+    if json is not None:
+        writes.append(lambda: write_json(json, report.to_json()))
     if out is not None:
-        write_text(out, report.curve_file())
+        writes.append(lambda: write_text(out, report.curve_file()))
+    if plot is not None:
+        writes.append(lambda: draw_and_say(lambda: _draw(report, plot), notes))
+    write_then_show(writes, show)
+    if out is not None:
         notes.print(f"Curve file: {out}; a provisioning scenario names it with `curves: {out}`.", soft_wrap=True)
+
+
+def curve_file(path: str | Path | None) -> Path | None:
+    """Check where the curve file is to be written, before anything takes time."""
+    path = output_file(path)
+    if path is not None and path.suffix not in (".yaml", ".yml"):
+        raise InputError(f"Curve file '{path}' must end in .yaml, so that a scenario can name it.")
+    return path
+
+
+def _draw(report: Report, plot: Path) -> list[Path]:
+    from edgegen.platform.plots import plot_profile
+
+    return plot_profile(report, plot)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
@@ -167,21 +202,16 @@ def parse_steps(text: str) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
-def profile_table(report: Report) -> Table:
+def profile_table(report: Report) -> PlainTable:
     """Lay the measured points of a report out for a terminal of 80 columns."""
     import statistics
-
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
     from edgegen.serve.curve_report import interval_text
 
     measured, clock = report.profile, report.profile.clock
-    table = Table(
+    table = PlainTable(
         title=f"{measured.request.model}: {measured.request.pictures} pictures and {measured.request.repeats} timed "
         f"ones per step count, seed {measured.request.seed}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
@@ -243,23 +273,6 @@ def _selection(first: int, last: int) -> set[int]:
 def _check_counts(text: str, lowest: int, highest: int) -> None:
     if lowest < 1 or highest > MOST_STEPS:
         raise InputError(f"--steps is '{text}', but step counts must be from 1 to {MOST_STEPS}.")
-
-
-def _check_outputs(out: Path | None, json: Path | None, plot: Path | None) -> None:
-    from edgegen.platform.files import check_writable_file
-
-    if out is not None and out.suffix not in (".yaml", ".yml"):
-        raise InputError(f"Curve file '{out}' must end in .yaml, so that a scenario can name it.")
-    if plot is not None:
-        from edgegen.platform.plots import check_plot_path
-
-        check_plot_path(plot)
-    for path in (out, json, plot):
-        if path is not None:
-            check_writable_file(path)
-    files = [path.absolute() for path in (out, json, plot) if path is not None]
-    if len(set(files)) < len(files):
-        raise InputError("--out, --json and --plot must name different files.")
 
 
 def _provenance(command: str) -> Any:

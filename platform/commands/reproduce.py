@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import AddressOption, progress_console
+from edgegen.platform.commands.options import AddressOption, console, output_folder, progress_console
 
 RUNS = Path("runs")
 OUT = Path("docs/results")
@@ -26,9 +26,23 @@ def reproduce(
     ] = False,
     jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Units at a time.  [default: one per core]")] = None,
     address: AddressOption = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the report, its data and figures.")] = OUT,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=str,
+            callback=output_folder,
+            help=f"Folder of the report, its data and figures.  [default: {OUT.as_posix()}]",
+        ),
+    ] = None,
     runs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the trainings.  [default: runs/reproduce-STUDY]")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=str,
+            callback=output_folder,
+            help="Folder of the trainings.  [default: runs/reproduce-STUDY]",
+        ),
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the experiments and run nothing.")] = False,
     tracking: Annotated[bool, typer.Option(help="Record the study in MLflow.")] = True,
@@ -43,7 +57,8 @@ def reproduce(
         for experiment in plan.experiments:
             units = {identity for cell in experiment.cells for identity in cell.units}
             trainings = sum(plan.units[identity].kind == "training" for identity in units)
-            typer.echo(f"{experiment.experiment.name:24} {trainings:4} trainings  {experiment.experiment.title}")
+            line = f"{experiment.experiment.name:24} {trainings:4} trainings  {experiment.experiment.title}"
+            console().print(line, soft_wrap=True)
         return
     from edgegen.platform.reproduce import ReproduceRequest, summary
     from edgegen.platform.reproduce import reproduce as run
@@ -51,7 +66,7 @@ def reproduce(
     notes = progress_console()
     folder = runs if runs is not None else RUNS / f"reproduce-{plan.spec.name}"
     try:
-        outcome = run(ReproduceRequest(plan, folder, out, address, jobs, tracking, report_only), notes)
+        outcome = run(ReproduceRequest(plan, folder, out or OUT, address, jobs, tracking, report_only), notes)
     except KeyboardInterrupt:
         notes.print("Stopped. Run the same command again to go on.")
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,10 +10,14 @@ import typer
 from edgegen.platform.commands.options import (
     AddressOption,
     JsonOption,
+    PlotOption,
     SeedOption,
-    check_outputs,
+    activity,
     console,
+    draw_and_say,
     progress_console,
+    refuse_same_output,
+    write_then_show,
 )
 from edgegen.platform.process import prefer_one_thread
 
@@ -41,16 +45,17 @@ def scaling(
     repeats: Annotated[int, typer.Option(min=3, help="Timed repeats, for the intervals.")] = 5,
     address: AddressOption = None,
     seed: SeedOption = 0,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as .png and .svg.")] = None,
+    plot: PlotOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure sampling with 1, 2, 4 and 8 env runners, and what that predicts for a core each."""
     from edgegen.platform.cluster.scaling import measure_scaling, plot_scaling
     from edgegen.platform.files import write_json
 
-    check_outputs(json, plot)
+    refuse_same_output(json, plot)
     prefer_one_thread()
-    with progress_console().status("") as status:
+    notes = progress_console()
+    with activity(notes) as say:
         report = measure_scaling(
             algorithm,
             preset,
@@ -61,10 +66,11 @@ def scaling(
             repeats,
             seed,
             address,
-            lambda name: status.update(f"Measuring {name}"),
+            lambda name: say(f"Measuring {name}"),
         )
-    console().print(report.table())
-    if plot is not None:
-        plot_scaling(report, plot)
+    writes: list[Callable[[], object]] = []
     if json is not None:
-        write_json(json, report.to_json())
+        writes.append(lambda: write_json(json, report.to_json()))
+    if plot is not None:
+        writes.append(lambda: draw_and_say(lambda: plot_scaling(report, plot), notes))
+    write_then_show(writes, lambda: console().print(report.table()))

@@ -7,16 +7,32 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import AddressOption, JsonOption, console, progress_console
+from edgegen.platform.commands.options import (
+    AddressOption,
+    JsonOption,
+    console,
+    input_file,
+    output_folder,
+    progress_console,
+    write_then_show,
+)
 from edgegen.platform.overrides import parse_overrides
 
 RUNS = Path("runs")
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to sweep; see tune_configs/.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=str, callback=input_file("sweep", ".yaml"), help="What to sweep; see tune_configs/."
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the sweep.  [default: runs/sweep-NAME]")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=str, callback=output_folder, help="Folder of the sweep.  [default: runs/sweep-NAME]"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the sweep in its folder; begin it if there is none.")
@@ -30,16 +46,14 @@ def sweep(
     tracking: Annotated[bool, typer.Option(help="Record the sweep in MLflow and register its policy.")] = True,
 ) -> None:
     """Search for good settings; Ctrl-C stops, --resume continues, and nothing is trained twice."""
-    from edgegen.platform.files import check_writable_file, check_writable_folder, write_json
-
-    if json is not None:
-        check_writable_file(json)
+    from edgegen.platform.files import check_writable_folder, write_json
     from edgegen.platform.sweeps.study import read_sweep
 
     study = read_sweep(file, parse_overrides(settings or []))
     folder = out if out is not None else RUNS / f"sweep-{study.spec.name}"
     check_writable_folder(folder)
-    from edgegen.algorithms.registered import shown, tracking_uri
+    from edgegen.algorithms.registered import tracking_uri
+    from edgegen.envs.urls import shown
     from edgegen.platform.sweep import REPORT_FOLDER, SweepRequest, run_sweep
     from edgegen.platform.sweeps.report import summary
 
@@ -50,19 +64,22 @@ def sweep(
         again = " ".join(["edgegen sweep", str(file), *(f"--set {text}" for text in settings or [])])
         notes.print(f"Stopped. Continue: {again} --resume{f' --out {out}' if out else ''}", soft_wrap=True)
         raise
-    out_console = console()
-    out_console.print(outcome.comparison.table())
-    for line in summary(outcome):
-        out_console.print(line, soft_wrap=True)
     report = folder / REPORT_FOLDER
-    notes.print(f"Report:  {report / 'report.md'}", soft_wrap=True)
-    if outcome.registration is not None:
-        registered = outcome.registration
-        notes.print(f"Model:   {registered.uri} (version {registered.version}). {registered.reason}", soft_wrap=True)
-        notes.print(f"MLflow:  {shown(tracking_uri())}", soft_wrap=True)
-    if json is not None:
-        write_json(json, read_report(report))
-    typer.echo(str(folder))
+
+    def show() -> None:
+        shown_on = console()
+        shown_on.print(outcome.comparison.table())
+        for line in summary(outcome):
+            shown_on.print(line, soft_wrap=True)
+        notes.print(f"Report:  {report / 'report.md'}", soft_wrap=True)
+        if outcome.registration is not None:
+            registered = outcome.registration
+            model = f"{registered.uri} (version {registered.version}). {registered.reason}"
+            notes.print(f"Model:   {model}", soft_wrap=True)
+            notes.print(f"MLflow:  {shown(tracking_uri())}", soft_wrap=True)
+        typer.echo(str(folder))
+
+    write_then_show([] if json is None else [lambda: write_json(json, read_report(report))], show)
 
 
 def read_report(folder: Path) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,15 @@ import typer
 from rich.console import Console
 
 from edgegen.envs.errors import InputError
-from edgegen.platform.commands.options import JsonOption, SeedOption, SetOption, progress_console
+from edgegen.platform.commands.options import (
+    JsonOption,
+    SeedOption,
+    SetOption,
+    output_folder,
+    progress_console,
+    run_folder,
+    write_then_show,
+)
 from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
@@ -65,10 +72,19 @@ def train(
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder.  [default: runs/ALGORITHM-PRESET-SCENARIO-seedSEED]")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=str,
+            callback=output_folder,
+            help="Run folder.  [default: runs/ALGORITHM-PRESET-SCENARIO-seedSEED]",
+        ),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUNDIR", help="Continue this run; its own settings hold.")
+        Path | None,
+        typer.Option(
+            metavar="RUNDIR", parser=str, callback=run_folder, help="Continue this run; its own settings hold."
+        ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between checkpoints.")] = 50,
     address: Annotated[
@@ -122,10 +138,8 @@ def train(
     tracking: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
 ) -> None:
     """Train a scheduler; Ctrl-C finishes the episode, saves and stops."""
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import write_json
 
-    if json is not None:
-        check_writable_file(json)
     if resume is not None:
         _refuse_with_resume(context)
     cluster = (address, wait, max_restarts)
@@ -150,10 +164,12 @@ def train(
     prefer_one_thread()
     with training_progress(notes) as on_episode:
         result = start(on_episode, lambda sentence: notes.print(sentence, soft_wrap=True))
-    report_training(notes, result)
-    if json is not None:
-        write_json(json, training_json(result))
-    typer.echo(str(result.out))
+
+    def show() -> None:
+        report_training(notes, result)
+        typer.echo(str(result.out))
+
+    write_then_show([] if json is None else [lambda: write_json(json, training_json(result))], show)
     if result.interrupted:
         raise typer.Exit(130)
 
@@ -189,7 +205,7 @@ def _fresh(
     scenario = learner.load_scenario(scenario_name or learner.default_scenario, for_scenario)
     learner.make_settings(preset, for_algorithm)
     made = make_processes(**processes)
-    folder = out if out is not None else free_folder(RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}")
+    folder = out if out is not None else RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}"
     check_writable_folder(folder)
 
     def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
@@ -199,9 +215,11 @@ def _fresh(
         request = TrainRequest(
             scenario=scenario,
             out=folder,
+            numbered=out is None,
             algorithm=algorithm,
             preset=preset,
             overrides=for_algorithm,
+            scenario_overrides=for_scenario,
             episodes=episodes,
             seed=seed,
             processes=made,
@@ -254,24 +272,24 @@ def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[recent]}"),
+        TextColumn("{task.fields[recent]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     quiet_libraries()
     tenths = 0
-    with Progress(*columns, console=notes, disable=not notes.is_terminal) as progress:
+    with Progress(*columns, console=notes, disable=not notes.is_interactive) as progress:
         bar = progress.add_task("starting", total=None, recent="")
 
         def on_episode(report: EpisodeReport) -> None:
             nonlocal tenths
             recent = "" if math.isnan(report.recent) else f"{report.label}, last 10: {report.recent:.3f}"
             progress.update(bar, description="episode", completed=report.episode, total=report.episodes, recent=recent)
-            if not notes.is_terminal and report.episode * 10 // report.episodes > tenths:
+            if not notes.is_interactive and report.episode * 10 // report.episodes > tenths:
                 tenths = report.episode * 10 // report.episodes
                 notes.print(f"episode {report.episode} of {report.episodes}, {recent}")
 
@@ -297,7 +315,7 @@ def report_training(notes: Console, result: TrainResult) -> None:
 
 def training_json(result: TrainResult) -> dict[str, object]:
     """Return a training result as plain values."""
-    from edgegen.algorithms.registered import shown
+    from edgegen.envs.urls import shown
 
     return {
         "format": "edgegen-training-1",
@@ -310,13 +328,6 @@ def training_json(result: TrainResult) -> dict[str, object]:
         "mlflow_run_id": result.mlflow_run_id,
         "mlflow_uri": None if result.mlflow_uri is None else shown(result.mlflow_uri),
     }
-
-
-def free_folder(folder: Path) -> Path:
-    """Return the folder, or with the first free number behind it if it exists: a default never meets old results."""
-    if not folder.exists():
-        return folder
-    return next(path for n in itertools.count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
 
 
 def _slug(name: str) -> str:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from edgegen.platform.commands.options import JsonOption, console
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgegen.platform.commands.options import JsonOption, console, write_then_show
+from edgegen.platform.screen import PlainTable
 
 
 def scenarios(json: JsonOption = None) -> None:
     """List the shipped scenarios."""
     from edgegen.envs.provisioning_scenario import load_provisioning, provisioning_names
     from edgegen.envs.scenario import load_scenario, scenario_names
-    from edgegen.platform.files import check_writable_file, write_json
+    from edgegen.platform.files import write_json
 
-    if json is not None:
-        check_writable_file(json)
     offloading = {name: load_scenario(name) for name in scenario_names()}
     provisioning = {name: load_provisioning(name) for name in provisioning_names()}
     table = _table("Offloading", "tasks/slot: per server; load: offered work over the capacity of all servers.")
@@ -29,7 +24,7 @@ def scenarios(json: JsonOption = None) -> None:
         tasks = scenario.tasks_per_slot
         numbers = (str(scenario.servers), f"{tasks.low}-{tasks.high}", f"{scenario.load:.2f}")
         table.add_row(name, *numbers, _description(name, scenario.description))
-    console().print(table)
+    tables = [table]
     table = _table("Provisioning", "users, storage and steps/slot: per cell; models are cached once per frame.")
     # Headings of two lines and descriptions below: names must not be cut, also where a terminal is narrow.
     for title in ("cells", "users", "models", "storage,\nGB", "steps/\nslot", "backhaul,\nMbit/s"):
@@ -42,28 +37,29 @@ def scenarios(json: JsonOption = None) -> None:
             f"{world.backhaul_mbit_s:g}",
         )
         table.add_row(name, *shown)
-    console().print(table)
-    for name, world in provisioning.items():
-        if description := _description(name, world.description):
-            console().print(f"{name}: {description}", soft_wrap=True)
-    if json is not None:
-        data = {
-            name: {**scenario.model_dump(mode="json"), "servers": scenario.servers, "load": scenario.load}
-            for name, scenario in offloading.items()
-        }
-        write_json(json, {**data, **{name: world.model_dump(mode="json") for name, world in provisioning.items()}})
+    tables.append(table)
+
+    def show() -> None:
+        shown_on = console()
+        for each in tables:
+            shown_on.print(each)
+        for name, world in provisioning.items():
+            if description := _description(name, world.description):
+                shown_on.print(f"{name}: {description}", soft_wrap=True)
+
+    data: dict[str, object] = {
+        name: {**scenario.model_dump(mode="json"), "servers": scenario.servers, "load": scenario.load}
+        for name, scenario in offloading.items()
+    }
+    data |= {name: world.model_dump(mode="json") for name, world in provisioning.items()}
+    write_then_show([] if json is None else [lambda: write_json(json, data)], show)
 
 
-def _table(title: str, caption: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _table(title: str, caption: str) -> PlainTable:
 
-    table = Table(
+    table = PlainTable(
         title=title,
         caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgegen.platform.episodes import Array
-from edgegen.platform.files import write_json
+from edgegen.platform.files import draw_or_tell, write_json
 from edgegen.platform.statistics import (
     Band,
     Interval,
@@ -31,6 +33,8 @@ from edgegen.platform.studies.levels import (
 )
 from edgegen.platform.studies.plots import draw
 from edgegen.platform.worlds import Kind
+
+logger = logging.getLogger(__name__)
 
 FIGURE_FOLDER = "figures"
 STAMPS_FILE = "drawn.json"
@@ -71,7 +75,8 @@ def draw_missing(targets: Iterable[FigureTarget], folder: Path) -> list[str]:
     for target in targets:
         if stamps.get(target.name) == target.digest and all(path.exists() for path in target.files(folder)):
             continue
-        draw(target.figure, folder / f"{target.name}.png")
+        if not draw_or_tell(partial(draw, target.figure, folder / f"{target.name}.png"), logger.warning):
+            continue
         stamps[target.name] = target.digest
         drawn.append(target.name)
         write_json(folder / STAMPS_FILE, stamps)

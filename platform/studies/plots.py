@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from edgegen.platform.plots import save
+from edgegen.platform.canvas import (
+    drawing,
+    grey_safe_colours,
+    logarithmic,
+    new_figure,
+    no_minor_ticks,
+    save,
+    whole_numbers,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 1, 1, 1, 1, 1)))
@@ -23,6 +29,7 @@ _LOG_RANGE = 5.0
 _MOST_MARKERS = 12
 
 
+@drawing
 def draw(figure: Mapping[str, Any], path: Path) -> list[Path]:
     """Draw a figure and write it as PNG and SVG.
 
@@ -37,6 +44,7 @@ def draw(figure: Mapping[str, Any], path: Path) -> list[Path]:
     return (draw_lines if figure["kind"] == "lines" else draw_dots)(figure["panels"], path)
 
 
+@drawing
 def draw_lines(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
     """Draw lines with bands, a panel each, with one legend for all.
 
@@ -51,8 +59,7 @@ def draw_lines(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
     rules = [name for name in names if _is_rule(panels, name)]
     styles = _styles([name for name in names if name not in rules], rules)
     legend_rows = math.ceil(len(names) / (3 if columns == 1 else 5))
-    figure = Figure(figsize=(6.2 if columns == 1 else 10.5, 3.7 * rows + 0.25 * legend_rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.2 if columns == 1 else 10.5, 3.7 * rows + 0.25 * legend_rows)
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         _lines(axes, panel, styles)
@@ -69,6 +76,7 @@ def draw_lines(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
     return save(figure, path)
 
 
+@drawing
 def draw_dots(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
     """Draw estimates with intervals, one row each, panels side by side.
 
@@ -78,8 +86,7 @@ def draw_dots(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         path: Where to.
     """
     most = max(len(panel["rows"]) for panel in panels)
-    figure = Figure(figsize=(5.2 * len(panels), 1.1 + 0.34 * most), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.2 * len(panels), 1.1 + 0.34 * most)
     grid = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, panel in zip(grid, panels, strict=True):
         rows = panel["rows"][::-1]
@@ -96,7 +103,7 @@ def draw_dots(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         axes.set_ylim(-0.6, most - 0.4)
         values = [value for row in rows for value in (row["estimate"], *row.get("points", []))]
         if panel.get("log", True) and min(values) > 0 and max(values) > _LOG_RANGE * min(values):
-            _log(axes, "x")
+            logarithmic(axes, "x")
             panel = {**panel, "x_label": _with_note(panel["x_label"], "logarithmic")}
         axes.set_xlabel(panel["x_label"])
         _plain(axes, "x")
@@ -128,7 +135,7 @@ def _lines(axes: Axes, panel: Mapping[str, Any], styles: Mapping[str, dict[str, 
     values = values[np.isfinite(values)]
     y_label = panel["y_label"]
     if values.size and values.min() > 0 and values.max() > _LOG_RANGE * values.min():
-        _log(axes, "y")
+        logarithmic(axes, "y")
         y_label = _with_note(y_label, "logarithmic", long=True)
     if words:
         axes.set_xticks(range(len(categories)), categories, rotation=30, ha="right")
@@ -136,9 +143,9 @@ def _lines(axes: Axes, panel: Mapping[str, Any], styles: Mapping[str, dict[str, 
         axes.set_xscale("log")
         ticks = sorted({x for line in lines for x in line["x"]})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
+        no_minor_ticks(axes.xaxis)
     elif all(float(x).is_integer() for line in lines for x in line["x"]):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_numbers(axes.xaxis)
     axes.set_xlabel(panel["x_label"])
     axes.set_ylabel(y_label)
     if panel.get("title"):
@@ -152,10 +159,10 @@ def _is_rule(panels: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 def _styles(learned: Sequence[str], rules: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, line and marker of every name: luminance, dashes and markers each tell them apart."""
-    colors = mpl.colormaps["cividis"](np.linspace(0, 0.75, max(1, len(learned))))
+    colors = grey_safe_colours(len(learned))
     styles: dict[str, dict[str, Any]] = {
         name: {
-            "color": tuple(colors[n]),
+            "color": colors[n],
             "linestyle": _DASHES[n % len(_DASHES)],
             "marker": _MARKERS[n % len(_MARKERS)],
             "markersize": 5,
@@ -174,14 +181,6 @@ def _styles(learned: Sequence[str], rules: Sequence[str]) -> dict[str, dict[str,
             "linewidth": 1.1,
         }
     return styles
-
-
-def _log(axes: Axes, which: str) -> None:
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(NullLocator())
 
 
 def _with_note(label: str, note: str, long: bool = False) -> str:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from edgegen.platform.live_table import LiveTable, duration
+from edgegen.platform.screen import PlainTable
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.unit import is_done, read_done
 from edgegen.platform.studies.work import TRAINING, Unit
@@ -137,7 +136,7 @@ class StudyProgress(LiveTable):
 
     def render(self) -> RenderableType:
         """The table of what runs."""
-        table = Table(box=SIMPLE_HEAD, title=f"{self.plan.spec.name}, {self.plan.size}", title_justify="left")
+        table = PlainTable(title=f"{self.plan.spec.name}, {self.plan.size}")
         for column in ("running", "episodes", "last 10", "time"):
             table.add_column(column, justify="left" if column == "running" else "right")
         for row in self._running.values():

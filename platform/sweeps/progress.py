@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from edgegen.platform.live_table import LiveTable, duration
+from edgegen.platform.screen import PlainTable
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
 from edgegen.platform.sweeps.study import Study
 
@@ -96,7 +95,7 @@ class SweepProgress(LiveTable):
 
     def render(self) -> RenderableType:
         """The table: what runs, then the best of what is over."""
-        table = Table(box=SIMPLE_HEAD, title=self.title, title_justify="left")
+        table = PlainTable(title=self.title)
         names = list(self.study.space)
         for column in ("trial", "state", "episodes", self.study.metric, *names):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import matplotlib as mpl
 import numpy as np
 
+from edgegen.platform.canvas import drawing, save, use_no_window
 from edgegen.platform.comparison import Comparison, decimals_for
-from edgegen.platform.files import write_json, write_text
+from edgegen.platform.files import draw_or_tell, write_json, write_text
 from edgegen.platform.live_table import duration
 from edgegen.platform.model_registry import Registration
-from edgegen.platform.plots import plot_comparison, save
+from edgegen.platform.plots import plot_comparison
 from edgegen.platform.statistics import mean_interval
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
@@ -24,6 +25,8 @@ from edgegen.platform.sweeps.study import Study
 if TYPE_CHECKING:
     import optuna
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 CONTROL = "preset"
 """Label of the preset in the final training."""
@@ -102,7 +105,7 @@ def write_report(outcome: SweepOutcome, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", outcome.comparison.to_json())
-    plot_comparison(outcome.comparison, folder / "comparison.png")
+    draw_or_tell(lambda: plot_comparison(outcome.comparison, folder / "comparison.png"), logger.warning)
     importances, episodes, reason = _importances(outcome, folder)
     write_json(folder / "report.json", report_json(outcome, importances, episodes))
     write_text(folder / "report.md", _markdown(outcome, importances, episodes, reason))
@@ -176,28 +179,35 @@ def _importances(outcome: SweepOutcome, folder: Path) -> tuple[dict[str, float],
         return {}, episodes, f"{len(values)} trials are too few to tell importances; it takes {_FEWEST}."
     import optuna
 
-    mpl.use("Agg")  # no window, whatever screen there is
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    title = f"{outcome.study.spec.name}: {len(values)} trials after {episodes} episodes"
+    draw_or_tell(lambda: _draw(study, evaluator, outcome.study.metric, title, folder), logger.warning)
+    return {name: float(share) for name, share in shares.items()}, episodes, ""
+
+
+@drawing
+def _draw(study: optuna.Study, evaluator: Any, metric: str, title: str, folder: Path) -> list[Path]:
+    """Draw what mattered; returns the files written."""
+    use_no_window()
     from matplotlib import pyplot as plt
     from optuna.visualization import matplotlib as plots
 
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    with mpl.rc_context({"savefig.bbox": "tight"}), warnings.catch_warnings():
+    written = []
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plots are marked experimental
         drawn = {
-            "importance": plots.plot_param_importances(study, evaluator=evaluator, target_name=outcome.study.metric),
-            "parallel": plots.plot_parallel_coordinate(study, target_name=outcome.study.metric),
+            "importance": plots.plot_param_importances(study, evaluator=evaluator, target_name=metric),
+            "parallel": plots.plot_parallel_coordinate(study, target_name=metric),
         }
         try:
             for name, axes in drawn.items():
-                axes.set_title(
-                    f"{outcome.study.spec.name}: {len(values)} trials after {episodes} episodes", fontsize=10
-                )
+                axes.set_title(title, fontsize=10)
                 figure = cast("Figure", axes.get_figure(root=True))
-                save(figure, folder / f"{name}.png")
+                written += save(figure, folder / f"{name}.png", tight=True)
         finally:
             plt.close("all")
-    return {name: float(share) for name, share in shares.items()}, episodes, ""
+    return written
 
 
 def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: int, reason: str) -> str:

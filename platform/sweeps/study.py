@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.envs.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.named_files import existing, is_file_name
+from edgegen.envs.paths import beside
 from edgegen.envs.scenario_files import split_variant, with_overrides
 from edgegen.envs.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
@@ -101,7 +102,7 @@ def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     for field in ("scenario", "service"):  # files are looked for beside the one that names them
         wanted = data.get(field)
         if isinstance(wanted, str) and is_file_name(split_variant(wanted)[0]):
-            data[field] = str(path.parent / wanted)
+            data[field] = beside(path, wanted)
     return make_study(data)
 
 

@@ -95,7 +95,7 @@ def test_wrong_step_counts_are_refused(text, sentence):
         (["--repeats", "0"], "'--repeats'"),
         (["--guidance", "-1"], "'--guidance'"),
         (["--guidance", "inf"], "must be a finite number"),
-        (["--out", "same.yaml", "--json", "same.yaml"], "must name different files"),
+        (["--out", "same.yaml", "--json", "same.yaml"], "both the machine-readable result and the curve file"),
         (["--seed", "-1"], "'--seed'"),
         (["--model", "empty"], "Unknown model"),
         (["--device", "toaster"], "Device 'toaster' can not be used"),
