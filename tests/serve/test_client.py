@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -73,9 +74,11 @@ class Replies(BaseHTTPRequestHandler):
 
     replies: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
     asked: ClassVar[list[dict[str, object]]] = []
+    paths: ClassVar[list[str]] = []
 
     def do_POST(self):
         self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.paths.append(self.path)
         status, headers, body = self.replies.pop(0)
         self.send_response(status)
         for name, value in headers.items():
@@ -97,7 +100,17 @@ def server():
         thread.join()
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"data": []}', b'{"edgegen": {"queue_s": "?"}}'])
+def answer(png):
+    """The body of an answer with one picture."""
+    served = {"server": "a", "home": "b", "queue_s": 0, "generation_s": 0, "decision_s": 0, "total_s": 0}
+    served |= {"steps": 1, "seed": 0, "fallback": None}
+    return json.dumps({"edgegen": served, "data": [{"b64_json": base64.b64encode(png).decode()}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[]", b'{"data": []}', b'{"edgegen": {"queue_s": "?"}}', answer(b"GIF"), answer(result().png[:60])],
+)
 def test_another_server_is_one_sentence(server, body):
     Replies.replies[:] = [(200, {}, body)]
     with pytest.raises(InputError, match=f"What answers at {server} is no service of edgegen"):
@@ -105,12 +118,38 @@ def test_another_server_is_one_sentence(server, body):
 
 
 def test_a_full_house_is_asked_again_and_seeds_wrap(server):
-    served = {"server": "a", "home": "b", "queue_s": 0, "generation_s": 0, "decision_s": 0, "total_s": 0}
-    served |= {"steps": 1, "seed": 0, "fallback": None}
-    good = json.dumps({"edgegen": served, "data": [{"b64_json": "AA=="}]}).encode()
+    good = answer(result().png)
     full = (429, {"Retry-After": "Thu, 26 Nov 2026 00:00:00 GMT"}, b"")  # as a proxy may write it
-    Replies.replies[:] = [full, (429, {"Retry-After": "0"}, b""), (200, {}, good), (200, {}, good)]
+    again = [full, (429, {"Retry-After": "0"}, b""), (503, {"Retry-After": "0"}, b"")]
+    Replies.replies[:] = [*again, (200, {}, good), (200, {}, good)]
     Replies.asked.clear()
     first, second = generate_burst(server, ["one", "two"], seed=2**32 - 1, concurrency=1)
     assert (first.prompt, second.prompt) == ("one", "two")
-    assert [body["seed"] for body in Replies.asked] == [2**32 - 1] * 3 + [0]
+    assert [body["seed"] for body in Replies.asked] == [2**32 - 1] * 4 + [0]
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1/", "/v1/images/generations"])
+def test_no_proxy_stands_before_this_machine(server, ending, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    Replies.paths.clear()
+    Replies.replies[:] = [(200, {}, answer(result().png))]
+    assert len(generate_burst(server + ending, ["one"])) == 1
+    assert Replies.paths == ["/v1/images/generations"]
+
+
+def test_proxy_that_is_not_there_is_named(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
+    through = r"http://10\.255\.255\.1 through the proxy http://me:\*\*\*@127\.0\.0\.1:9 can not be reached"
+    with pytest.raises(InputError, match=through):
+        generate_burst("http://10.255.255.1/v1", ["one"])
+
+
+def test_error_pages_are_one_line(server):
+    Replies.replies[:] = [(502, {}, b"<html>\n<b>Bad\n\ngateway</b>" + b" " * 300 + b"x" * 300)]
+    with pytest.raises(InputError, match=r"answered 502: <html> <b>Bad gateway</b> x*\.\.\.$"):
+        generate_burst(server, ["one"])

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from edgegen.algorithms.rules import LeastDelay, make_rule
-from edgegen.serve.api import MAX_BODY_BYTES
 from edgegen.serve.gateway import Gateway
 from edgegen.serve.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Pictures
+from edgegen.serve.receiving import MAX_BODY_BYTES
 from edgegen.serve.web import create_app
 
 URL = "/v1/images/generations"
@@ -151,19 +151,23 @@ def test_bad_values_are_refused_in_one_sentence(make_config, change, param, word
 def test_other_bad_requests(make_config):
     async def scenario(client, edges, gateway):
         kind = "invalid_request_error"
+
+        def post(body):
+            return client.post(URL, content=body, headers={"content-type": "application/json"})
+
         check_error(await client.post(URL, json={}), 400, kind, "prompt", "missing", param="prompt")
         for body in (b"", b"{", b"\xff", b'{"prompt": NaN', b"[" * 100_000):
-            check_error(await client.post(URL, content=body), 400, kind, "not valid JSON")
-        check_error(await client.post(URL, content=b"[1]"), 400, kind, "JSON object", "list")
-        nan = await client.post(URL, content=b'{"prompt": "x", "guidance_scale": NaN}')
+            check_error(await post(body), 400, kind, "not valid JSON")
+        check_error(await post(b"[1]"), 400, kind, "JSON object", "list")
+        nan = await post(b'{"prompt": "x", "guidance_scale": NaN}')
         check_error(nan, 400, kind, "nan", param="guidance_scale")
         for body in (b'{"prompt": "\\ud83d"}', b'{"prompt": "x", "\\ud800": 1}'):
-            check_error(await client.post(URL, content=body), 400, kind, "surrogate")
-        whole = await client.post(URL, content=b'{"prompt": "\\ud83d\\ude00"}')
+            check_error(await post(body), 400, kind, "surrogate")
+        whole = await post(b'{"prompt": "\\ud83d\\ude00"}')
         assert whole.status_code == 200
         padding = b" " * (MAX_BODY_BYTES - 15)
-        assert (await client.post(URL, content=b'{"prompt": "x"}' + padding)).status_code == 200
-        large = await client.post(URL, content=b'{"prompt": "x"} ' + padding)
+        assert (await post(b'{"prompt": "x"}' + padding)).status_code == 200
+        large = await post(b'{"prompt": "x"} ' + padding)
         check_error(large, 413, kind, str(MAX_BODY_BYTES))
         check_error(await client.get("/v2/pictures"), 404, kind, "GET /v2/pictures", URL)
         wrong = await client.get(URL)
