@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import gymnasium as gym
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
@@ -30,6 +30,7 @@ from torch import Tensor
 from edgegen.algorithms.policy import Memory, Policy, sample_shares
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
 from edgegen.envs.errors import from_validation
+from edgegen.envs.fields import Batch, Count, Frozen, NonNegative, Positive, Probability, Share, StepSize, Width
 from edgegen.envs.observation import Observation
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
 from edgegen.envs.scenario import Scenario, build_scenario
@@ -42,12 +43,8 @@ PROGRESS_FILE = "progress.json"
 GENERATORS_FILE = "generators.pt"
 KEPT_CHECKPOINTS = 2
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 
-
-class PPOSettings(BaseModel):
+class PPOSettings(Frozen):
     """Settings of PPO; what is not named here is RLlib's default.
 
     Attributes:
@@ -62,16 +59,14 @@ class PPOSettings(BaseModel):
         reward_scale: Factor on the reward −T_serv, so that values of an overloaded world stay near one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden: Count = 64
-    lr: Positive = 3e-4
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    gae_lambda: Fraction = 0.95
+    hidden: Width = 64
+    lr: StepSize = 3e-4
+    gamma: Probability = 0.95
+    gae_lambda: Share = 0.95
     clip: Positive = 0.2
-    entropy: Annotated[float, Field(ge=0)] = 0.01
-    minibatch: Count = 2048
-    epochs: Count = 4
+    entropy: NonNegative = 0.01
+    minibatch: Batch = 2048
+    epochs: Annotated[Count, Field(le=1000)] = 4
     reward_scale: Positive = 0.1
 
 

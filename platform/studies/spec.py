@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from edgegen.envs.fields import MAX_SEED
+from edgegen.envs.fields import Count, Flag, Frozen, Positive, Real, Seed
 
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 Size = Literal["full", "quick"]
 """How much of a study is run: all of it, or as much as takes minutes."""
@@ -22,11 +19,7 @@ FIGURES = ("curves", "efficiency", "final", "improvement", "profile", "axis")
 FigureKind = Literal["curves", "efficiency", "final", "improvement", "profile", "axis"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Method(_Frozen):
+class Method(Frozen):
     """A way to train a policy.
 
     Attributes:
@@ -44,7 +37,7 @@ class Method(_Frozen):
     note: str = ""
 
 
-class Extent(_Frozen):
+class Extent(Frozen):
     """How much is trained and measured; what is not given is that of the study.
 
     Attributes:
@@ -66,8 +59,8 @@ class Extent(_Frozen):
     settings: dict[str, Any] = Field(default_factory=dict)
     method_episodes: dict[str, Count] = Field(default_factory=dict)
     methods: tuple[Name, ...] | None = None
-    values: tuple[Number | str, ...] | None = None
-    skip: bool = False
+    values: tuple[Real | str, ...] | None = None
+    skip: Flag = False
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -76,7 +69,7 @@ class Extent(_Frozen):
         return self
 
 
-class Point(_Frozen):
+class Point(Frozen):
     """One value of an axis.
 
     Attributes:
@@ -85,12 +78,12 @@ class Point(_Frozen):
         settings: Settings of the methods that differ.
     """
 
-    value: Number | str
+    value: Real | str
     overrides: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class Axis(_Frozen):
+class Axis(Frozen):
     """What an experiment varies.
 
     Attributes:
@@ -103,9 +96,9 @@ class Axis(_Frozen):
 
     label: str
     field: str | None = None
-    values: tuple[Number, ...] = ()
+    values: tuple[Real, ...] = ()
     points: tuple[Point, ...] = ()
-    log: bool = False
+    log: Flag = False
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -133,7 +126,7 @@ class Axis(_Frozen):
         return tuple(made)
 
 
-class Claim(_Frozen):
+class Claim(Frozen):
     """A published statement that the data confirms, contradicts or leaves open.
 
     Attributes:
@@ -154,7 +147,7 @@ class Claim(_Frozen):
     methods: tuple[Name, ...] = ()
     method: Name | None = None
     reference: Name | None = None
-    at_most: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    at_most: Positive | None = None
     first: Count = 1
     last: Count = 1
 
@@ -169,7 +162,7 @@ class Claim(_Frozen):
         return self
 
 
-class Published(_Frozen):
+class Published(Frozen):
     """Published numbers to set beside ours.
 
     Attributes:
@@ -180,12 +173,12 @@ class Published(_Frozen):
     """
 
     source: str
-    final: dict[Name, float] = Field(default_factory=dict)
-    curves: dict[Name, dict[int, float]] = Field(default_factory=dict)
+    final: dict[Name, Real] = Field(default_factory=dict)
+    curves: dict[Name, dict[int, Real]] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
 
-class Experiment(_Frozen):
+class Experiment(Frozen):
     """One question: methods and rules, in worlds, with the figures and tables that answer it.
 
     Attributes:
@@ -244,7 +237,7 @@ class Experiment(_Frozen):
         return self.full if size == FULL else self.quick
 
 
-class StudySpec(_Frozen):
+class StudySpec(Frozen):
     """A study: experiments that share methods and, where they are the same, trainings.
 
     Attributes:
