@@ -17,6 +17,7 @@ from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, 
 from edgegen.serve.jobs import Job
 from edgegen.serve.scheduler import Task
 
+
 class Picture(BaseModel):
     """One picture, PNG in base64."""
 

@@ -4,6 +4,11 @@ import os
 
 import pytest
 
+from edgegen.envs.urls import reach_directly
+
+for address in ("http://127.0.0.1", "http://localhost"):
+    reach_directly(address)  # tests ask their own servers, whatever proxy stands in the environment
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: more of them would only wait for each other
 # By default Ray's workers make way for everything else, and tests wait for them.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name

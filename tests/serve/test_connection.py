@@ -1,5 +1,8 @@
 """How a service is reached: what the environment says about proxies and certificates, and what a URL may look like."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from edgegen.envs.errors import InputError
@@ -101,3 +104,17 @@ def test_what_is_no_url_of_a_service_is_one_sentence(url):
     with pytest.raises(InputError, match="is no URL") as caught:
         connect(url)
     assert str(caught.value).count(".\n") == 0
+
+
+def test_http_is_spoken_in_one_place():
+    """Whoever opens a connection in another way would follow proxies on the way to this machine."""
+    opening = re.compile(
+        r"httpx\.(get|post|request|stream|Client|AsyncClient)\(|urlopen\(|requests\.(get|post|Session)\("
+    )
+    rooms = Path(__file__).parents[2]
+    files = [
+        file for room in ("envs", "algorithms", "platform", "serve", "k8s") for file in (rooms / room).rglob("*.py")
+    ]
+    assert len(files) > 100
+    found = {str(file.relative_to(rooms)) for file in files if opening.search(file.read_text(encoding="utf-8"))}
+    assert found == {"serve/connection.py"}

@@ -128,11 +128,12 @@ def test_errors_have_the_openai_shape(url):
         ask(url, prompt=""),
         ask(url, model="other"),
         ask(url, steps=1000),
-        httpx.post(f"{url}/v1/images/generations", content=b"{"),
+        httpx.post(f"{url}/v1/images/generations", content=b"{", headers={"content-type": "application/json"}),
+        httpx.post(f"{url}/v1/images/generations", content=b"{}"),
         httpx.get(f"{url}/v1/images/generations"),
         httpx.get(f"{url}/nowhere"),
     ]
-    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 405, 404]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 400, 415, 405, 404]
     for answer in answers:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
