@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import uvicorn.config
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
@@ -37,8 +37,7 @@ MOST_TRIES = 2
 _VARIABLE = "EDGEGEN_FRONT_"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(BaseModel):
     """What a proxy allows; each can be set for its process as ``EDGEGEN_FRONT_`` and the name in capitals.
 
     Attributes:
@@ -48,6 +47,8 @@ class Limits:
         state_timeout_s: The same for everything that only asks for the state of the service.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     receive_timeout_s: float = 10.0
     max_connections: int = 512
     answer_timeout_s: float = 330.0
@@ -56,13 +57,12 @@ class Limits:
     @classmethod
     def of_process(cls) -> Limits:
         """Return the limits that the environment sets."""
-        fields = cls.__dataclass_fields__
-        given = {name: os.environ.get(_VARIABLE + name.upper()) for name in fields}
-        return cls(**{name: type(fields[name].default)(text) for name, text in given.items() if text})
+        given = {name: os.environ.get(_VARIABLE + name.upper()) for name in cls.model_fields}
+        return cls.model_validate({name: text for name, text in given.items() if text})
 
     def variables(self) -> dict[str, str]:
         """Return the environment that sets these limits."""
-        return {_VARIABLE + name.upper(): str(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {_VARIABLE + name.upper(): str(value) for name, value in self.model_dump().items()}
 
 
 def middlewares() -> list[Middleware]:
@@ -152,8 +152,7 @@ class _Attempt:
             ServiceError: If Serve refuses the request.
             TimeoutError: If there is no answer in time.
         """
-        self._sent = False
-        self._own: tuple[int, Headers] | None = None
+        self._begin()
         # A copy, because Serve changes it.
         scope = {**self.scope, "headers": list(self.scope["headers"])}
         # A task and not asyncio.timeout: Serve takes a cancellation for a client that went away, and returns.
@@ -170,6 +169,10 @@ class _Attempt:
         if self._own is not None and self._own[0] != 500:
             raise _in_our_words(*self._own)
         return False
+
+    def _begin(self) -> None:
+        self._sent = False
+        self._own: tuple[int, Headers] | None = None
 
     async def _read(self) -> Message:
         if not self._sent:

@@ -11,6 +11,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from edgegen.serve.app import APP_NAME
 from edgegen.serve.config import load_config
+from edgegen.serve.front import Limits
+from edgegen.serve.running import SERVE_VARIABLES
 
 
 def serve_config(manifests, overlay):
@@ -117,3 +119,16 @@ def test_what_is_replaced_finishes_what_it_has_accepted(manifests, overlay):
     head = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     settings = {one["name"]: one.get("value") for one in head["env"]}
     assert settings["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"  # but for what hangs
+
+
+def test_every_proxy_has_what_stands_before_the_gateway(manifests, overlay):
+    cluster = manifests.pick(overlay, "RayService")["spec"]["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert len(groups) >= 5
+    name = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+    for group in groups:
+        settings = {one["name"]: one.get("value") for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert settings[name] == SERVE_VARIABLES[name]
+    config = load_config(manifests.root / "overlays" / overlay / "service.yaml")
+    assert Limits().answer_timeout_s >= config.request_timeout_s + 30
+    assert (Limits().receive_timeout_s, Limits().max_connections) == (config.receive_timeout_s, config.max_connections)
