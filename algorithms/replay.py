@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
+
+from edgegen.envs.errors import InputError
 
 Columns = dict[str, Tensor]
 
@@ -37,8 +40,12 @@ class TensorReplay:
         Args:
             columns: Tensors ``[G, rows, ...]`` by name, the same names at every call.
             valid: Which rows are transitions ``[G, rows]``.
+
+        Raises:
+            InputError: If rings of that capacity take more memory than there is.
         """
         if not self.columns:
+            self._check_memory(columns)
             self.columns = {
                 name: value.new_zeros((self.groups, self.capacity, *value.shape[2:])) for name, value in columns.items()
             }
@@ -50,6 +57,15 @@ class TensorReplay:
         for name, value in columns.items():
             self.columns[name][group, place] = value[group, row]
         self.added += count[:, 0]
+
+    def _check_memory(self, columns: Columns) -> None:
+        per_row = sum(value[0, 0].numel() * value.element_size() for value in columns.values())
+        needed, there = self.groups * self.capacity * per_row, psutil.virtual_memory().total
+        if needed > there:
+            raise InputError(
+                f"A replay of {self.capacity} transitions for each of {self.groups} learners takes "
+                f"{needed / 1e9:.3g} GB, but this machine has {there / 1e9:.3g} GB; choose a smaller replay_capacity."
+            )
 
     def sample(self, batch_size: int) -> Columns:
         """Draw transitions uniformly, with replacement, from every ring: ``[batch_size, G, ...]`` by name."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edgegen.envs.errors import InputError
+
 MAX_SEED = 2**32 - 1
 """The largest that every generator of random numbers takes."""
 MOST, LEAST = 1e12, 1e-12
@@ -19,6 +21,8 @@ MOST_COUNTED = 10**9
 """Largest whole number: two of them can be multiplied in 64 bits."""
 MOST_CELLS = 200_000_000
 """Most numbers in an array of one episode; there are several such arrays, with 1 to 8 bytes each."""
+MOST_AT_ONCE = 10 * MOST_CELLS
+"""Most numbers in an array of all copies that are played side by side."""
 SINGLE_MAX = 1e38
 """What no result of a simulator may exceed, so that it fits single precision."""
 
@@ -35,6 +39,13 @@ def _number(value: Any) -> Any:
 def _large_enough(value: float) -> float:
     if value < LEAST:
         raise ValueError(f"must be at least {LEAST:g}")
+    return value
+
+
+def _truth(value: Any) -> Any:
+    # pydantic alone would read 1 and texts such as yes.
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
     return value
 
 
@@ -58,7 +69,7 @@ Batch = Annotated[Count, Field(le=1_000_000)]
 """Rows of an update."""
 Updates = Annotated[Positive, Field(le=1000)]
 """Updates per step of a copy; fractions add up."""
-Flag = Annotated[bool, Field(strict=True)]
+Flag = Annotated[bool, BeforeValidator(_truth)]
 """``true`` or ``false``, and neither 1 nor the word yes."""
 
 
@@ -80,3 +91,21 @@ class Range(Frozen):
         if self.low > self.high:
             raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
         return self
+
+
+def check_copies(copies: int, cells: int, scenario: str) -> None:
+    """Refuse more copies than any memory holds.
+
+    Args:
+        copies: Copies that are played side by side.
+        cells: Entries of the largest array of one of them.
+        scenario: Name of what is played.
+
+    Raises:
+        InputError: If they are too many.
+    """
+    if copies * cells > MOST_AT_ONCE:
+        raise InputError(
+            f"The number of copies is {copies}, but of scenario '{scenario}' at most {MOST_AT_ONCE // cells} can be "
+            f"played side by side: an episode of each takes arrays with {cells} entries."
+        )

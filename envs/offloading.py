@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edgegen.envs.arrivals import draw_episodes
 from edgegen.envs.episode_servers import LEAST_SEEN, draw_servers
+from edgegen.envs.fields import check_copies
 from edgegen.envs.observation import HeardObservation, Observation
 from edgegen.envs.placement import SlotOutcome, drain_backlog, place
 from edgegen.envs.progress import Progress
@@ -58,6 +59,9 @@ class OffloadingSimulator:
         device: Where state and equations live.
         dtype: Floating-point type of the state.
 
+    Raises:
+        InputError: If no memory holds so many copies.
+
     Attributes:
         capacity_gcycles_s: Whole capacity of each server in the episodes being played ``[E, B]``.
         rate_mbit_s: Rates ``[E, B]`` or ``[E, B, B]``.
@@ -70,6 +74,7 @@ class OffloadingSimulator:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        check_copies(copies, scenario.cells_of_an_episode, scenario.name)
         self.scenario = scenario
         self.copies = copies
         self.device = torch.device(device)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edgegen.envs.amenders import CachingAmender, make_caching_amender, storage_overflow_gb
 from edgegen.envs.curves import CurveTensors
+from edgegen.envs.fields import check_copies
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.requests import MBIT_PER_MB, Episodes, draw_requests
 from edgegen.envs.service import DelayParts, SlotObservation, SlotOutcome, link_rate, serve
@@ -130,6 +131,9 @@ class ProvisioningSimulator:
         device: Where state and equations live.
         dtype: Floating-point type of the state.
         caching_amender: What makes caching decisions fit, if not what the scenario names.
+
+    Raises:
+        InputError: If no memory holds so many copies.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class ProvisioningSimulator:
         dtype: torch.dtype = torch.float32,
         caching_amender: CachingAmender | None = None,
     ) -> None:
+        check_copies(copies, scenario.cells_of_an_episode, scenario.name)
         self.scenario = scenario
         self.copies = copies
         self.device = torch.device(device)

@@ -196,6 +196,11 @@ class ProvisioningScenario(Frozen):
         return self
 
     @property
+    def cells_of_an_episode(self) -> int:
+        """Entries of the largest array of an episode."""
+        return self.cells * max(self.slots * self.users, (self.frames + 1) * self.models)
+
+    @property
     def largest_distance_m(self) -> float:
         """Distance from its server that no user exceeds, m."""
         return max(self.min_distance_m, self.side_m * math.sqrt(0.5) * self.distance_factor.high)

@@ -189,11 +189,11 @@ class Scenario(Frozen):
                 f"{self.traffic.highest(self.servers):.6g} times as many, but a server may get at most {MOST_TASKS} "
                 "tasks in a slot"
             )
-        cells = (self.slots + 1) * self.servers * self.max_tasks
-        if cells > MOST_CELLS:
+        if self.cells_of_an_episode > MOST_CELLS:
             raise ValueError(
                 f"slots ({self.slots} and one more), servers ({self.servers}) and the most tasks of a server and slot "
-                f"({self.max_tasks}) make {cells} places for tasks in an episode, but at most {MOST_CELLS} are allowed"
+                f"({self.max_tasks}) make {self.cells_of_an_episode} places for tasks in an episode, but at most "
+                f"{MOST_CELLS} are allowed"
             )
 
     def _check_delays(self) -> None:
@@ -238,6 +238,11 @@ class Scenario(Frozen):
         """Most tasks one server can receive in a slot, the padded length of the task axis."""
         high = self.tasks_per_slot.high
         return high if self.traffic.plain else most_tasks(high, self.traffic.highest(self.servers))
+
+    @property
+    def cells_of_an_episode(self) -> int:
+        """Entries of the largest array of an episode: places for tasks."""
+        return (self.slots + 1) * self.servers * self.max_tasks
 
     @property
     def remedy_without_tasks(self) -> str:

@@ -104,8 +104,7 @@ def run_episodes(
         )
         return _play(simulator, policy, explore)
 
-    cells = (scenario.slots + 1) * scenario.servers * scenario.max_tasks
-    merged = play_in_chunks(episodes, cells, play, on_chunk)
+    merged = play_in_chunks(episodes, scenario.cells_of_an_episode, play, on_chunk)
     if not merged["tasks"].all():
         number = int(np.flatnonzero(merged["tasks"] == 0)[0])
         raise InputError(

@@ -28,8 +28,9 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         try:
             value = parse_yaml(text)
         except yaml.YAMLError as error:
+            shown = shortened(" ".join(text.split()))
             raise InputError(
-                f"--set {key}: '{shortened(text)}' is not a YAML value such as 3, 0.5, true or [1, 2]: {error}."
+                f"--set {key}: '{shown}' is not a YAML value such as 3, 0.5, true or [1, 2]: {error}."
             ) from None
         if value is None:
             raise InputError(f"--set {key} has no value; write {key}=VALUE.")

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgegen.algorithms.replay import TensorReplay
+from edgegen.envs.errors import InputError
 
 
 def rows(values):
@@ -58,3 +59,10 @@ def test_state_of_another_shape_is_refused():
     state = TensorReplay(3, 5).get_state()
     with pytest.raises(ValueError, match="2 rings, the saved one 3"):
         TensorReplay(2, 5).set_state(state)
+
+
+def test_more_than_the_memory_holds_is_refused_before_it_is_taken():
+    replay = TensorReplay(2, 10**12)
+    said = r"1000000000000 transitions for each of 2 learners takes 2.4e\+04 GB, .* choose a smaller replay_capacity"
+    with pytest.raises(InputError, match=said):
+        replay.add({"x": torch.zeros(2, 3, 3)}, torch.ones(2, 3, dtype=torch.bool))

@@ -90,6 +90,8 @@ def test_a_saved_world_stands_alone(tmp_path) -> None:
         ("slot,edge\n0,-1\n", "row 1: the column 'edge' is '-1', but must be a whole number from 0 to 9999"),
         ("slot,edge\n0.5,1\n", "row 1: the column 'slot' is '0.5', but must be a whole number from 0 to 99999"),
         ("slot,edge,tasks\n0,1,many\n", "row 1: the column 'tasks' is 'many'"),
+        ("slot,edge,tasks\n0,1,1000000001\n", "'1000000001', but must be a whole number from 0 to 1000000000"),
+        ("slot;edge\n0;1\n", "its cells are separated by semicolons, but must be separated by commas"),
         ("slot,edge\n99999,999\n", "has 100000 slots and 1000 edges, but their product must be at most 1000000"),
     ],
 )
@@ -113,3 +115,55 @@ def test_servers_at_edges_without_tasks_are_refused(tmp_path) -> None:
     path = written(tmp_path, "slot,edge\n0,7\n")
     with pytest.raises(InputError, match="has no tasks at its first 5 edges"):
         load_scenario("recorded:b5", {"traffic.recorded": path})
+
+
+def test_a_peak_far_above_the_mean_is_refused_before_anything_is_computed(tmp_path) -> None:
+    path = written(tmp_path, "slot,edge\n0,0\n99999,0\n")
+    said = r"the peak of the recording '.*counts\.csv', 1 in a slot of an edge, is 50000 times the mean .* at most 1000"
+    with pytest.raises(InputError, match=said):
+        load_scenario("demo", {"traffic": {"recorded": path}})
+    path = written(tmp_path, "slot,edge\n0,0\n999,0\n")
+    assert load_scenario("demo", {"traffic": {"recorded": path}}).max_tasks == 15 * 500
+
+
+def test_together_factors_are_bounded_too(tmp_path) -> None:
+    path = written(tmp_path, "slot,edge\n0,0\n999,0\n")
+    hot = {"servers": 1, "factor": 100}
+    with pytest.raises(InputError, match=r"tasks_per_slot.high is 10000 and traffic has up to 500 times as many, but"):
+        load_scenario("demo", {"traffic": {"recorded": path}, "tasks_per_slot.high": 10_000})
+    with pytest.raises(
+        InputError, match=r"traffic has up to 2403\.85 times as many, but a server may get at most 100000"
+    ):
+        load_scenario("demo", {"traffic": {"recorded": path, "hot_spots": hot}, "tasks_per_slot.high": 50})
+
+
+def test_a_long_recording_for_many_servers_is_refused(tmp_path) -> None:
+    path = written(tmp_path, "slot,edge,tasks\n0,0,1000\n99999,0,0\n")
+    with pytest.raises(
+        InputError, match=r"has 100000 slots, for 1000 servers, but the product may be at most 10000000"
+    ):
+        load_scenario("stable", {"traffic": {"recorded": path}, "server_sets.servers": 1000})
+
+
+def test_the_longest_silence_goes_round_and_is_that_of_the_edges_in_use() -> None:
+    recording = Recording(counts=((0, 1), (0, 0), (3, 0), (0, 0), (0, 1)))
+    assert [recording.longest_silence(servers) for servers in (1, 2, 3)] == [4, 1, 1]
+    assert Recording(counts=((2,), (1,))).longest_silence(4) == 0
+
+
+def test_the_remedy_for_an_episode_without_tasks_fits_its_traffic(tmp_path) -> None:
+    path = written(tmp_path, "slot,edge\n" + "".join(f"{slot},0\n" for slot in range(0, 999, 20)))
+    thin = load_scenario("demo", {"slots": 3, "traffic": {"recorded": path}})
+    assert "windows of 3 slots of the recording" in thin.remedy_without_tasks
+    assert "up to 19 slots in a row" in thin.remedy_without_tasks
+    longer = load_scenario("demo", {"slots": 20, "traffic": {"recorded": path}})
+    for other in (longer, load_scenario("demo")):
+        assert other.remedy_without_tasks == "give the scenario more slots or raise tasks_per_slot"
+
+
+@pytest.mark.parametrize(
+    "counts", [["1 1_0"], ["1 -1"], ["1 2.5"], [[True, 1]], [["1", 1]], ["9" * 30], [[2**60]], "3"]
+)
+def test_counts_that_are_no_counts_are_refused(counts) -> None:
+    with pytest.raises(InputError, match=r"the field 'traffic\.recorded\.counts"):
+        load_scenario("demo", {"traffic": {"recorded": {"counts": counts}}})

@@ -73,6 +73,22 @@ def test_scenarios_are_frozen_and_hashable_by_value() -> None:
         ("demo", {"rate_mbit_s": [400, 400]}, "rate_mbit_s has 2 entries and capacity_gcycles_s has 5"),
         ("demo", {"rate_mbit_s": [400, 0, 1, 1, 1]}, r"'rate_mbit_s.1' is 0"),
         ("demo", {"slot_s": 0}, "'slot_s' is 0"),
+        ("demo", {"size_mbit.high": 1e39}, r"'size_mbit.high' is 1e\+39, but must be finite, and between"),
+        ("demo", {"slot_s": 1e-46}, r"'slot_s' is 1e-46, but must be at least 1e-12"),
+        ("demo", {"slots": 2**63}, r"'slots' is 9223372036854775808, but must be finite, and between"),
+        ("demo", {"slots": 10**400}, r"'slots' is 10+\.\.\., but must be finite, and between"),
+        ("demo", {"slots": "yes"}, r"'slots' is 'yes', but must be a number\."),
+        ("demo", {"steps.integer": "yes"}, r"'steps.integer' is 'yes', but must be true or false\."),
+        ("demo", {"capacity_gcycles_s": [True, 1, 1, 1, 1]}, r"'capacity_gcycles_s.0' is True, but must be a number\."),
+        ("demo", {"name": 130}, r"'name' is 130, but input should be a valid string"),
+        ("demo", {"slots": 100_000, "tasks_per_slot.high": 100_000}, "make 50000500000 places for tasks in an episode"),
+        ("links", {"server_sets.servers": 2000}, "is 2000, but with per_link there may be at most 1000"),
+        (
+            "demo",
+            {"steps.high": 1e12, "cycles_per_step_gcycles.high": 1e12, "capacity_gcycles_s": [1e-12] * 5},
+            "take 3.07e",
+        ),
+        ("stable", {"server_sets.load": 1e12, "server_sets.capacity_gcycles_s": {"low": 1e-12, "high": 1e12}}, "take "),
         ("demo", {"tasks_per_slot.low": 20}, "must not exceed high"),
         ("demo", {"size_mbit.low": 9}, "must not exceed high"),
         ("demo", {"size_mbit.low": -1}, "'size_mbit.low' is -1"),
@@ -135,3 +151,10 @@ def test_quantities_stay_in_range_and_indices_are_prefix_stable() -> None:
     fixed = Quantity(low=1, high=4, drawn="per_index", seed=3)
     assert fixed.by_index(10)[:4].tolist() == fixed.by_index(4).tolist()
     assert IntegerRange(low=1, high=4).mean == 2.5
+
+
+def test_the_expected_work_of_very_many_tasks_takes_no_time_for_each_pair() -> None:
+    # Every count with every index would be 10^10 pairs.
+    many = load_scenario("demo", {"slots": 3, "tasks_per_slot": {"low": 1, "high": 100_000}})
+    assert many.work_by_index_gcycles.shape == (100_000,)
+    assert many.work_gcycles_s == pytest.approx(5 * 50_000.5 * 1.5)

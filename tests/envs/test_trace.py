@@ -79,6 +79,7 @@ def test_simulated_tasks_survive_the_file_exactly(tmp_path) -> None:
         ("0,0,0,nan,2,3", "'size_mbit' is 'nan'"),
         ("0,0,0,1,inf,3", "'workload_gcycles' is 'inf'"),
         ("0,0,0,1,1e999,3", "'workload_gcycles' is '1e999'"),
+        ("0,0,0,1e39,2,3", "'size_mbit' is '1e39', but must be a finite number of at least 0 and at most 1e"),
         ("0,0,0,1,2,-0.5", "'result_mbit' is '-0.5'"),
         ("0,0,0,1_0,2,3", "'size_mbit' is '1_0'"),
         ("-1,0,0,1,2,3", "'slot' is '-1', but must be a whole number from 0 to 9007199254740992"),
@@ -119,6 +120,16 @@ def test_wrong_decisions_are_refused_unless_they_are_not_used(tmp_path, server: 
         (b"slot,edge,index,size,workload_gcycles,result_mbit\n", r"no column 'size_mbit'.*Did you mean 'size'\?"),
         (HEADER.encode() + b",slot\n", "the column 'slot' twice"),
         (b"\xff\xfe\x00\x01", "can not be read"),
+        (
+            HEADER.replace(",", ";").encode(),
+            "no column 'slot'.*separated by semicolons, but must be separated by commas",
+        ),
+        (HEADER.replace(",", ";").encode() + b"\n0;0;0;1,5;2;3\n", "can not be read: .*separated by semicolons"),
+        (
+            HEADER.replace(",", "\t").encode() + b"\n0\t0\t0\t1\t2\t3\n",
+            "separated by tabs, but must be separated by commas",
+        ),
+        (b'"Slot"|"Edge"\n', "separated by vertical bars"),
         (HEADER.encode() + b'\n"0,0,0,1,2,3\n', "can not be read"),
     ],
 )

@@ -17,6 +17,11 @@ from edgegen.platform.overrides import parse_overrides, split_overrides
         ("{low: 1, high: 9}", {"low": 1, "high": 9}),
         ("a=b", "a=b"),
         ("'3'", "3"),
+        ("yes", "yes"),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("1_0", "1_0"),
+        ("[on, 0x1F, 2001-01-01]", ["on", "0x1F", "2001-01-01"]),
     ],
 )
 def test_values_are_yaml(text, value):
@@ -51,3 +56,19 @@ def test_a_name_of_both_must_say_whose():
 def test_a_misspelt_name_gets_a_suggestion():
     with pytest.raises(InputError, match="Did you mean 'gamma'"):
         split_overrides({"gama": 1}, {"slots"}, {"gamma"})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{low: 1, low: 2}", "'{low: 1, low: 2}' is not a YAML value .*: 'low' stands twice, in line 1, but may stand"),
+        ("[" * 10_000, r"'\[{77}\.\.\.' is not a YAML value .*more than 50 levels deep"),
+        ("3\n---\n4", "'3 --- 4' is not a YAML value"),
+        ("\udcff", "surrogates not allowed"),
+        ("a\0b", "control characters are not allowed"),
+    ],
+)
+def test_what_is_no_value_is_refused_in_one_sentence(text, complaint):
+    with pytest.raises(InputError, match=f"^--set key: .*{complaint}") as refused:
+        parse_overrides([f"key={text}"])
+    assert "\n" not in str(refused.value)

@@ -36,6 +36,11 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"edges": [{**EDGE, "capacity_gcycles_s": "fast"}]}, ["capacity_gcycles_s", "'fast'", "measured"]),
         ({"edges": [{**EDGE, "capacity_gcycles_s": -1}]}, ["capacity_gcycles_s", "-1", "positive"]),
         ({"edges": [{**EDGE, "capacity_gcycles_s": float("inf")}]}, ["capacity_gcycles_s", "inf"]),
+        ({"edges": [{**EDGE, "capacity_gcycles_s": 1e-46}]}, ["capacity_gcycles_s", "1e-46", "from 1e-12 to 1e+12"]),
+        ({"edges": [{**EDGE, "rate_mbit_s": 1e39}]}, ["edges.0.rate_mbit_s", "1e+39", "between"]),
+        ({"edges": [{**EDGE, "threads": True}]}, ["edges.0.threads", "True", "must be a number"]),
+        ({"explore": "yes"}, ["explore", "'yes'", "must be true or false"]),
+        ({"seed": 2**63}, ["seed", "must be finite, and between"]),
         ({"edges": [{**EDGE, "name": "Edge A"}]}, ["edges.0.name", "Edge A"]),
         ({"edges": [{**EDGE, "slow_down": 2}]}, ["slow_down", "Did you mean 'slowdown'"]),
         ({"models": {}}, ["models"]),
@@ -66,6 +71,15 @@ def test_missing_and_broken_files(tmp_path):
     broken.write_text("- 1")
     with pytest.raises(InputError, match="must hold a mapping"):
         load_config(broken)
+
+
+def test_a_config_that_no_scenario_can_stand_for_is_refused_in_one_sentence():
+    model = {"cycles_per_step_gcycles": 1e12, "max_steps": 10_000, "sizes": ["64x64"]}
+    edges = [{"name": f"e{n}", "model": "shapes-64", "capacity_gcycles_s": 1e-12} for n in range(256)]
+    most = {"max_queue": 10_000, "max_pictures": 100}
+    config = build_config({"models": {"shapes-64": model}, "edges": edges, **most})
+    with pytest.raises(InputError, match=r"^Scenario 'service': up to .* Gcycle in an episode"):
+        config.scenario()
 
 
 def test_overrides_replace_fields():
