@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from edgegen.algorithms.export import MANIFEST
 from edgegen.envs.errors import InputError, did_you_mean, first_line
+from edgegen.envs.urls import reach_directly, shown
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 CACHE_VARIABLE = "EDGEGEN_CACHE"
@@ -31,11 +32,6 @@ _NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>
 def tracking_uri() -> str:
     """Where runs and models are kept: ``MLFLOW_TRACKING_URI``, or a database in ``runs/`` under the working folder."""
     return os.environ.get(URI_VARIABLE) or f"sqlite:///{(DEFAULT_FOLDER / 'mlflow.db').resolve()}"
-
-
-def shown(text: str) -> str:
-    """Return a URI, or a text with URIs in it, as it may be printed: without passwords."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
 
 
 def how_to_look(uri: str) -> str:
@@ -176,6 +172,7 @@ def open_client(where: str) -> Any:
         OSError: If it can not be opened, with the reason.
     """
     prepare_mlflow()
+    reach_directly(where)
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
     from sqlalchemy.exc import SQLAlchemyError

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgegen.algorithms.registered import URI_VARIABLE, open_client, shown, tracking_uri
+from edgegen.algorithms.registered import URI_VARIABLE, open_client, tracking_uri
 from edgegen.envs.errors import InputError, first_line
+from edgegen.envs.urls import shown
 
 __all__ = ["EXPERIMENT", "URI_VARIABLE", "Store", "Tracker", "tracking_uri"]
 
