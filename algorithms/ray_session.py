@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -63,9 +65,9 @@ def ray_session(address: str | None = None, **options: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        with noting_stops() as asked_to_stop:
+        with noting_stops() as request:
             ray.shutdown()
-        if asked_to_stop:
+        if request.asked:
             raise KeyboardInterrupt
 
 
@@ -83,7 +85,7 @@ def start_patiently(start: Callable[[], T]) -> T:
     for _ in range(ATTEMPTS):
         others = {process.pid for process in _children()}
         try:
-            with own_handlers_kept(), children_spared():
+            with own_handlers_kept(), children_spared(), _groups_of_their_own():
                 return start()
         except (TypeError, ImportError):  # nothing that another attempt could mend
             _end_strays(others)
@@ -98,6 +100,26 @@ def start_patiently(start: Callable[[], T]) -> T:
         f"Ray did not start on this machine in {ATTEMPTS} attempts: {reason}; free some of its processors, memory or "
         "disk and try again."
     )
+
+
+@contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Start Ray's processes in process groups of their own, as Ray itself does on Windows.
+
+    ``timeout``, schedulers and shells send signals to whole groups. This process saves its work before it ends, and
+    needs the others until then; they end with it in any case, where the kernel sees to that.
+    """
+    from ray._private import services, utils
+
+    popen = services.ConsolePopen
+    if sys.platform == "win32" or not utils.detect_fate_sharing_support():
+        yield
+        return
+    services.ConsolePopen = functools.partial(popen, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def _end_strays(others: Collection[int]) -> None:

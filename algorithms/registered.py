@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from edgegen.algorithms.export import MANIFEST
+from edgegen.algorithms.store_urls import database_file, database_url
 from edgegen.envs.errors import InputError, did_you_mean, first_line
 from edgegen.envs.urls import reach_directly, shown
 
@@ -31,12 +33,14 @@ _NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>
 
 def tracking_uri() -> str:
     """Where runs and models are kept: ``MLFLOW_TRACKING_URI``, or a database in ``runs/`` under the working folder."""
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{(DEFAULT_FOLDER / 'mlflow.db').resolve()}"
+    return os.environ.get(URI_VARIABLE) or database_url(DEFAULT_FOLDER / "mlflow.db")
 
 
 def how_to_look(uri: str) -> str:
-    """What to do to see the runs at a URI: open it, or start MLflow's display of a database."""
-    return shown(uri) if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {shown(uri)}"
+    """What to do to see the runs at a URI: open it, or start MLflow's display of a database, as a shell reads it."""
+    if uri.startswith(("http://", "https://")):
+        return shown(uri)
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", shown(uri)])
 
 
 def prepare_mlflow() -> None:
@@ -78,8 +82,8 @@ def pinned(uri: str) -> str:
             f"'{uri}' names version '{version}', but versions are numbers, or latest; aliases follow an @."
         )
     where = tracking_uri()
-    database = Path(where.removeprefix("sqlite:///"))
-    if where.startswith("sqlite:///") and not database.is_file():
+    database = database_file(where)
+    if database is not None and not database.is_file():
         raise InputError(f"'{uri}' can not be found: there is no MLflow database '{database}'; set {URI_VARIABLE}.")
     import mlflow
 
@@ -179,8 +183,8 @@ def open_client(where: str) -> Any:
 
     making: Any = contextlib.nullcontext()
     try:
-        if where.startswith("sqlite:///"):  # two processes that make the same database at the same time both fail
-            database = Path(where.removeprefix("sqlite:///"))
+        database = database_file(where)
+        if database is not None:  # two processes that make the same database at the same time both fail
             database.parent.mkdir(parents=True, exist_ok=True)
             making = FileLock(f"{database}.lock", timeout=120)
         with making:

@@ -26,15 +26,15 @@ def _numbers(*names: str) -> list[signal.Signals]:
 
 
 class StopRequest:
-    """Whether somebody asked to stop."""
+    """Whether somebody asked to stop.
+
+    Attributes:
+        asked: Whether somebody did.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.asked = False
         self._for_good = False
-
-    def __bool__(self) -> bool:
-        """Whether it was asked for."""
-        return self._asked
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
         """Note a signal.
@@ -44,7 +44,7 @@ class StopRequest:
         """
         if self._for_good:
             raise KeyboardInterrupt
-        self._asked = True
+        self.asked = True
         self._for_good = number not in _numbers(*_WARNINGS)
 
 
@@ -74,11 +74,14 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """Do what Ctrl-C would do now, unless this is the echo of another signal."""
     global _last_s
     now_s = time.monotonic()
+    handler = signal.getsignal(signal.SIGINT)
     if now_s - _last_s < _ECHO_S:
+        request = getattr(handler, "__self__", None)
+        if isinstance(request, StopRequest):
+            request.asked = True
         return
     if number not in _numbers(*_WARNINGS):
         _last_s = now_s
-    handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):  # a shell ignores Ctrl-C for what it starts in the background
         raise KeyboardInterrupt
     handler(number, frame)

@@ -7,24 +7,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from edgegen.algorithms.ray_session import ray_session
 from edgegen.algorithms.registered import how_to_look
 from edgegen.algorithms.rules import RULES
+from edgegen.algorithms.store_urls import database_url
 from edgegen.envs.errors import InputError
 from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
 from edgegen.platform.commands.compare import make_entrants
 from edgegen.platform.commands.live import curl_line, require_serve_extra
 from edgegen.platform.commands.train import training_progress
 from edgegen.platform.comparison import Comparison, compare
-from edgegen.platform.files import check_writable_folder, write_json
+from edgegen.platform.files import draw_or_tell, write_json
 from edgegen.platform.plots import plot_comparison, plot_requests
 from edgegen.platform.ports import free_ports
+from edgegen.platform.run_folder import is_abandoned, take_new
+from edgegen.platform.screen import activity
 from edgegen.platform.tracking import URI_VARIABLE
 from edgegen.platform.training import TrainRequest, train
 
@@ -52,6 +56,7 @@ class DemoRequest:
         keep: Leave the service up at the end until Ctrl-C.
         port: Port of the service; any free one if None.
         service: Config of the service.
+        numbered: Whether to take ``out`` with the first free number behind it if there is anything of that name.
     """
 
     out: Path
@@ -64,6 +69,7 @@ class DemoRequest:
     keep: bool
     port: int | None
     service: str = SERVICE
+    numbered: bool = False
 
 
 def run_demo(request: DemoRequest, out: Console, notes: Console) -> None:
@@ -74,13 +80,26 @@ def run_demo(request: DemoRequest, out: Console, notes: Console) -> None:
         KeyboardInterrupt: If it was asked to stop.
     """
     folder = request.out
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not request.numbered and folder.exists() and (not folder.is_dir() or _is_in_use(folder)):
         raise InputError(f"Output folder '{folder}' holds something already; choose another --out.")
-    check_writable_folder(folder)
     if request.serve:
         require_serve_extra()  # now, not after minutes of training
+    with take_new(folder, "demonstration", request.numbered) as taken:
+        try:
+            _demonstrate(replace(request, out=taken.path), out, notes)
+        except BaseException:
+            if not _is_in_use(taken.path):
+                taken.give_back([])
+            raise
+
+
+def _is_in_use(folder: Path) -> bool:
+    return any(folder.iterdir()) and not is_abandoned(folder, [])
+
+
+def _demonstrate(request: DemoRequest, out: Console, notes: Console) -> None:
+    folder = request.out
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
     with _tracked_in(folder) as uri:
         with ray_session():
             _heading(notes, f"1. Train LAD-TS on '{SCENARIO}'")
@@ -138,17 +157,20 @@ def _compare(
     scenario: Scenario, policy: Path, target: Path, request: DemoRequest, out: Console, notes: Console
 ) -> Comparison:
     entrants = make_entrants([str(policy), *RULES], [LABEL], "capacity-weighted", scenario, request.seed)
-    with notes.status("") as status:
+    with activity(notes) as say:
         result = compare(
             scenario,
             entrants,
             request.evaluation_episodes,
             request.seed,
-            on_policy=lambda label: status.update(f"Playing {request.evaluation_episodes} episodes with {label}"),
+            on_policy=lambda label: say(f"Playing {request.evaluation_episodes} episodes with {label}"),
         )
-    out.print(result.table())
     write_json(target.with_suffix(".json"), result.to_json())
-    plot_comparison(result, target.with_suffix(".png"))
+    draw_or_tell(
+        lambda: plot_comparison(result, target.with_suffix(".png")),
+        lambda text: notes.print(Text(text), soft_wrap=True),
+    )
+    out.print(result.table())
     return result
 
 
@@ -162,12 +184,13 @@ def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, 
         notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)
         prompts = demo_prompts(request.pictures, request.seed)
         results = generate_burst(url, prompts, concurrency=request.pictures, seed=0)
-        contact_sheet(results, request.out / "contact-sheet.png")
-        plot_requests(
-            [(result.server, result.queue_s, result.generation_s) for result in results],
-            request.out / "requests.png",
-            f"{len(results)} prompts at once, placed by the trained policy",
-        )
+        served = [(result.server, result.queue_s, result.generation_s) for result in results]
+        title = f"{len(results)} prompts at once, placed by the trained policy"
+        for draw in (
+            lambda: [contact_sheet(results, request.out / "contact-sheet.png")],
+            lambda: plot_requests(served, request.out / "requests.png", title),
+        ):
+            draw_or_tell(draw, lambda text: notes.print(Text(text), soft_wrap=True))
         for edge in config.edges:
             count = sum(result.server == edge.name for result in results)
             out.print(f"{edge.name} (slowdown {edge.slowdown:g}): {count} pictures")
@@ -195,7 +218,7 @@ def _summary(request: DemoRequest, uri: str, seconds: float, out: Console) -> No
 def _tracked_in(folder: Path) -> Iterator[str]:
     """Track in the demonstration's own folder, unless the environment names another place."""
     before = os.environ.get(URI_VARIABLE)
-    uri = before or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    uri = before or database_url(folder / "mlflow.db")
     os.environ[URI_VARIABLE] = uri
     try:
         yield uri
@@ -205,4 +228,4 @@ def _tracked_in(folder: Path) -> Iterator[str]:
 
 
 def _heading(notes: Console, text: str) -> None:
-    notes.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
+    notes.print(Text(f"\n{text}", style="bold"), soft_wrap=True)

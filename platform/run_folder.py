@@ -70,7 +70,7 @@ def take_new(folder: Path, what: str, numbered: bool = False) -> RunFolder:
     Raises:
         InputError: If it can not be made, or somebody is at work in it.
     """
-    folder = check_writable_folder(folder)
+    folder = check_writable_folder(folder.parent) / folder.name if numbered else check_writable_folder(folder)
     for candidate in _numbered(folder) if numbered else (folder,):
         try:
             candidate.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,6 @@ def take_new(folder: Path, what: str, numbered: bool = False) -> RunFolder:
         except FileExistsError:
             if numbered:
                 continue
-            if not candidate.is_dir():
-                raise InputError(f"Output folder '{candidate}' is a file; choose another name.") from None
             made = False
         except OSError as error:
             raise InputError(f"Output folder '{candidate}' can not be written: {reason_of(error)}.") from None

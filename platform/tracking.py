@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgegen.algorithms.registered import URI_VARIABLE, open_client, tracking_uri
+from edgegen.algorithms.store_urls import database_file
 from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.urls import shown
 
@@ -51,9 +52,10 @@ class Store:
             self.client = open_client(self.uri)
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
+                database = database_file(self.uri)
                 artifacts = None
-                if self.uri.startswith("sqlite:///"):
-                    artifacts = (Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts").resolve().as_uri()
+                if database is not None:
+                    artifacts = (database.parent / "mlartifacts").resolve().as_uri()
                 # Another process may be doing the same.
                 with contextlib.suppress(MlflowException):
                     self.client.create_experiment(EXPERIMENT, artifact_location=artifacts)
@@ -127,17 +129,23 @@ class Tracker:
         parameters: Flat parameters, chosen to be read by people.
         tags: Flat tags.
         run_id: An earlier run to continue.
+        store: The tracking store; opened if None.
 
     Raises:
-        InputError: If the tracking store can not be opened.
+        InputError: If the tracking store can not be used.
     """
 
     def __init__(
-        self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str], run_id: str | None = None
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        run_id: str | None = None,
+        store: Store | None = None,
     ) -> None:
         from mlflow.exceptions import MlflowException
 
-        self._store = Store()
+        self._store = store or Store()
         self.uri = self._store.uri
         try:
             if run_id is not None:

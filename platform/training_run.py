@@ -51,7 +51,7 @@ class TrainingRun:
         self.scenario = self.learner.build_scenario(dict(run["scenario"]))
         self.tracker: Tracker | None = None
         self._tracked_episodes = 0
-        self._asked_to_stop = StopRequest()
+        self._stop_request = StopRequest()
 
     def go(self, checkpoint: Path | None) -> TrainResult:
         """Train, from the beginning or from a checkpoint.
@@ -117,7 +117,7 @@ class TrainingRun:
             except Exception as error:
                 if not is_cluster_fault(error):
                     raise
-                if self._asked_to_stop:  # whatever ends this process may have ended the cluster's as well
+                if self._stop_request.asked:  # whatever ends this process may have ended the cluster's as well
                     raise KeyboardInterrupt from None
                 newest = latest_checkpoint(self.out)
                 attempt = attempt + 1 if newest == checkpoint else 1
@@ -139,7 +139,7 @@ class TrainingRun:
         watch = RunnerWatch(self.notice)
         with watch.listening():
             algorithm = self._build(checkpoint, wait_s)
-            with noting_stops() as self._asked_to_stop:
+            with noting_stops() as self._stop_request:
                 try:
                     write_json(self.out / RUN_FILE, self.run)
                     interrupted = self._loop(algorithm, watch)
@@ -183,7 +183,7 @@ class TrainingRun:
         every = int(self.run["checkpoint_every"])
         saved_at = len(algorithm.episodes)
         while (done := len(algorithm.episodes)) < episodes:
-            if self._asked_to_stop:
+            if self._stop_request.asked:
                 return True
             result = algorithm.train()
             watch.look(algorithm)
@@ -273,7 +273,7 @@ class TrainingRun:
             name = f"{name}, {changes}"
         if len(name) > _NAME_LIMIT:
             name = f"{name[: _NAME_LIMIT - 3]}..."
-        return Tracker(store, name, parameters, {"out": str(self.out)}, self.run["mlflow_run_id"])
+        return Tracker(name, parameters, {"out": str(self.out)}, self.run["mlflow_run_id"], store)
 
     def _publish(self, headline: list[float], checkpoint: Path) -> None:
         """Say what the world was, draw the learning curve, and hand the results to MLflow."""

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from edgegen.platform.cli import app
 from edgegen.platform.commands import live
 from edgegen.platform.commands.compare import folder_label
-from edgegen.platform.commands.train import free_folder
 
 COMMANDS = (
     "scenarios",
@@ -218,13 +217,6 @@ def test_labels_of_trained_policies_are_their_runs(tmp_path):
     assert folder_label(str(tmp_path / "my-run")) == "my-run"
     assert folder_label(str(tmp_path / "my-run" / "checkpoint-000050")) == "my-run/checkpoint-000050"
     assert folder_label(str(tmp_path / "my-run" / "checkpoint-000050" / "policy")) == "my-run/checkpoint-000050"
-
-
-def test_default_run_folders_do_not_collide(tmp_path):
-    assert free_folder(tmp_path / "run") == tmp_path / "run"
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run-2").mkdir()
-    assert free_folder(tmp_path / "run") == tmp_path / "run-3"
 
 
 @pytest.mark.parametrize("folder", [Path(__file__).parents[2], Path("/")])
