@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, model_validator
 
 from edgegen.envs.errors import InputError, from_validation
+from edgegen.envs.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
 from edgegen.envs.named_files import find_file, names_in
-from edgegen.envs.scenario import IntegerRange, Quantity, Scenario
+from edgegen.envs.scenario import IntegerRange, Quantity, Scenario, build_scenario
 from edgegen.envs.yaml_files import read_mapping
 from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
@@ -28,13 +29,7 @@ NOMINAL_CAPACITY_GCYCLES_S = 1.0
 MAX_BYTES_PER_CHARACTER = 4
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10_000)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Count = Annotated[Whole, Field(ge=1, le=10_000)]
 
 
 def parse_size(size: str) -> tuple[int, int]:
@@ -54,12 +49,12 @@ def _capacity(value: object) -> float | Literal["measured"]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value == "measured":
         return "measured"
-    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
-        raise ValueError("it must be 'measured' or a positive number of Gcycle/s")
+    if not number or not LEAST <= value <= MOST:  # type: ignore[operator]
+        raise ValueError(f"it must be 'measured' or a positive number of Gcycle/s, from {LEAST:g} to {MOST:g}")
     return float(value)  # type: ignore[arg-type]
 
 
-class ModelConfig(_Frozen):
+class ModelConfig(Frozen):
     """What a model costs and what may be asked of it. Values left out come from the model's own card.
 
     Attributes:
@@ -73,7 +68,7 @@ class ModelConfig(_Frozen):
     cycles_per_step_gcycles: Positive
     default_steps: Count | None = None
     max_steps: Count = 50
-    default_guidance: Annotated[float, Field(ge=0, le=50)] | None = None
+    default_guidance: Annotated[Real, Field(ge=0, le=50)] | None = None
     sizes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -87,7 +82,7 @@ class ModelConfig(_Frozen):
         return self
 
 
-class ModelCard(_Frozen):
+class ModelCard(Frozen):
     """A model with every open value filled in.
 
     Attributes:
@@ -116,7 +111,7 @@ class ModelCard(_Frozen):
         return pictures * steps * self.cycles_per_step_gcycles * self.relative_area(size)
 
 
-class EdgeConfig(_Frozen):
+class EdgeConfig(Frozen):
     """One edge server.
 
     Attributes:
@@ -137,15 +132,15 @@ class EdgeConfig(_Frozen):
     model: Annotated[str, Field(min_length=1)]
     capacity_gcycles_s: Annotated[float | Literal["measured"], PlainValidator(_capacity)] = "measured"
     rate_mbit_s: Positive = 450.0
-    slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    slowdown: Annotated[Real, Field(ge=1, le=1000)] = 1.0
     device: str = "cpu"
-    threads: Annotated[int, Field(ge=1, le=512)] = 1
+    threads: Annotated[Whole, Field(ge=1, le=512)] = 1
     num_cpus: NonNegative = 0.2
     num_gpus: NonNegative = 0.0
-    resources: dict[str, Positive] = {}
+    resources: dict[str, Positive] = Field(default_factory=dict)
 
 
-class ServiceConfig(_Frozen):
+class ServiceConfig(Frozen):
     """The whole service.
 
     Attributes:
@@ -160,35 +155,47 @@ class ServiceConfig(_Frozen):
             or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
         slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
         max_queue: Requests that may wait on an edge, besides the one being generated.
+        max_wait_s: Longest time that a request may be expected to wait for its turn on an edge, s; no edge whose queue
+            is longer gets it. One that finds an idle edge is always taken.
         max_prompt_chars: Longest prompt.
         max_pictures: Most pictures of one request.
         warmup_steps: Denoising steps of each of the three pictures that an edge is timed with at the start.
         request_timeout_s: Longest time from arrival to answer, s.
         report_period_s: Time between two state reports of an edge, s.
-        report_timeout_s: After this long without a report an edge counts as unhealthy, s.
+        report_timeout_s: How long an edge may take for a report, s. After the first that it misses it gets no new
+            work, after the second it counts as unhealthy and its waiting requests move on.
         stall_timeout_s: An edge whose picture makes no progress for this long is restarted and its requests move on,
             s; half of ``request_timeout_s`` if left out, so that there is time to do them elsewhere.
         max_retries: How often a request whose edge was lost moves on to another one.
+        receive_timeout_s: Longest time until a request has been received, from its first byte to its last, s.
+        max_connections: Connections that each of Serve's proxies holds. For one more, the one that has been idle or
+            unfinished for longest is closed.
+        shutdown_grace_s: How long ``edgegen serve`` goes on with accepted requests once it is told to stop, s; new
+            ones are refused meanwhile.
     """
 
     name: str = "service"
     models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
     edges: Annotated[tuple[EdgeConfig, ...], Field(min_length=1, max_length=256)]
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
-    explore: bool = False
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    gateway_resources: dict[str, Positive] = {}
+    explore: Flag = False
+    seed: Seed = 0
+    gateway_resources: dict[str, Positive] = Field(default_factory=dict)
     fallback: Literal["least-work", "none"] = "least-work"
     slot_s: Positive = 1.0
-    max_queue: Annotated[int, Field(ge=0, le=10_000)] = 16
+    max_queue: Annotated[Whole, Field(ge=0, le=10_000)] = 16
+    max_wait_s: Positive = 60.0
     max_prompt_chars: Count = 300
-    max_pictures: Annotated[int, Field(ge=1, le=100)] = 4
-    warmup_steps: Annotated[int, Field(ge=1, le=100)] = 8
+    max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 4
+    warmup_steps: Annotated[Whole, Field(ge=1, le=100)] = 8
     request_timeout_s: Positive = 300.0
-    report_period_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
-    report_timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 5.0
+    report_period_s: Annotated[Real, Field(ge=0.05, le=60)] = 0.5
+    report_timeout_s: Annotated[Real, Field(ge=0.1, le=600)] = 2.0
     stall_timeout_s: Positive | None = None
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    max_retries: Annotated[Whole, Field(ge=0, le=100)] = 2
+    receive_timeout_s: Annotated[Real, Field(ge=0.1, le=600)] = 10.0
+    max_connections: Annotated[Whole, Field(ge=16, le=100_000)] = 512
+    shutdown_grace_s: Annotated[Real, Field(ge=0, le=3600)] = 20.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -257,19 +264,20 @@ class ServiceConfig(_Frozen):
         cycles = [card.cycles_per_step_gcycles for card in cards]
         pixels = [math.prod(parse_size(size)) for card in cards for size in card.sizes]
         most_steps = max(card.max_steps for card in cards) * self.max_pictures
-        return Scenario(
-            name=self.name,
-            description=f"The edge servers of the service '{self.name}'.",
-            slot_s=self.slot_s,
-            slots=60,
-            capacity_gcycles_s=capacity,
-            rate_mbit_s=tuple(edge.rate_mbit_s for edge in self.edges),
-            tasks_per_slot=IntegerRange(low=1, high=self.max_queue + 1),
-            size_mbit=Quantity(low=0, high=text_mbit("x" * self.max_prompt_chars) * MAX_BYTES_PER_CHARACTER),
-            cycles_per_step_gcycles=Quantity(low=min(cycles), high=max(cycles)),
-            steps=Quantity(low=1, high=most_steps, integer=True),
-            result_mbit=Quantity(low=picture_mbit(min(pixels)), high=picture_mbit(max(pixels)) * self.max_pictures),
-        )
+        data = {
+            "name": self.name,
+            "description": f"The edge servers of the service '{self.name}'.",
+            "slot_s": self.slot_s,
+            "slots": 60,
+            "capacity_gcycles_s": capacity,
+            "rate_mbit_s": tuple(edge.rate_mbit_s for edge in self.edges),
+            "tasks_per_slot": IntegerRange(low=1, high=self.max_queue + 1),
+            "size_mbit": Quantity(low=0, high=text_mbit("x" * self.max_prompt_chars) * MAX_BYTES_PER_CHARACTER),
+            "cycles_per_step_gcycles": Quantity(low=min(cycles), high=max(cycles)),
+            "steps": Quantity(low=1, high=most_steps, integer=True),
+            "result_mbit": Quantity(low=picture_mbit(min(pixels)), high=picture_mbit(max(pixels)) * self.max_pictures),
+        }
+        return build_scenario(data)
 
 
 def text_mbit(text: str) -> float:

@@ -20,17 +20,24 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
 from edgegen.algorithms.ray_session import ray_session
 from edgegen.envs.errors import InputError
-from edgegen.serve.app import APP_NAME, build
+from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.connection import connect
+from edgegen.serve.front import CALLBACK, Limits
+
+logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 STORE_BYTES = 200 * 1024**2
 DRAIN_S = 5.0
-"""Who presses Ctrl-C does not want to wait for every picture that is queued."""
+"""Time that processes have to end, once all requests have been answered."""
+ANSWER_SPARE_S = 30.0
+"""Time beyond that of a request after which a gateway that does not answer is given up."""
 RESOURCE_DIGITS = 4
 """Of Ray's own reckoning; sums of shares are inexact."""
 READY_TIMEOUT_S = 1800.0
@@ -40,6 +47,8 @@ SERVE_VARIABLES = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # An edge that hangs has nothing to finish, and its successor waits for its GPU.
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # What stands in front of the gateway: deadlines for slow clients, and errors in the shape of the API.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
 }
 """Settings of Ray Serve, for the processes of a cluster."""
 
@@ -71,7 +80,12 @@ def running_service(
     cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
-    for name, value in SERVE_VARIABLES.items():
+    limits = Limits(
+        receive_timeout_s=config.receive_timeout_s,
+        max_connections=config.max_connections,
+        answer_timeout_s=config.request_timeout_s + ANSWER_SPARE_S,
+    )
+    for name, value in {**SERVE_VARIABLES, **limits.variables()}.items():
         os.environ.setdefault(name, value)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
@@ -90,11 +104,23 @@ def running_service(
             yield url
         finally:
             _ignore_sigterm()  # a second signal must not interrupt the clean-up
+            _drain(config.shutdown_grace_s)
             if private:  # ends with its Ray session; a shut-down of its own would only print warnings
                 if APP_NAME in serve.status().applications:
                     serve.delete(APP_NAME)
             else:
                 serve.shutdown()
+
+
+def _drain(grace_s: float) -> None:
+    """Have the gateway finish what it has accepted; a second Ctrl-C cuts that short."""
+    try:
+        state = serve.status().applications.get(APP_NAME)
+        if state is not None and state.status == ApplicationStatus.RUNNING:
+            gateway = serve.get_deployment_handle(GATEWAY, APP_NAME)
+            gateway.drain.remote(grace_s).result(timeout_s=grace_s + DRAIN_S)
+    except (RayError, RayServeException, TimeoutError, KeyboardInterrupt):
+        logger.warning("the service ends with requests under way")
 
 
 def _start_serve(port: int) -> None:
@@ -175,15 +201,16 @@ def _last_line(text: str) -> str:
 
 def _wait_until_healthy(url: str, deadline: float) -> None:
     answer = "no answer"
-    while time.monotonic() < deadline:
-        try:
-            response = httpx.get(f"{url}/healthz", timeout=5)
-            if response.status_code == 200 and response.json()["status"] == "ok":
-                return
-            answer = response.text
-        except (httpx.HTTPError, ValueError) as error:
-            answer = str(error)
-        time.sleep(0.1)
+    with connect(url).client(timeout=5) as client:
+        while time.monotonic() < deadline:
+            try:
+                response = client.get("/healthz")
+                if response.status_code == 200 and response.json()["status"] == "ok":
+                    return
+                answer = response.text
+            except (httpx.HTTPError, ValueError) as error:
+                answer = str(error)
+            time.sleep(0.1)
     raise InputError(f"The service was not healthy in the time it was given; the last answer was {answer[:300]}.")
 
 

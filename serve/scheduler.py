@@ -300,8 +300,9 @@ class Scheduler:
         which = f"of all {len(working)} healthy edge servers for the model '{model}'"
         if free:
             wait_s = min(server.wait_s(now) for server in free)
-            message = f"The queues {which} are too long: a request would wait {wait_s:.0f} s, at most {max_wait_s:g}"
-            raise QueuesFullError(f"{message} s are allowed; try again later.", self.retry_after_s(model))
+            how = "too long" if len(free) == len(working) else "full or too long"
+            message = f"The queues {which} are {how}: a request would wait {wait_s:.0f} s, at most {max_wait_s:g} s are"
+            raise QueuesFullError(f"{message} allowed; try again later.", self.retry_after_s(model))
         message = f"The queues {which} are full ({working[0].max_queue} waiting requests each); try again later."
         raise QueuesFullError(message, self.retry_after_s(model))
 

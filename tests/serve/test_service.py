@@ -64,7 +64,12 @@ def service_process(config_path):
         yield url
         started = psutil.Process(process.pid).children(recursive=True)
         assert len(started) > 5
-        process.send_signal(signal.SIGTERM)
+        with ThreadPoolExecutor(3) as pool:
+            work = [pool.submit(ask, url, "edge-a", 100) for _ in range(3)]
+            while edges(url)["edge-a"]["queue_length"] < 2:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert [future.result().status_code for future in work] == [200] * 3
         assert process.stdout.read().decode().endswith("stopped\n")
         assert process.wait(60) == 0
         deadline = time.monotonic() + 20
@@ -277,6 +282,37 @@ def test_metrics_tell_what_happened_and_everything_shown_exists(url):
         shown |= set(re.findall(r"ray_[a-z0-9_]+", (MONITORING / file).read_text()))
     assert len(shown) > 12
     assert shown - set(metrics) == set()
+
+
+def test_gateway_that_dies_loses_no_request(url):
+    raylet = psutil.Process(edges(url)["edge-a"]["pid"]).parent()
+    (gateway,) = [one for one in raylet.children() if any(":gateway" in part for part in one.cmdline())]
+    with ThreadPoolExecutor(2) as pool:
+        under_way = pool.submit(ask, url, "edge-a", 150)
+        while not edges(url)["edge-a"]["in_work"]:
+            time.sleep(0.05)
+        gateway.kill()
+        health = httpx.get(f"{url}/healthz", timeout=30)
+        assert health.headers["content-type"] == "application/json"
+        assert health.status_code == 200 or health.json()["status"] == "unavailable"
+        later = pool.submit(ask, url, "edge-a", 1)
+        assert [under_way.result().status_code, later.result().status_code] == [200, 200]
+
+
+def test_half_sent_requests_hold_up_nobody(url):
+    port = int(url.rsplit(":", 1)[1])
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    try:
+        for number, one in enumerate(slow):
+            one.sendall(head if number % 2 else head + b'\r\n{"prompt": "a')
+        assert httpx.get(f"{url}/healthz", timeout=10).status_code in (200, 503)
+        assert ask(url, steps=1).status_code == 200
+        answers = [b"".join(iter(lambda one=one: one.recv(4096), b"")) for one in slow[:2]]  # to the end
+        assert all(answer.startswith(b"HTTP/1.1 408 ") and b'"error"' in answer for answer in answers)
+    finally:
+        for one in slow:
+            one.close()
 
 
 def test_builder_checks_the_policy_first(tiny_pipeline):
