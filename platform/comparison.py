@@ -188,7 +188,7 @@ def compare(
         InputError: If the reference is not among the policies, or seed or episodes are out of range.
     """
     kind = kind_of(scenario)
-    reference = reference or kind.reference
+    reference = kind.reference if reference is None else reference
     if reference not in policies:
         raise InputError(
             f"The reference '{reference}' is not among the compared policies {', '.join(policies)}."

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PLAIN_WIDTH = 160
-_NARROWEST, _WIDEST = 20, 1000
+_NARROWEST, _WIDEST = 40, 1000
 """What ``COLUMNS`` may say; anything else is no width of a screen, and is ignored."""
 _SUBSTITUTES = {
     "\N{PLUS-MINUS SIGN}": "+-",

@@ -181,7 +181,7 @@ def measure_scaling(
     if not runners or min(runners) < 1:
         raise InputError(f"runners is {list(runners)}, but must be one or more numbers of at least 1.")
     learner = find_learner(algorithm)
-    world = learner.load_scenario(scenario or learner.default_scenario)
+    world = learner.load_scenario(learner.default_scenario if scenario is None else scenario)
     settings = learner.make_settings(preset)
     tell = on_measurement or (lambda name: None)
     quiet_libraries()

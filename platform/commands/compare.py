@@ -114,7 +114,7 @@ def compare(
     refuse_same_output(json, plot)
     prefer_one_thread()
     world = world_from(scenario, settings)
-    reference = reference or kind_of(world).reference
+    reference = kind_of(world).reference if reference is None else reference
     entrants = make_entrants(policies or [], labels or [], reference, world, seed)
     notes = progress_console()
     with activity(notes) as say:

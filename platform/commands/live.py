@@ -78,6 +78,7 @@ def serve(
     overrides = parse_overrides(settings or [])
     overrides |= {name: value for name, value in (("seed", seed), ("policy", policy)) if value is not None}
     service = load_config(config, overrides)
+    _check_policy(service.policy)
     from edgegen.serve.running import READY_TIMEOUT_S, running_service
 
     ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
@@ -88,6 +89,16 @@ def serve(
         notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
         notes.print("Stop:   Ctrl-C")
         threading.Event().wait()
+
+
+def _check_policy(policy: str) -> None:
+    """Refuse a folder that holds no policy before anything is started; registered ones are fetched where they run."""
+    from edgegen.algorithms.registered import is_registered
+    from edgegen.algorithms.registry import find_policy_folder
+    from edgegen.algorithms.rules import RULES
+
+    if policy not in RULES and not is_registered(policy):
+        find_policy_folder(policy)
 
 
 def generate(

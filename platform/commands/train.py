@@ -202,7 +202,7 @@ def _fresh(
     for_scenario, for_algorithm = split_overrides(
         parse_overrides(settings or []), learner.scenario.model_fields, learner.settings.model_fields
     )
-    scenario = learner.load_scenario(scenario_name or learner.default_scenario, for_scenario)
+    scenario = learner.load_scenario(learner.default_scenario if scenario_name is None else scenario_name, for_scenario)
     learner.make_settings(preset, for_algorithm)
     made = make_processes(**processes)
     folder = out if out is not None else RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}"
