@@ -20,6 +20,7 @@ import yaml
 from ray.serve.scripts import build as serve_build
 
 from edgegen.envs.errors import InputError
+from edgegen.envs.yaml_files import read_mapping
 from edgegen.serve.config import load_config
 
 BUILDER = "edgegen.serve.app:app"
@@ -32,7 +33,7 @@ def serve_config(path: Path) -> dict[str, Any]:
         InputError: If the config is impossible.
     """
     load_config(path)
-    args = yaml.safe_load(path.read_text(encoding="utf-8"))
+    args = read_mapping(path, "Service config")
     module = f"edgegen_application_{uuid.uuid4().hex}"  # imported, so every call needs a name of its own
     search_path = list(sys.path)
     with tempfile.TemporaryDirectory() as folder:

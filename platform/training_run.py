@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from edgegen.algorithms.learners import Learner, find_learner
 from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
@@ -17,6 +14,7 @@ from edgegen.algorithms.stop_signals import StopRequest, noting_stops, stopping_
 from edgegen.envs.errors import InputError, first_line
 from edgegen.envs.provisioning_scenario import ProvisioningScenario
 from edgegen.envs.scenario import Scenario
+from edgegen.envs.yaml_files import dump_yaml
 from edgegen.platform.cluster.processes import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
 from edgegen.platform.files import draw_or_tell, write_json
 from edgegen.platform.process import prefer_one_thread
@@ -278,9 +276,7 @@ class TrainingRun:
     def _publish(self, headline: list[float], checkpoint: Path) -> None:
         """Say what the world was, draw the learning curve, and hand the results to MLflow."""
         scenario_file = self.out / "scenario.yaml"
-        scenario_file.write_text(
-            yaml.safe_dump(json.loads(self.scenario.model_dump_json()), sort_keys=False), encoding="utf-8"
-        )
+        scenario_file.write_text(dump_yaml(self.scenario.model_dump(mode="json")), encoding="utf-8")
         curve = draw_or_tell(lambda: self._draw(headline), self.notice)[:1]
         if self.tracker is not None:
             for path in (*curve, scenario_file, self.out / RUN_FILE, self.out / EPISODES_FILE):

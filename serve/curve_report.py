@@ -7,10 +7,9 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from edgegen.envs.curves import Curve, CurveSet
 from edgegen.envs.errors import InputError
+from edgegen.envs.yaml_files import dump_yaml
 from edgegen.serve.curve_fits import QualityFit, TimeFit, fit_quality, fit_time, largest_rise
 from edgegen.serve.picture_quality import LEVELS, MEASURES, Estimate
 from edgegen.serve.profiler import Profile, StepPoint
@@ -102,7 +101,7 @@ class Report:
     def curve_file(self) -> str:
         """Return the text of the curve file: what :func:`edgegen.envs.curves.load_curves` reads, points as comments."""
         data = self.curve_set().model_dump(mode="json", exclude_none=True)
-        body = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+        body = dump_yaml(data)
         return "".join(f"# {line}".rstrip() + "\n" for line in self._comments()) + body
 
     def notes(self) -> list[str]:
