@@ -6,7 +6,7 @@ An input is what a policy observes, as arrays by name; parts of parts have dotte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -137,8 +137,11 @@ def _flat(part: Any, prefix: str) -> Arrays:
 
 def _rebuilt(kind: type[Any], arrays: Mapping[str, Any], prefix: str, numbers: Mapping[str, int]) -> Any:
     values: dict[str, Any] = {}
+    may_be_absent = {field.name for field in fields(kind) if field.default is not MISSING}
     for name, hint in get_type_hints(kind).items():
         full = prefix + name
+        if name in may_be_absent and full not in arrays:  # worlds without it do not show it
+            continue
         if is_dataclass(hint):
             values[name] = _rebuilt(hint, arrays, f"{full}.", numbers)  # type: ignore[arg-type]
         elif hint is int:
