@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import os
 import sys
 import unicodedata
@@ -191,7 +192,7 @@ def stdout_is_lost(error: OSError) -> bool:
         return True
     except ValueError:  # closed
         return False
-    is_unbuffered = getattr(getattr(sys.stdout, "buffer", None), "raw", None) is None
+    is_unbuffered = isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase)
     return is_unbuffered and error.filename is None and error.errno in _LOST
 
 
