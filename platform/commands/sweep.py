@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -52,8 +53,7 @@ def sweep(
     study = read_sweep(file, parse_overrides(settings or []))
     folder = out if out is not None else RUNS / f"sweep-{study.spec.name}"
     check_writable_folder(folder)
-    from edgegen.algorithms.registered import tracking_uri
-    from edgegen.envs.urls import shown
+    from edgegen.algorithms.registered import how_to_look, tracking_uri
     from edgegen.platform.sweep import REPORT_FOLDER, SweepRequest, run_sweep
     from edgegen.platform.sweeps.report import summary
 
@@ -61,8 +61,10 @@ def sweep(
     try:
         outcome = run_sweep(SweepRequest(study, folder, resume, address, tracking), notes)
     except KeyboardInterrupt:
-        again = " ".join(["edgegen sweep", str(file), *(f"--set {text}" for text in settings or [])])
-        notes.print(f"Stopped. Continue: {again} --resume{f' --out {out}' if out else ''}", soft_wrap=True)
+        changes = [part for text in settings or [] for part in ("--set", text)]
+        place = [] if out is None else ["--out", str(out)]
+        again = shlex.join(["edgegen", "sweep", str(file), *changes, "--resume", *place])
+        notes.print(f"Stopped. Continue: {again}", soft_wrap=True)
         raise
     report = folder / REPORT_FOLDER
 
@@ -76,7 +78,7 @@ def sweep(
             registered = outcome.registration
             model = f"{registered.uri} (version {registered.version}). {registered.reason}"
             notes.print(f"Model:   {model}", soft_wrap=True)
-            notes.print(f"MLflow:  {shown(tracking_uri())}", soft_wrap=True)
+            notes.print(f"MLflow:  {how_to_look(tracking_uri())}", soft_wrap=True)
         typer.echo(str(folder))
 
     write_then_show([] if json is None else [lambda: write_json(json, read_report(report))], show)

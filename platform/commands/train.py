@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -306,11 +307,11 @@ def report_training(notes: Console, result: TrainResult) -> None:
     if result.mlflow_uri is not None:
         notes.print(f"MLflow:   {how_to_look(result.mlflow_uri)}", soft_wrap=True)
     if result.interrupted:
-        notes.print(f"Continue: edgegen train --resume {result.out}", soft_wrap=True)
-    notes.print(
-        f"Compare:  edgegen compare {result.out} {' '.join(result.rivals)} --scenario {result.out / 'scenario.yaml'}",
-        soft_wrap=True,
-    )
+        again = shlex.join(["edgegen", "train", "--resume", str(result.out)])
+        notes.print(f"Continue: {again}", soft_wrap=True)
+    entrants = [str(result.out), *result.rivals]
+    compare = shlex.join(["edgegen", "compare", *entrants, "--scenario", str(result.out / "scenario.yaml")])
+    notes.print(f"Compare:  {compare}", soft_wrap=True)
 
 
 def training_json(result: TrainResult) -> dict[str, object]:
