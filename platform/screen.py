@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import io
 import os
 import sys
 import unicodedata
@@ -184,16 +183,20 @@ def _substitute(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def stdout_is_lost(error: OSError) -> bool:
-    """Whether an error means that stdout can not be written: a closed pipe, a full disk."""
+    """Whether an error means that stdout can not be written any more: a closed pipe, a full disk.
+
+    Only another try tells: what failed to be written may be gone from the buffers, and errors do not name their file.
+    """
+    if error.errno not in _LOST or sys.stdout is None:
+        return False
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()  # tries again to write what could not be written
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except OSError:
         return True
     except ValueError:  # closed
         return False
-    is_unbuffered = isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase)
-    return is_unbuffered and error.filename is None and error.errno in _LOST
+    return False
 
 
 def drop(stream: TextIO | None) -> None:
