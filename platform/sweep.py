@@ -20,6 +20,7 @@ from edgegen.platform.comparison import Comparison, compare
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
+from edgegen.platform.screen import activity
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, Stand, TrialView, Watcher, watching
@@ -238,7 +239,7 @@ class _Sweep:
         self, identity: str, trials: Sequence[TrialView], finals: Sequence[FinalResult], started: float
     ) -> SweepOutcome:
         """Compare, choose, register and report."""
-        with self.notes.status("Comparing on evaluation arrivals"):
+        with activity(self.notes, "Comparing on evaluation arrivals"):
             comparison = self._compare(finals)
         chosen = choose(self.study, finals)
         shutil.copytree(chosen.policy, self.folder / POLICY_FOLDER, dirs_exist_ok=True)
@@ -287,7 +288,7 @@ class _Sweep:
             f"{self.study.spec.algorithm} on {self.study.world.name}, sweep {self.study.spec.name}, settings of "
             f"{chosen.label}, training seed {chosen.seed}: {self.study.metric} {chosen.objective:.4g} in validation."
         )
-        with self.notes.status("Registering the policy"):
+        with activity(self.notes, "Registering the policy"):
             return records.store.attempt(
                 lambda: register(records.store, self.study, chosen.policy, run_id, tags, description)
             )
