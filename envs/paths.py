@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,11 +64,13 @@ def _expanded(text: str, what: str, use: str) -> Path:
         raise InputError(f"{what} is an empty text, but must be a path.")
     if "\0" in text:
         raise InputError(f"{what} '{text}' can not be {use}: a path holds no NUL character.")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        home = Path(text).parts[0]
-        raise InputError(f"{what} '{text}' can not be {use}: there is no home folder '{home}'.") from None
+    # As a text, because to pathlib ./~ is the same as ~.
+    expanded = os.path.expanduser(text)  # noqa: PTH111
+    if text.startswith("~") and expanded == text:
+        home = text.partition("/")[0]
+        raise InputError(f"{what} '{text}' can not be {use}: there is no home folder '{home}'.")
+    path = Path(expanded)
+    return Path.cwd() / path if str(path).startswith("~") else path  # so that it means the same when asked again
 
 
 def _look_up(path: Path) -> None:
@@ -98,9 +101,10 @@ def replacing(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[A
     Raises:
         InputError: If the file can not be written.
     """
-    # A link is followed, so that it stays a link. Devices and pipes (/dev/stdout) must not be replaced by a file.
-    target = as_path(path, "Output file", WRITTEN).resolve()
-    in_place = target.exists() and not target.is_file()
+    given = as_path(path, "Output file", WRITTEN)
+    # Devices and pipes (/dev/stdout) must not be replaced by a file, and what they link to need not be a path.
+    in_place = given.exists() and not given.is_file()
+    target = given if in_place else given.resolve()  # a link to a file stays a link
     # The name is not that of the target with something added, which could be too long.
     written = target if in_place else target.with_name(f".edgegen-{secrets.token_hex(8)}.tmp")
     text = {"encoding": "utf-8", "newline": ""} if mode == "w" else {}
