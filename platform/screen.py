@@ -168,7 +168,8 @@ def substitute_characters() -> None:
     codecs.register_error(_HANDLER, _substitute)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
+        # Once is enough; and it asks where in its file a stream is, which one that has become a pipe can not tell.
+        if reconfigure is not None and stream.errors != _HANDLER:
             reconfigure(errors=_HANDLER)
 
 

@@ -42,7 +42,9 @@ def main(address: str) -> None:
     import typer
 
     from edgegen.platform.cli import app
+    from edgegen.platform.screen import substitute_characters
 
+    substitute_characters()  # before these streams become those of others
     # Two CPUs whatever the machine has, so that a sweep's trials run the same everywhere.
     ray.init(
         address="local",
