@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from edgegen.algorithms.ladts import settings as ladts
 from edgegen.algorithms.t2drl import settings as t2drl
-from edgegen.envs.errors import InputError, did_you_mean
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning, load_provisioning
-from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
+from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario, load_scenario
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, build_provisioning, load_provisioning
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import ArrayConfig
@@ -69,7 +69,7 @@ LEARNERS = {
         ladts.PRESETS,
         ladts.LADTSSettings,
         ladts.make_settings,
-        Scenario,
+        OffloadingScenario,
         load_scenario,
         build_scenario,
         "demo",

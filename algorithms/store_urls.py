@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 
 _SQLITE = "sqlite"
 _NAMED_DRIVER = "sqlite+pysqlite"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
-from edgegen.envs.episode_servers import LEAST_SEEN
-from edgegen.envs.scenario import Scenario
+from edgegen.envs.offloading.draws import LEAST_SEEN
+from edgegen.envs.offloading.scenario import OffloadingScenario
 
 _SLACK = 1 + 1e-5  # bounds leave room for rounding in float32
 
 
-def vector_space(scenario: Scenario) -> spaces.Box:
+def vector_space(scenario: OffloadingScenario) -> spaces.Box:
     """The space of the vectors of :class:`edgegen.envs.parallel.OffloadingParallelEnv`, laid out as told there."""
     servers = scenario.servers
     capacity, rate = _ends(scenario)
@@ -35,7 +35,7 @@ def vector_space(scenario: Scenario) -> spaces.Box:
     return spaces.Box((low / _SLACK).astype(np.float32), (high * _SLACK).astype(np.float32), dtype=np.float32)
 
 
-def oldest_report_slots(scenario: Scenario) -> int:
+def oldest_report_slots(scenario: OffloadingScenario) -> int:
     """The most slots ago that servers can have been as they are shown."""
     reports = scenario.reports
     if reports is None:
@@ -43,7 +43,7 @@ def oldest_report_slots(scenario: Scenario) -> int:
     return scenario.slots if reports.loss else min(reports.delay_slots, scenario.slots)
 
 
-def _ends(scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
+def _ends(scenario: OffloadingScenario) -> tuple[np.ndarray, np.ndarray]:
     """Least and largest whole capacity and rate of each server ``[2, B]``, whatever episode is played."""
     servers, sets = scenario.servers, scenario.server_sets
     if sets is None or sets.drawn == "once":

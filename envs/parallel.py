@@ -1,7 +1,7 @@
 """The offloading world for any multi-agent library: a PettingZoo parallel environment over the batched simulator.
 
 Training in edgegen runs on the batched simulator, which is far faster. This facade is for everything that speaks
-PettingZoo; its arrivals and delays are those of :class:`edgegen.envs.offloading.OffloadingSimulator`.
+PettingZoo; its arrivals and delays are those of :class:`edgegen.envs.offloading.world.OffloadingWorld`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.conversions import parallel_to_aec
 
-from edgegen.envs.agent_input import (
+from edgegen.envs.agent_space import vector_space
+from edgegen.envs.core.agent_input import (
     checked_max_cycles,
     checked_option,
     checked_scenario,
@@ -26,11 +27,10 @@ from edgegen.envs.agent_input import (
     shown,
     stream_seed,
 )
-from edgegen.envs.agent_space import vector_space
-from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.placement import service_delay, until_done, work_ahead
-from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.physics import service_delay, until_done, work_ahead
+from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
 
 AgentObservation = np.ndarray | dict[str, np.ndarray]
 """What one agent sees: a vector, or a dictionary of the vector and the action mask."""
@@ -51,7 +51,7 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
     each other's placements. When the server with the most tasks has placed its last one, the slot ends: every server
     works through its queue for the length of a slot, and the next tasks arrive. A slot without any task takes one
     round, in which nobody has anything to place. Delays follow from the LAD-TS system model
-    (:func:`edgegen.envs.offloading.service_delay`); no time passes inside a slot.
+    (:func:`edgegen.envs.offloading.world.service_delay`); no time passes inside a slot.
 
     ## Action Space
 
@@ -127,21 +127,21 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
 
     def __init__(
         self,
-        scenario: str | Path | Scenario = "demo",
+        scenario: str | Path | OffloadingScenario = "demo",
         observation: Literal["dict", "vector"] = "dict",
         max_cycles: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         checked_option("observation", observation, ("dict", "vector"))
         checked_option("render_mode", render_mode, (*self.metadata["render_modes"], None))
-        self.scenario = checked_scenario(scenario, Scenario, load_scenario, "an offloading")
+        self.scenario = checked_scenario(scenario, OffloadingScenario, load_scenario, "an offloading")
         self.max_cycles = checked_max_cycles(max_cycles)
         self.render_mode = render_mode
         self.possible_agents = [f"edge_{b}" for b in range(self.scenario.servers)]
         self.agents: list[str] = []
         self._as_dict = observation == "dict"
         self._seeded = False
-        self._simulator = OffloadingSimulator(self.scenario)
+        self._simulator = OffloadingWorld(self.scenario)
         self.observation_spaces = {agent: self._make_observation_space() for agent in self.possible_agents}
         self.action_spaces: dict[str, spaces.Space[Any]] = {
             agent: spaces.Discrete(self.scenario.servers) for agent in self.possible_agents

@@ -2,7 +2,7 @@
 
 It is in PettingZoo's agent-by-agent form (AEC), because in a parallel environment every agent alive acts in every step.
 Training in edgegen runs on the batched simulator, which is far faster and in which the same happens:
-:class:`edgegen.envs.provisioning.ProvisioningSimulator`.
+:class:`edgegen.envs.provisioning.world.ProvisioningWorld`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gymnasium import spaces
 from pettingzoo import AECEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from edgegen.envs.agent_input import checked_option, checked_scenario, chosen, numbers, shown, stream_seed
-from edgegen.envs.amenders import shares_from_raw
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning import CacheOutcome, ProvisioningSimulator, SlotOutcome
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
-from edgegen.envs.requests import MBIT_PER_MB
+from edgegen.envs.core.agent_input import checked_option, checked_scenario, chosen, numbers, shown, stream_seed
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.amenders import shares_from_raw
+from edgegen.envs.provisioning.draws import MBIT_PER_MB
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld, SlotOutcome
 
 _GAIN_DB = (-400.0, 100.0)  # gains are clipped to this; they are all but certain to lie inside
 _SLACK = 1 + 1e-5  # upper bounds leave room for rounding in float32
@@ -40,8 +40,8 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
     allocator_{C-1}`` then divide the uplink and the denoising steps of their cells among N users. Nobody sees what
     others choose in the same round: all caches are filled when the last cacher has chosen, and the requests of a slot
     are served when the last allocator has. The caches are amended to fit the storage, and raw allocations turned into
-    shares, as the scenario says (:mod:`edgegen.envs.amenders`); delays, quality and cost follow from
-    :func:`edgegen.envs.provisioning.serve`.
+    shares, as the scenario says (:mod:`edgegen.envs.provisioning.amenders`); delays, quality and cost follow from
+    :func:`edgegen.envs.provisioning.world.serve`.
 
     ## Action Space
 
@@ -143,7 +143,7 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
         self._cachers, self._allocators = [f"cacher_{i}" for i in cells], [f"allocator_{i}" for i in cells]
         self.possible_agents = [*self._cachers, *self._allocators]
         self.agents: list[str] = []
-        self._simulator = ProvisioningSimulator(self.scenario)
+        self._simulator = ProvisioningWorld(self.scenario)
         self._seeded = False
         self.agent_selection = self._cachers[0]
         models, users = self.scenario.models, self.scenario.users

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 from ray.serve.scripts import build as serve_build
 
-from edgegen.envs.errors import InputError
-from edgegen.envs.yaml_files import read_mapping
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.config import load_config
 
 BUILDER = "edgegen.serve.app:app"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from edgegen.envs.errors import InputError, first_line
+from edgegen.envs.core.errors import InputError, first_line
 from edgegen.platform.files import plot_files, write_bytes
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
-from edgegen.envs.errors import InputError
-from edgegen.envs.paths import reason_of
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import reason_of
 from edgegen.platform.commands import (
     bench,
     chaos,

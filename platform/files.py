@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgegen.envs.errors import InputError, first_line
-from edgegen.envs.named_files import existing
-from edgegen.envs.paths import WRITTEN, as_path, is_there, reason_of, replacing
+from edgegen.envs.core.errors import InputError, first_line
+from edgegen.envs.core.named_files import existing
+from edgegen.envs.core.paths import WRITTEN, as_path, is_there, reason_of, replacing
 
 PLOT_ENDINGS = (".png", ".svg")
 """Kinds of files that a plot is drawn as."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from edgegen.envs.errors import InputError, did_you_mean, shortened
-from edgegen.envs.yaml_files import parse_yaml
+from edgegen.envs.core.errors import InputError, did_you_mean, shortened
+from edgegen.envs.core.yaml_files import parse_yaml
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:

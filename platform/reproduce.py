@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.files import check_writable_folder
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import take_again
 from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_data, write_if_changed
 from edgegen.platform.studies.plan import Plan
@@ -24,7 +25,6 @@ from edgegen.platform.studies.runner import available_cpus, run_units, unfinishe
 from edgegen.platform.studies.tables import tables_json
 from edgegen.platform.studies.unit import is_done
 from edgegen.platform.studies.work import Unit
-from edgegen.platform.tracking import Store
 
 TABLE_FOLDER = "tables"
 

@@ -13,8 +13,8 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from edgegen.envs.errors import InputError
-from edgegen.envs.paths import reason_of
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import reason_of
 from edgegen.platform.files import check_writable_folder
 
 LOCK_FILE = ".lock"

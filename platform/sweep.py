@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.stop_signals import own_handlers_kept, stopping_as_ctrl_c
-from edgegen.envs.errors import InputError
-from edgegen.platform.comparison import Comparison, compare
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
+from edgegen.platform.runs.comparison import Comparison, compare
 from edgegen.platform.screen import activity
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
@@ -28,11 +29,10 @@ from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, c
 from edgegen.platform.sweeps.state import forget, put_state_back
 from edgegen.platform.sweeps.study import Study
 from edgegen.platform.sweeps.trial import ENTRIES_FILE, SWEEP_FILE, read_json, seed_folder
-from edgegen.platform.tracking import Store
 from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
 if TYPE_CHECKING:
-    from edgegen.platform.model_registry import Registration
+    from edgegen.platform.records.model_registry import Registration
 
 REPORT_FOLDER = "report"
 POLICY_FOLDER = "policy"
@@ -277,7 +277,7 @@ class _Sweep:
     def _register(self, identity: str, chosen: FinalResult) -> Registration | None:
         if self.records is None:
             return None
-        from edgegen.platform.model_registry import register
+        from edgegen.platform.records.model_registry import register
 
         records = self.records
         run_id = records.child_run(FINAL, chosen.identity, chosen.seed)

@@ -9,18 +9,18 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from edgegen.algorithms.policy import Policy
-from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
-from edgegen.algorithms.registry import make_policy, make_provisioning_policy, provisioning_rules
-from edgegen.algorithms.rules import RULES
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
-from edgegen.envs.scenario import Scenario, load_scenario
-from edgegen.envs.scenario_files import scenario_kind
-from edgegen.platform.episodes import Array
-from edgegen.platform.evaluation import EpisodeResults
-from edgegen.platform.provisioning_evaluation import ProvisioningResults
+from edgegen.algorithms.core.catalog import make_policy, make_provisioning_policy, provisioning_rules
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.rules.offloading import RULES
+from edgegen.envs.core.scenario_files import scenario_kind
+from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.platform.runs.episodes import Array
+from edgegen.platform.runs.evaluation import EpisodeResults
+from edgegen.platform.runs.provisioning_evaluation import ProvisioningResults
 
-World = Scenario | ProvisioningScenario
+World = OffloadingScenario | ProvisioningScenario
 AnyPolicy = Policy | ProvisioningPolicy
 Results = EpisodeResults | ProvisioningResults
 
@@ -184,7 +184,7 @@ def load_world(name_or_path: str, overrides: Callable[[Collection[str]], dict[st
         return load_provisioning(
             name_or_path, overrides(set(ProvisioningScenario.model_fields) - {"kind"}) if overrides else None
         )
-    return load_scenario(name_or_path, overrides(Scenario.model_fields) if overrides else None)
+    return load_scenario(name_or_path, overrides(OffloadingScenario.model_fields) if overrides else None)
 
 
 def rules_for(world: World) -> list[str]:

@@ -12,17 +12,17 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
-from edgegen.algorithms.registered import fetch, is_registered, pinned, tracking_uri
-from edgegen.algorithms.registry import make_policy
-from edgegen.algorithms.rules import RULES
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tracking_uri
+from edgegen.algorithms.rules.offloading import RULES
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
-from edgegen.serve.edge import EdgeServer
-from edgegen.serve.gateway import Gateway
+from edgegen.serve.edge.remote import RemoteEdge
+from edgegen.serve.edge.server import EdgeServer
+from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.web import create_app
 from edgegen.serve.metrics import RayMeter
-from edgegen.serve.remote import RemoteEdge
 from edgegen.serve.request_log import log_to_stdout
-from edgegen.serve.web import create_app
 from edgegen.serve.zoo.loading import INDEX_FILE, embedded_models
 
 APP_NAME = "edgegen"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgegen.serve.errors import RequestError, ServiceError, SlowBodyError, StoppingError
+from edgegen.serve.http.errors import RequestError, ServiceError, SlowBodyError, StoppingError
 
 
 class BoundedProtocol(H11Protocol):

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, ValidationError, model_validator
 
-from edgegen.envs.errors import InputError, from_validation
-from edgegen.envs.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
-from edgegen.envs.named_files import find_file, names_in
-from edgegen.envs.scenario import IntegerRange, Quantity, Scenario, build_scenario
-from edgegen.envs.yaml_files import read_mapping
+from edgegen.envs.core.errors import InputError, from_validation
+from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
+from edgegen.envs.core.named_files import find_file, names_in
+from edgegen.envs.core.yaml_files import read_mapping
+from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity, build_scenario
 from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -246,7 +246,7 @@ class ServiceConfig(Frozen):
             )
         return cards
 
-    def scenario(self, measured_gcycles_s: Mapping[str, float] | None = None) -> Scenario:
+    def scenario(self, measured_gcycles_s: Mapping[str, float] | None = None) -> OffloadingScenario:
         """Describe the edges as a scenario, to check that a trained policy fits or to train one for them.
 
         Args:

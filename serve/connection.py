@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from requests.utils import get_environ_proxies, select_proxy
 
-from edgegen.envs.errors import InputError, first_line
+from edgegen.envs.core.errors import InputError, first_line
 from edgegen.envs.urls import is_loopback, shown
 
 MAX_PORT = 65535

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgegen.serve.bounded_http import BoundedProtocol
-from edgegen.serve.errors import GatewayLostError, ServiceError, StoppingError, TimedOutError
+from edgegen.serve.http.errors import GatewayLostError, ServiceError, StoppingError, TimedOutError
 from edgegen.serve.receiving import receive_body
 from edgegen.serve.request_log import ID_HEADER, ProxyIds
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from edgegen.envs.errors import did_you_mean, from_validation
-from edgegen.envs.fields import MAX_SEED
+from edgegen.envs.core.errors import did_you_mean, from_validation
+from edgegen.envs.core.fields import MAX_SEED
 from edgegen.serve.config import ModelCard, ServiceConfig
-from edgegen.serve.errors import MOST_SHOWN, RequestError, short
+from edgegen.serve.http.errors import MOST_SHOWN, RequestError, short
 
 AUTO_SIZE = "auto"
 VISIBLE = (

@@ -6,10 +6,10 @@ The gateway is the one process that knows all queues, so it alone counts; the ed
 
 from __future__ import annotations
 
-from edgegen.serve.books import Server
-from edgegen.serve.errors import ServiceError
-from edgegen.serve.jobs import EdgeError, EdgeFullError, EdgeLostError, Pictures
-from edgegen.serve.scheduler import Decision
+from edgegen.serve.control.books import Server
+from edgegen.serve.control.jobs import EdgeError, EdgeFullError, EdgeLostError, Pictures
+from edgegen.serve.control.scheduler import Decision
+from edgegen.serve.http.errors import ServiceError
 
 DECISION_BOUNDARIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5]
 REQUEST_BOUNDARIES_S = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0]

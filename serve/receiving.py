@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from edgegen.serve.errors import SlowBodyError, TooLargeError
+from edgegen.serve.http.errors import SlowBodyError, TooLargeError
 
 MAX_BODY_BYTES = 256 * 1024
 """Enough for two prompts of the most characters that a config can allow, each written as a pair of escapes."""

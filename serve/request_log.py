@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgegen.serve.errors import error_body, short
+from edgegen.serve.http.errors import error_body, short
 
 ID_HEADER = "x-request-id"
 MOST_PATH = 200

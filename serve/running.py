@@ -23,8 +23,8 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.connection import connect

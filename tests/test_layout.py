@@ -33,11 +33,17 @@ def test_the_rooms_are_those_at_the_top() -> None:
     for room in ("envs", "algorithms", "platform", "serve"):
         link = ROOT / "src" / "edgegen" / room
         assert link.resolve() == ROOT / room
-    assert python("-c", "import edgegen.platform.replay as r; print(r.__name__)") == "edgegen.platform.replay"
+    assert python("-c", "import edgegen.platform.runs.replay as r; print(r.__name__)") == "edgegen.platform.runs.replay"
 
 
 def test_light_modules_import_nothing_heavy() -> None:
-    modules = ["envs.offloading", "algorithms.rules", "envs.parallel", "envs.trace", "platform.replay"]
+    modules = [
+        "envs.offloading.world",
+        "algorithms.rules.offloading",
+        "envs.parallel",
+        "envs.core.trace",
+        "platform.runs.replay",
+    ]
     code = f"""
 import importlib, sys
 for module in {modules}:

@@ -9,12 +9,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.ladts.set_view import COMMON_FEATURES, MEMBER_FEATURES
 from edgegen.algorithms.ladts.settings import LADTSSettings
-from edgegen.algorithms.networks import StackedLinear, StackedMLP
-from edgegen.envs.observation import Observation
-from edgegen.envs.scenario import Scenario
+from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
+from edgegen.algorithms.nets.stacked import StackedLinear, StackedMLP
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import RouterView
 
 EMBEDDING = 16
 """Width of the step embedding (LAD-TS spec §4.2)."""
@@ -62,7 +62,7 @@ class ActorSpec(BaseModel):
     start_temperature_s: Annotated[float, Field(gt=0)] = 1.0
 
     @classmethod
-    def of(cls, scenario: Scenario, settings: LADTSSettings) -> ActorSpec:
+    def of(cls, scenario: OffloadingScenario, settings: LADTSSettings) -> ActorSpec:
         """Describe the actor that ``settings`` ask for in ``scenario``."""
         of_a_set: dict[str, Any] = {
             "work_profile_gcycles": tuple(scenario.work_by_index_gcycles.tolist()),
@@ -80,7 +80,7 @@ class ActorSpec(BaseModel):
             **(of_a_set if settings.network == "set" else {}),
         )
 
-    def for_servers(self, scenario: Scenario) -> ActorSpec:
+    def for_servers(self, scenario: OffloadingScenario) -> ActorSpec:
         """The same actor for the servers of another scenario, or itself if it is bound to those it was trained on."""
         return self.model_copy(update={"servers": scenario.servers}) if self.network == "set" else self
 
@@ -112,7 +112,7 @@ class ActorSpec(BaseModel):
         return 2 + blocks * self.servers
 
     def state(
-        self, observation: Observation, size_mbit: Tensor, workload_gcycles: Tensor, own_gcycles: Tensor
+        self, observation: RouterView, size_mbit: Tensor, workload_gcycles: Tensor, own_gcycles: Tensor
     ) -> Tensor:
         """State of tasks about to be placed (LAD-TS spec §3): [d, w, q_1..q_B, own placements, deciding server].
 

@@ -12,8 +12,8 @@ from edgegen.algorithms.ladts.module import MODULE_ID
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.runner import DELAY
 from edgegen.algorithms.ladts.set_replay import ReplayByServers
-from edgegen.algorithms.replay import TensorReplay
 from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
+from edgegen.algorithms.rllib.replay import TensorReplay
 
 
 class LADTS(ArrayAlgorithm):

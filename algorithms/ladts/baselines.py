@@ -7,7 +7,7 @@ from torch import Tensor
 
 from edgegen.algorithms.ladts.actor import Actor, ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.set_networks import SetActor, SetDiffusionActor
-from edgegen.algorithms.networks import StackedMLP
+from edgegen.algorithms.nets.stacked import StackedMLP
 
 
 class SoftmaxActor(Actor):

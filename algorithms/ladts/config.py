@@ -13,7 +13,7 @@ from edgegen.algorithms.ladts.module import MODULE_ID, LADTSModule
 from edgegen.algorithms.ladts.runner import LADTSRunner, spaces_of
 from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
 from edgegen.algorithms.rllib.config import ArrayConfig
-from edgegen.envs.scenario import Scenario, build_scenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario, load_scenario
 
 
 class LADTSConfig(ArrayConfig):
@@ -35,9 +35,9 @@ class LADTSConfig(ArrayConfig):
         self.env_runner_cls = LADTSRunner
         self.scenario("demo")
 
-    def scenario(self, scenario: str | Scenario) -> Self:
+    def scenario(self, scenario: str | OffloadingScenario) -> Self:
         """Choose the world: the name of a scenario, or one."""
-        return self.world(scenario if isinstance(scenario, Scenario) else load_scenario(scenario))
+        return self.world(scenario if isinstance(scenario, OffloadingScenario) else load_scenario(scenario))
 
     def actor_spec(self) -> ActorSpec:
         """The actor these settings ask for in the chosen scenario."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgegen.envs.placement import SlotOutcome
+from edgegen.envs.offloading.physics import SlotOutcome
 
 
 def delay_to_others(outcome: SlotOutcome, left_gcycles: Tensor, capacity_gcycles_s: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.set_networks import SetCritic
-from edgegen.algorithms.networks import StackedMLP
+from edgegen.algorithms.nets.stacked import StackedMLP
 
 MODULE_ID = "ladts"
 """The one module: all servers' agents live in its stacked weights."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
 from edgegen.algorithms.ladts.actor import Actor
 from edgegen.algorithms.ladts.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up
-from edgegen.algorithms.policy import Memory, Policy, sample_shares
-from edgegen.envs.observation import Observation
+from edgegen.envs.offloading.view import RouterView
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class LADTSPolicy(Policy):
         self.information = f"slot-start backlogs{own}"
         super().__init__(seed)
 
-    def initial_memory(self, observation: Observation) -> Memory:
+    def begin(self, observation: RouterView) -> Memory:
         """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
         copies = observation.backlog_gcycles.shape[0]
         started = empty_memory(observation) if self.spec.network == "set" else {}
         return {**started, **self._initial_latents(observation, copies)}
 
-    def _initial_latents(self, observation: Observation, copies: int) -> Memory:
+    def _initial_latents(self, observation: RouterView, copies: int) -> Memory:
         if self.spec.memory in ("gaussian", "none"):
             return {}
         if self.latents is not None:
@@ -100,7 +100,7 @@ class LADTSPolicy(Policy):
             table[:, :, cell] = torch.where(present[:, :, part, None], probability[:, :, part], table[:, :, cell])
 
     @torch.no_grad()
-    def decide(self, observation: Observation, memory: Memory, explore: bool = True) -> Decision:
+    def decide(self, observation: RouterView, memory: Memory, explore: bool = True) -> Decision:
         """Place the tasks of a slot and update the latents in ``memory`` in place."""
         tasks = observation.tasks
         copies, servers, width = tasks.present.shape
@@ -117,7 +117,7 @@ class LADTSPolicy(Policy):
             parts.append(part)
         return Decision(*(torch.cat([getattr(p, f) for p in parts], 2) for f in Decision.__dataclass_fields__))
 
-    def _decide(self, observation: Observation, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
+    def _decide(self, observation: RouterView, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
         tasks, spec = observation.tasks, self.spec
         size, work, present = (t[:, :, part] for t in (tasks.size_mbit, tasks.workload_gcycles, tasks.present))
         index = torch.arange(part.start, part.stop, device=size.device)
@@ -125,7 +125,7 @@ class LADTSPolicy(Policy):
         return self._choose(observation, memory, explore, state, index, present)
 
     def _choose(
-        self, observation: Observation, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
+        self, observation: RouterView, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
     ) -> Decision:
         """Decide on tasks whose states ``[E, B, n, D]`` are known, and remember the probabilities."""
         spec, slot = self.spec, observation.slot
@@ -144,7 +144,7 @@ class LADTSPolicy(Policy):
             action = probability.argmax(-1)
         return Decision(state, latent, probability, action)
 
-    def _decide_set(self, observation: Observation, memory: Memory, explore: bool) -> Decision:
+    def _decide_set(self, observation: RouterView, memory: Memory, explore: bool) -> Decision:
         tasks, spec, slot = observation.tasks, self.spec, observation.slot
         copies, servers, width = tasks.present.shape
         begin_slot(memory, slot)
@@ -168,6 +168,6 @@ class LADTSPolicy(Policy):
         remember(memory, slot, view.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
         return decision
 
-    def act(self, observation: Observation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`; ``memory`` is updated in place and returned."""
         return self.decide(observation, memory, explore).action, memory

@@ -17,13 +17,13 @@ from edgegen.algorithms.ladts.dqn import DQNModule
 from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT, LADTSModule
 from edgegen.algorithms.ladts.policy import Decision, LADTSPolicy
 from edgegen.algorithms.ladts.settings import LADTSSettings
+from edgegen.algorithms.rllib.rollout import Fragment, concatenate
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
-from edgegen.algorithms.rollout import Fragment, concatenate
-from edgegen.envs.errors import InputError
-from edgegen.envs.observation import Observation
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.placement import SlotOutcome
-from edgegen.envs.scenario import Scenario, build_scenario
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.physics import SlotOutcome
+from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario
+from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.offloading.world import OffloadingWorld
 
 DELAY = "delay_mean_s"
 """What is reported of an episode: mean service delay over its tasks, s."""
@@ -35,7 +35,7 @@ def spaces_of(spec: ActorSpec) -> Spaces:
     return state, gym.spaces.Discrete(spec.servers)
 
 
-def worlds_of(scenario: Scenario, settings: LADTSSettings) -> list[Scenario]:
+def worlds_of(scenario: OffloadingScenario, settings: LADTSSettings) -> list[OffloadingScenario]:
     """The scenario, or one with each of the numbers of servers to train with.
 
     Raises:
@@ -63,24 +63,24 @@ class LADTSRunner(ArrayEnvRunner):
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        self.scenario: Scenario = build_scenario(dict(config.env_config["scenario"]))
+        self.scenario: OffloadingScenario = build_scenario(dict(config.env_config["scenario"]))
         self.settings: LADTSSettings = config.settings()
         self.spec = ActorSpec.of(self.scenario, self.settings)
         self.worlds = worlds_of(self.scenario, self.settings)
         self.rounds_per_episode, self.slots_per_round = self.scenario.slots, 1
-        self._observation: Observation
+        self._observation: RouterView
         self._delay_sum: Tensor
         self._task_count: Tensor
         super().__init__(config=config, **kwargs)
 
     def make_env(self) -> None:
         """Create the batched simulator, and the policy that plays it."""
-        self.simulators = [OffloadingSimulator(world, self.settings.copies) for world in self.worlds]
+        self.simulators = [OffloadingWorld(world, self.settings.copies) for world in self.worlds]
         self.policy = LADTSPolicy(self._actor_module().actor, seed=self.policy_seed)
         self.reset_arrivals(self.arrivals_seed)
         self._enter(0)
         self._begin_episode(self.simulator.observe())
-        self.memory = self.policy.initial_memory(self._observation)
+        self.memory = self.policy.begin(self._observation)
 
     def _enter(self, turn: int) -> None:
         """Go on in one of the worlds, of which there are several only for set networks."""
@@ -137,7 +137,7 @@ class LADTSRunner(ArrayEnvRunner):
         return fragment
 
     def _transitions(
-        self, observation: Observation, decision: Decision, outcome: SlotOutcome, following: Observation
+        self, observation: RouterView, decision: Decision, outcome: SlotOutcome, following: RouterView
     ) -> Fragment:
         """Pair every task with the agent's next one: n + 1 in the same slot, or the first of the next slot.
 
@@ -151,7 +151,7 @@ class LADTSRunner(ArrayEnvRunner):
             return self._single_decisions(decision, outcome, following, present)
         first_task = following.tasks.at_index(0)
         backlog = following.backlog_gcycles
-        shown = Observation(
+        shown = RouterView(
             following.slot,
             torch.zeros_like(backlog) if settings.legacy_zero_next_queue else backlog,
             following.capacity_gcycles_s,
@@ -182,7 +182,7 @@ class LADTSRunner(ArrayEnvRunner):
         return self._fragment(columns, present)
 
     def _single_decisions(
-        self, decision: Decision, outcome: SlotOutcome, following: Observation, present: Tensor
+        self, decision: Decision, outcome: SlotOutcome, following: RouterView, present: Tensor
     ) -> Fragment:
         """Transitions without a next state: the set networks look at one decision at a time."""
         cost = outcome.delays.total_s
@@ -204,7 +204,7 @@ class LADTSRunner(ArrayEnvRunner):
             grouped[name] = grouped[name][..., 0]
         return Fragment(grouped, self.spec.grouped(present[..., None])[..., 0], present.shape[0])
 
-    def _begin_episode(self, observation: Observation) -> None:
+    def _begin_episode(self, observation: RouterView) -> None:
         self._observation = observation
         self._delay_sum = torch.zeros(self.settings.copies, dtype=torch.float64)
         self._task_count = torch.zeros(self.settings.copies, dtype=torch.float64)
@@ -217,7 +217,7 @@ class LADTSRunner(ArrayEnvRunner):
             self.simulator.reset()
             self._enter((self._turn + 1) % len(self.simulators))
             self._begin_episode(self.simulator.observe())
-            self.memory = self.policy.initial_memory(self._observation)
+            self.memory = self.policy.begin(self._observation)
         else:
             self.begin_anew()
 
@@ -252,4 +252,4 @@ class LADTSRunner(ArrayEnvRunner):
     def set_latents(self, latents: Tensor | None) -> None:
         """Begin from given latents in every copy (evaluation workers start from the trained ones)."""
         self.policy.latents = latents
-        self.memory = self.policy.initial_memory(self._observation)
+        self.memory = self.policy.begin(self._observation)

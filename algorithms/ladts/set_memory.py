@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.ladts.set_view import LOOK_BACK, RECENT_RATE
-from edgegen.algorithms.policy import Memory
-from edgegen.envs.observation import Observation
+from edgegen.envs.offloading.view import RouterView
 
 PLACED = "placed_gcycles"
 """Work each server has probably placed on each, by slot modulo K ``[E, B, K, B]``."""
@@ -23,7 +23,7 @@ ARRIVED = "arrived_gcycles"
 slot ``[E, B, 3]``."""
 
 
-def empty_memory(observation: Observation) -> Memory:
+def empty_memory(observation: RouterView) -> Memory:
     """Return a memory of nothing."""
     copies, servers, _ = observation.tasks.present.shape
     like = observation.backlog_gcycles

@@ -12,7 +12,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.ladts.actor import EMBEDDING, Actor, ActorSpec
 from edgegen.algorithms.ladts.set_view import (
     COMMON_FEATURES,
@@ -21,6 +20,7 @@ from edgegen.algorithms.ladts.set_view import (
     log_capacity,
     split,
 )
+from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
 from edgegen.algorithms.t2drl.allocator import StackedSet
 
 

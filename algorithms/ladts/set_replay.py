@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.columns import Columns as Names
 from torch import Tensor
 
-from edgegen.algorithms.replay import Columns, TensorReplay
+from edgegen.algorithms.rllib.replay import Columns, TensorReplay
 
 
 class ReplayByServers(TensorReplay):

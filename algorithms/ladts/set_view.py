@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from edgegen.envs.arrivals import Tasks
-from edgegen.envs.observation import Observation
+from edgegen.envs.offloading.view import RouterView, Tasks
 
 if TYPE_CHECKING:
     from edgegen.algorithms.ladts.actor import ActorSpec
@@ -68,7 +67,7 @@ class SlotView:
     """
 
     spec: ActorSpec
-    observation: Observation
+    observation: RouterView
     waiting_gcycles: Tensor
     recent_gcycles: Tensor
 
@@ -162,7 +161,7 @@ class SlotView:
         self.rank = self.rank + task.present
 
 
-def catch_up(observation: Observation, placed_gcycles: Tensor, slot_s: float) -> Tensor:
+def catch_up(observation: RouterView, placed_gcycles: Tensor, slot_s: float) -> Tensor:
     """Bring reported backlogs up to date with what was probably placed since: q ← max(q + placed − f Δ, 0) per slot.
 
     Args:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.fields import (
+from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.core.fields import (
     Batch,
     Copies,
     Count,
@@ -21,7 +21,7 @@ from edgegen.envs.fields import (
     Updates,
     Width,
 )
-from edgegen.envs.servers import MOST_SERVERS
+from edgegen.envs.offloading.servers import MOST_SERVERS
 
 
 class LADTSSettings(Frozen):

@@ -23,8 +23,8 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from edgegen.algorithms.replay import TensorReplay
 from edgegen.algorithms.rllib.placement import placed, release, reserve
+from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.runner import EPISODES_BEGUN
 
 REPLAYS = "replays"

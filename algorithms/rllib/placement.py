@@ -21,7 +21,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from edgegen.algorithms.rllib.network import LearnersConfig
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 
 BUSY_WAIT_S = 60.0
 """How long to wait for room that others use, unless told otherwise, s."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgegen.algorithms.replay import TensorReplay
 from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
+from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.runner import COST
-from edgegen.envs.provisioning_scenario import build_provisioning
+from edgegen.envs.provisioning.scenario import build_provisioning
 
 
 class T2DRL(ArrayAlgorithm):

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from edgegen.algorithms.diffusion import reverse_chain, step_embedding, vp_schedule
-from edgegen.algorithms.networks import StackedLinear, StackedMLP
+from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
+from edgegen.algorithms.nets.stacked import StackedLinear, StackedMLP
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import amount_from_raw, raw_from_shares, shares_from_raw
-from edgegen.envs.provisioning_parts import AllocationRule
+from edgegen.envs.provisioning.amenders import amount_from_raw, raw_from_shares, shares_from_raw
+from edgegen.envs.provisioning.parts import AllocationRule
 
 EMBEDDING = 16
 """Width of the step embedding."""

@@ -7,10 +7,10 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from edgegen.algorithms.networks import StackedMLP
+from edgegen.algorithms.nets.stacked import StackedMLP
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import fill_storage
-from edgegen.envs.provisioning import FrameObservation
+from edgegen.envs.provisioning.amenders import fill_storage
+from edgegen.envs.provisioning.view import CacherView
 
 ENUMERATED = 12
 """Up to this many models the best cache is found among all 2^M, beyond it greedily by value per size."""
@@ -115,7 +115,7 @@ def best_fitting(values: Tensor, relative_size: Tensor) -> Tensor:
     return cache_bits(total.argmax(-1), models)
 
 
-def relative_size(observation: FrameObservation) -> Tensor:
+def relative_size(observation: CacherView) -> Tensor:
     """Sizes of the models over the storage ``[E, C, M]``."""
     return (observation.size_gb / observation.storage_gb[..., None]).to(observation.frequency.dtype)
 

@@ -12,7 +12,7 @@ from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER, AllocatorModule, 
 from edgegen.algorithms.t2drl.runner import T2DRLRunner, spaces_of
 from edgegen.algorithms.t2drl.settings import T2DRLSettings, make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, build_provisioning, load_provisioning
 
 
 class T2DRLConfig(ArrayConfig):

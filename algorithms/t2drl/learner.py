@@ -12,7 +12,7 @@ from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER, AllocatorModule, CacherModule
 from edgegen.algorithms.t2drl.objectives import actor_objective, cacher_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
-from edgegen.envs.provisioning_scenario import build_provisioning
+from edgegen.envs.provisioning.scenario import build_provisioning
 
 ACTOR, CRITIC, VALUES = "actor", "critic", "values"
 """Names of the optimizers."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgegen.algorithms.policy import Memory
-from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.amenders import amount_from_raw, fill_storage, raw_from_shares, shares_from_raw
-from edgegen.envs.provisioning import FrameObservation, SlotObservation
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.envs.provisioning_state import FrameState, SlotState, as_users
+from edgegen.algorithms.t2drl.state import FrameState, SlotState, as_users
+from edgegen.envs.provisioning.amenders import amount_from_raw, fill_storage, raw_from_shares, shares_from_raw
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.view import AllocatorView, CacherView
 
 _BANDWIDTH_NOISE = 0.2
 """Standard deviation of the logarithm of bandwidth where only some users are served."""
@@ -91,7 +91,7 @@ class T2DRLPolicy(ProvisioningPolicy):
         super().__init__(seed)
 
     @torch.no_grad()
-    def decide_cache(self, observation: FrameObservation, explore: bool = True) -> CachingDecision:
+    def decide_cache(self, observation: CacherView, explore: bool = True) -> CachingDecision:
         """Choose what to cache: the best by value, or with probability ε a random one."""
         spec = self.spec
         state, size = self.frame_state(observation), relative_size(observation)
@@ -109,7 +109,7 @@ class T2DRLPolicy(ProvisioningPolicy):
         return CachingDecision(state, cache)
 
     @torch.no_grad()
-    def decide_allocation(self, observation: SlotObservation, explore: bool = True) -> AllocationDecision:
+    def decide_allocation(self, observation: AllocatorView, explore: bool = True) -> AllocationDecision:
         """Divide a slot."""
         spec = self.spec
         order = self.slot_state.order(observation)
@@ -130,7 +130,7 @@ class T2DRLPolicy(ProvisioningPolicy):
         bandwidth, compute = (as_users(share, order) for share in shares)
         return AllocationDecision(state, action, order, bandwidth, compute)
 
-    def _random_priority(self, observation: FrameObservation, state: Tensor) -> Tensor:
+    def _random_priority(self, observation: CacherView, state: Tensor) -> Tensor:
         """An order in which models are cached at random ``[E, C, M]``."""
         uniform = self.random(tuple(observation.popularity.shape), state)
         if self.spec.settings.random_caches == "uniform":
@@ -164,12 +164,12 @@ class T2DRLPolicy(ProvisioningPolicy):
         factor = (deviation * torch.randn(tuple(bandwidth.shape), generator=self.generator).to(bandwidth)).exp()
         return raw_from_shares(rule, (amount_from_raw(rule, bandwidth) * factor).clamp(0, 1))
 
-    def cache(self, observation: FrameObservation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def cache(self, observation: CacherView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`ProvisioningPolicy.cache`."""
         return self.decide_cache(observation, explore).cache, memory
 
     def allocate(
-        self, observation: SlotObservation, memory: Memory, explore: bool = True
+        self, observation: AllocatorView, memory: Memory, explore: bool = True
     ) -> tuple[Tensor, Tensor, Memory]:
         """See :meth:`ProvisioningPolicy.allocate`."""
         decision = self.decide_allocation(observation, explore)

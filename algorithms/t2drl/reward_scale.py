@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgegen.algorithms.provisioning_rules import equal_bandwidth, equal_compute
+from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
-from edgegen.envs.amenders import fill_storage, shares_from_raw
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.envs.service import serve
+from edgegen.envs.provisioning.amenders import fill_storage, shares_from_raw
+from edgegen.envs.provisioning.physics import serve
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 _PROBE_SEED = 2**63 + 1  # of the episodes that tell the spread of rewards; beyond every seed of training and evaluation
 _PROBE_COPIES = 32
@@ -39,7 +39,7 @@ class RewardScale:
         """Return the scales, which depend on scenario and settings alone."""
         if settings.reward_scale != "spread":
             return cls(settings.reward_scale, 0.0, settings.reward_scale)
-        simulator = ProvisioningSimulator(scenario, _PROBE_COPIES)
+        simulator = ProvisioningWorld(scenario, _PROBE_COPIES)
         frame = simulator.reset(seed=_PROBE_SEED)
         generator = torch.Generator().manual_seed(0)
         slots, frames = [], []

@@ -11,9 +11,9 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from edgegen.algorithms.provisioning_rules import equal_bandwidth, equal_compute
+from edgegen.algorithms.rllib.rollout import Fragment, concatenate
 from edgegen.algorithms.rllib.runner import ArrayEnvRunner, Spaces
-from edgegen.algorithms.rollout import Fragment, concatenate
+from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.cacher import relative_size
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES
@@ -21,16 +21,17 @@ from edgegen.algorithms.t2drl.policy import AllocationDecision, CachingDecision,
 from edgegen.algorithms.t2drl.reward_scale import RewardScale
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.provisioning import ProvisioningSimulator, SlotObservation, SlotOutcome
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, build_provisioning
-from edgegen.envs.service import serve
+from edgegen.envs.provisioning.physics import serve
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, build_provisioning
+from edgegen.envs.provisioning.view import AllocatorView
+from edgegen.envs.provisioning.world import ProvisioningWorld, SlotOutcome
 
 COST = "cost"
 REPORTED = (COST, "delay_s", "tv", "hit_ratio", "useless_hit_share")
 """What is reported of an episode: means over its requests, and the share of hits with fewer steps than A1."""
 
 
-def _with_equal_shares(scenario: ProvisioningScenario, observation: SlotObservation) -> SlotOutcome:
+def _with_equal_shares(scenario: ProvisioningScenario, observation: AllocatorView) -> SlotOutcome:
     return serve(scenario, observation, equal_bandwidth(observation), equal_compute(observation))
 
 
@@ -86,7 +87,7 @@ class T2DRLRunner(ArrayEnvRunner):
 
     def make_env(self) -> None:
         """Create the batched simulator, and the policy that plays it."""
-        self.simulator = ProvisioningSimulator(self.scenario, self.settings.copies)
+        self.simulator = ProvisioningWorld(self.scenario, self.settings.copies)
         module = cast(Any, self.module)
         self.policy = T2DRLPolicy(module[ALLOCATOR].actor, module[CACHER].values, self.scenario, self.policy_seed)
         self.simulator.reset(self.arrivals_seed)
@@ -169,7 +170,7 @@ class T2DRLRunner(ArrayEnvRunner):
         frame = self._frame_transition(caching, reward, following, size, done)
         return FrameFragment(self._slot_transitions(slots, rewards, last, done), frame)
 
-    def _slot_reward(self, observation: SlotObservation, outcome: SlotOutcome, decision: AllocationDecision) -> Tensor:
+    def _slot_reward(self, observation: AllocatorView, outcome: SlotOutcome, decision: AllocationDecision) -> Tensor:
         """Rewards ``[E, C, N]``, users in the order of the state, or ``[E, C, 1]``."""
         reward = self._user_reward(outcome)
         if self.settings.reward_baseline == "equal_shares":

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.fields import (
+from edgegen.algorithms.t2drl.state import StateSettings
+from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.core.fields import (
     Batch,
     Copies,
     Count,
@@ -22,7 +23,6 @@ from edgegen.envs.fields import (
     Whole,
     Width,
 )
-from edgegen.envs.provisioning_state import StateSettings
 
 
 class T2DRLSettings(Frozen):

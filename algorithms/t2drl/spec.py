@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
-from edgegen.envs.curves import CONSTANTS
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning_parts import AllocationRule
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.envs.provisioning_state import FrameState, SlotState
+from edgegen.algorithms.t2drl.state import FrameState, SlotState
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.curves import CONSTANTS
+from edgegen.envs.provisioning.parts import AllocationRule
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 
 Count = Annotated[int, Field(ge=1)]
 MOST_MODELS_IN_SUBSETS = 16

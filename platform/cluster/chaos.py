@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgegen.algorithms.registry import latest_checkpoint, make_policy
-from edgegen.envs.errors import InputError, did_you_mean, first_line
-from edgegen.envs.scenario import load_scenario
+from edgegen.algorithms.core.catalog import latest_checkpoint, make_policy
+from edgegen.envs.core.errors import InputError, did_you_mean, first_line
+from edgegen.envs.offloading.scenario import load_scenario
 from edgegen.platform.cluster.local import LocalCluster
 from edgegen.platform.cluster.processes import Processes
-from edgegen.platform.evaluation import run_episodes
-from edgegen.platform.statistics import Interval, mean_interval
-from edgegen.platform.training import ClusterUse, EpisodeReport, Listener, TrainRequest, TrainResult, resume, train
+from edgegen.platform.runs.evaluation import run_episodes
+from edgegen.platform.runs.statistics import Interval, mean_interval
+from edgegen.platform.runs.training import ClusterUse, EpisodeReport, Listener, TrainRequest, TrainResult, resume, train
 
 PROCESSES = Processes(num_env_runners=2, num_learners=2, cpus_per_learner=0.5, placement="spread", fragment_length=5)
 FULL_DISK_BYTES = 4096
@@ -173,7 +173,7 @@ def kill_node(plan: ChaosPlan, cluster: LocalCluster, request: TrainRequest) -> 
 def kill_driver(plan: ChaosPlan, cluster: LocalCluster, request: TrainRequest) -> tuple[str, list[str], TrainResult]:
     """Kill the process that trains, between two checkpoints, and resume."""
     script = (
-        "import pickle, sys; from edgegen.platform.training import train; "
+        "import pickle, sys; from edgegen.platform.runs.training import train; "
         "train(pickle.load(sys.stdin.buffer), lambda report: print(report.episode, flush=True))"
     )
     driver = subprocess.Popen(

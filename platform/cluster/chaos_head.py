@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cluster.with_redis import RedisCluster
 
 BEFORE, AWAY, AFTER = "before", "while the head was away", "after it was back"
@@ -283,7 +283,7 @@ def deploy(address: str, port: int) -> None:
     from ray.serve.config import HTTPOptions, ProxyLocation
     from ray.serve.schema import LoggingConfig
 
-    from edgegen.algorithms.ray_session import ray_session
+    from edgegen.algorithms.rllib.ray_session import ray_session
     from edgegen.serve.app import APP_NAME, app
 
     with ray_session(address):
@@ -300,7 +300,7 @@ def application_status(address: str) -> None:
     from ray import serve
     from ray.exceptions import RayError
 
-    from edgegen.algorithms.ray_session import ray_session
+    from edgegen.algorithms.rllib.ray_session import ray_session
 
     deadline, status = time.monotonic() + PHASE_TIMEOUT_S, "unknown"
     with ray_session(address):

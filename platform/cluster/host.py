@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from edgegen.algorithms.ray_session import ATTEMPTS
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.rllib.ray_session import ATTEMPTS
+from edgegen.envs.core.errors import InputError
 
 UP = "Ray runtime started"
 """What ``ray start`` says once the machine is part of the cluster."""

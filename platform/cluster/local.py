@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from edgegen.algorithms.ray_session import start_patiently
+from edgegen.algorithms.rllib.ray_session import start_patiently
 from edgegen.platform.cluster.host import STORE_BYTES
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgegen.envs.errors import first_line, from_validation
+from edgegen.envs.core.errors import first_line, from_validation
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import ArrayConfig

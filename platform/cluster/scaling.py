@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from edgegen.algorithms.learners import find_learner
-from edgegen.envs.errors import InputError
-from edgegen.platform.bench import machine_info
+from edgegen.envs.core.errors import InputError
+from edgegen.platform.bench.suite import machine_info
 from edgegen.platform.canvas import drawing, new_figure, no_minor_ticks, plain_numbers, save
 from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.process import quiet_libraries
+from edgegen.platform.runs.statistics import Interval, mean_interval
 from edgegen.platform.screen import PlainTable
-from edgegen.platform.statistics import Interval, mean_interval
 
 WARM_UP_ROUNDS = 3
 
@@ -174,7 +174,7 @@ def measure_scaling(
     Raises:
         InputError: If a name is unknown, a number impossible, or there is no room.
     """
-    from edgegen.algorithms.ray_session import ray_session
+    from edgegen.algorithms.rllib.ray_session import ray_session
 
     if repeats < 3:
         raise InputError(f"repeats is {repeats}, but must be at least 3: intervals need them.")

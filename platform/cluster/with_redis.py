@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cluster.host import (
     FEW_PROCESSES,
     FEW_PROCESSES_OF_HEAD,

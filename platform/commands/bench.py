@@ -24,8 +24,8 @@ def bench(
     json: JsonOption = None,
 ) -> None:
     """Measure simulator, rules, policy and training."""
-    from edgegen.envs.device import check_device
-    from edgegen.platform import bench as suite
+    from edgegen.envs.core.device import check_device
+    from edgegen.platform.bench import suite as suite
     from edgegen.platform.files import write_json
 
     check_device(device)

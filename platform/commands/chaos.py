@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import JsonOption, console, output_folder, progress_console
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgegen.envs.errors import InputError
-from edgegen.envs.paths import as_path
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import as_path
 from edgegen.platform.commands.options import (
     EpisodesOption,
     JsonOption,
@@ -28,7 +28,7 @@ from edgegen.platform.commands.options import (
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
-    from edgegen.platform.comparison import Comparison
+    from edgegen.platform.runs.comparison import Comparison
     from edgegen.platform.worlds import AnyPolicy, World
 
 _INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
@@ -44,10 +44,10 @@ def evaluate(
     json: JsonOption = None,
 ) -> None:
     """Measure one policy over whole episodes; a trained one both sampled and greedy."""
-    from edgegen.platform.comparison import decimals_for, measure_text, play
     from edgegen.platform.files import write_json
+    from edgegen.platform.runs.comparison import decimals_for, measure_text, play
+    from edgegen.platform.runs.statistics import mean_interval
     from edgegen.platform.screen import PlainTable
-    from edgegen.platform.statistics import mean_interval
     from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
     prefer_one_thread()
@@ -107,8 +107,8 @@ def compare(
     plot: PlotOption = None,
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
-    from edgegen.platform import comparison
     from edgegen.platform.files import write_json
+    from edgegen.platform.runs import comparison
     from edgegen.platform.worlds import kind_of, rules_for
 
     refuse_same_output(json, plot)
@@ -142,7 +142,7 @@ def compare(
 
 
 def _draw(result: Comparison, plot: Path) -> list[Path]:
-    from edgegen.platform.plots import plot_comparison
+    from edgegen.platform.figures.plots import plot_comparison
 
     return plot_comparison(result, plot)
 

@@ -36,7 +36,7 @@ def demo(
 ) -> None:
     """Train, compare, serve real pictures; under ten minutes."""
     prefer_one_thread()
-    from edgegen.platform.demo import DemoRequest, run_demo
+    from edgegen.platform.runs.demo import DemoRequest, run_demo
 
     share = 10 if quick else 1
     request = DemoRequest(

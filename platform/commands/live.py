@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from edgegen.envs.errors import InputError
-from edgegen.envs.fields import MAX_SEED
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.urls import shown
 from edgegen.platform.commands.options import (
     AddressOption,
@@ -93,9 +93,9 @@ def serve(
 
 def _check_policy(policy: str) -> None:
     """Refuse a folder that holds no policy before anything is started; registered ones are fetched where they run."""
-    from edgegen.algorithms.registered import is_registered
-    from edgegen.algorithms.registry import find_policy_folder
-    from edgegen.algorithms.rules import RULES
+    from edgegen.algorithms.core.catalog import find_policy_folder
+    from edgegen.algorithms.core.registered import is_registered
+    from edgegen.algorithms.rules.offloading import RULES
 
     if policy not in RULES and not is_registered(policy):
         find_policy_folder(policy)
@@ -133,7 +133,7 @@ def generate(
 
     from edgegen.platform.files import draw_or_tell, write_bytes, write_json
     from edgegen.platform.screen import PlainTable
-    from edgegen.serve.client import contact_sheet, demo_prompts, generate_burst
+    from edgegen.serve.http.client import contact_sheet, demo_prompts, generate_burst
 
     wanted = count or len(prompts or []) or DEFAULT_PICTURES
     asked = [prompts[n % len(prompts)] for n in range(wanted)] if prompts else demo_prompts(wanted, seed)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from edgegen.envs.errors import InputError
-from edgegen.envs.fields import MAX_SEED
-from edgegen.envs.paths import as_path
-from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.paths import as_path
+from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
 from edgegen.platform.files import (
     check_plot_path,
     check_readable_file,
@@ -26,7 +26,7 @@ from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.screen import activity, console, progress_console
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.policy import Policy
+    from edgegen.algorithms.core.policy import Policy
     from edgegen.platform.worlds import World
 
 __all__ = ["activity", "console", "progress_console"]
@@ -164,13 +164,13 @@ def write_then_show(writes: Iterable[Callable[[], object]], show: Callable[[], N
         raise failed
 
 
-def scenario_from(name: str, settings: list[str] | None) -> Scenario:
+def scenario_from(name: str, settings: list[str] | None) -> OffloadingScenario:
     """Load an offloading scenario with ``--set`` overrides.
 
     Raises:
         InputError: If the scenario, a name or a value is wrong.
     """
-    overrides, _ = split_overrides(parse_overrides(settings or []), Scenario.model_fields)
+    overrides, _ = split_overrides(parse_overrides(settings or []), OffloadingScenario.model_fields)
     return load_scenario(name, overrides)
 
 
@@ -186,12 +186,12 @@ def world_from(name: str, settings: list[str] | None) -> World:
     return load_world(name, lambda fields: split_overrides(parsed, fields)[0])
 
 
-def policy_from(name_or_path: str, scenario: Scenario, seed: int) -> Policy:
+def policy_from(name_or_path: str, scenario: OffloadingScenario, seed: int) -> Policy:
     """Make a rule, or load a trained policy, for an offloading scenario.
 
     Raises:
         InputError: If there is no such policy, or it does not fit the scenario.
     """
-    from edgegen.algorithms.registry import make_policy
+    from edgegen.algorithms.core.catalog import make_policy
 
     return make_policy(name_or_path, scenario, seed)

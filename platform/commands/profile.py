@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgegen.envs.errors import InputError, did_you_mean
+from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.platform.commands.live import require_serve_extra
 from edgegen.platform.commands.options import (
     JsonOption,
@@ -30,7 +30,7 @@ from edgegen.platform.process import prefer_one_thread, quiet_diffusers
 from edgegen.platform.screen import PlainTable
 
 if TYPE_CHECKING:
-    from edgegen.serve.curve_report import Report
+    from edgegen.serve.profile.curve_report import Report
 
 MODULES = ("diffusers", "transformers", "PIL", "psutil")
 QUALITIES = ("tv", "inaccuracy", "distance")
@@ -101,8 +101,8 @@ def profile(
     quiet_diffusers()
 
     from edgegen.platform.files import write_json, write_text
-    from edgegen.serve.curve_report import make_report
-    from edgegen.serve.profiler import ProfileRequest, run_profile
+    from edgegen.serve.profile.curve_report import make_report
+    from edgegen.serve.profile.profiler import ProfileRequest, run_profile
 
     request = ProfileRequest(
         model=model,
@@ -163,7 +163,7 @@ def curve_file(path: str | Path | None) -> Path | None:
 
 
 def _draw(report: Report, plot: Path) -> list[Path]:
-    from edgegen.platform.plots import plot_profile
+    from edgegen.platform.figures.plots import plot_profile
 
     return plot_profile(report, plot)
 
@@ -206,7 +206,7 @@ def profile_table(report: Report) -> PlainTable:
     """Lay the measured points of a report out for a terminal of 80 columns."""
     import statistics
 
-    from edgegen.serve.curve_report import interval_text
+    from edgegen.serve.profile.curve_report import interval_text
 
     measured, clock = report.profile, report.profile.clock
     table = PlainTable(
@@ -280,8 +280,8 @@ def _provenance(command: str) -> Any:
     import platform
     import time
 
-    from edgegen.platform.bench import machine_info
-    from edgegen.serve.curve_report import Provenance
+    from edgegen.platform.bench.suite import machine_info
+    from edgegen.serve.profile.curve_report import Provenance
 
     machine = machine_info()
     libraries = ("edgegen", "torch", "diffusers", "transformers")

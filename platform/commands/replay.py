@@ -67,8 +67,8 @@ def replay(
     """Run recorded tasks through a scenario: what became of them, or would have under another policy."""
     from rich.box import SIMPLE
 
-    from edgegen.platform import replay as replays
     from edgegen.platform.files import refuse_same_file, write_json
+    from edgegen.platform.runs import replay as replays
     from edgegen.platform.screen import PlainTable
 
     outputs = {"the output": out, "the backlog output": backlog, "the machine-readable result": json}

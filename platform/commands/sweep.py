@@ -53,7 +53,7 @@ def sweep(
     study = read_sweep(file, parse_overrides(settings or []))
     folder = out if out is not None else RUNS / f"sweep-{study.spec.name}"
     check_writable_folder(folder)
-    from edgegen.algorithms.registered import how_to_look, tracking_uri
+    from edgegen.algorithms.core.registered import how_to_look, tracking_uri
     from edgegen.platform.sweep import REPORT_FOLDER, SweepRequest, run_sweep
     from edgegen.platform.sweeps.report import summary
 

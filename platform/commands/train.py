@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import (
     JsonOption,
     SeedOption,
@@ -27,7 +27,7 @@ from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
 if TYPE_CHECKING:
-    from edgegen.platform.training import EpisodeReport, TrainResult
+    from edgegen.platform.runs.training import EpisodeReport, TrainResult
 
     _Start = Callable[[Callable[[EpisodeReport], None], Callable[[str], None]], TrainResult]
 
@@ -210,8 +210,8 @@ def _fresh(
     check_writable_folder(folder)
 
     def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
-        from edgegen.platform.training import ClusterUse, Listener, TrainRequest
-        from edgegen.platform.training import train as run
+        from edgegen.platform.runs.training import ClusterUse, Listener, TrainRequest
+        from edgegen.platform.runs.training import train as run
 
         request = TrainRequest(
             scenario=scenario,
@@ -237,7 +237,7 @@ def _resumed(
     folder: Path, episodes: int | None, cluster: _Cluster, processes: dict[str, Any], tracking: bool
 ) -> _Start:
     def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
-        from edgegen.platform.training import ClusterUse, Listener, resume
+        from edgegen.platform.runs.training import ClusterUse, Listener, resume
 
         return resume(folder, episodes, Listener(on_episode, on_notice), ClusterUse(*cluster), tracking, processes)
 
@@ -299,7 +299,7 @@ def training_progress(notes: Console) -> Iterator[Callable[[EpisodeReport], None
 
 def report_training(notes: Console, result: TrainResult) -> None:
     """Say where the run is and what to do with it."""
-    from edgegen.algorithms.registered import how_to_look
+    from edgegen.algorithms.core.registered import how_to_look
 
     done = len(next(iter(result.episodes.values()), []))
     what = "Stopped after" if result.interrupted else "Trained for"

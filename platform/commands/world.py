@@ -10,8 +10,8 @@ from edgegen.platform.screen import PlainTable
 
 def scenarios(json: JsonOption = None) -> None:
     """List the shipped scenarios."""
-    from edgegen.envs.provisioning_scenario import load_provisioning, provisioning_names
-    from edgegen.envs.scenario import load_scenario, scenario_names
+    from edgegen.envs.offloading.scenario import load_scenario, scenario_names
+    from edgegen.envs.provisioning.scenario import load_provisioning, provisioning_names
     from edgegen.platform.files import write_json
 
     offloading = {name: load_scenario(name) for name in scenario_names()}

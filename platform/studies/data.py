@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgegen.algorithms.learners import find_learner
-from edgegen.envs.errors import InputError
-from edgegen.platform.episodes import Array
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.files import write_text
+from edgegen.platform.runs.episodes import Array
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
 from edgegen.platform.studies.runner import available_cpus, unit_folder
 from edgegen.platform.studies.spec import Experiment

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.platform.episodes import Array
 from edgegen.platform.files import draw_or_tell, write_json
-from edgegen.platform.statistics import (
+from edgegen.platform.runs.episodes import Array
+from edgegen.platform.runs.statistics import (
     Band,
     Interval,
     improvement_interval,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from edgegen.envs.errors import from_validation
-from edgegen.envs.named_files import find_file, names_in
-from edgegen.envs.yaml_files import read_mapping
+from edgegen.envs.core.errors import from_validation
+from edgegen.envs.core.named_files import find_file, names_in
+from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.studies.spec import Axis, Claim, Experiment, Extent, Method, Point, Published, StudySpec
 
 STUDY_FOLDER = Path(__file__).parent

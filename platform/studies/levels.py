@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgegen.platform.episodes import Array
-from edgegen.platform.statistics import Interval, iqm_interval, mean_interval, mean_ratio
+from edgegen.platform.runs.episodes import Array
+from edgegen.platform.runs.statistics import Interval, iqm_interval, mean_interval, mean_ratio
 from edgegen.platform.studies.data import ExperimentData, Place
 
 BLOCKS = 30

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgegen.algorithms.learners import find_learner
-from edgegen.envs.errors import InputError, did_you_mean
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
+from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.platform.studies.spec import Experiment, Extent, Method, Point, Size, StudySpec
 from edgegen.platform.studies.work import PLAY, PPO, STREAM, TRAINING, Evaluation, Unit
 from edgegen.platform.worlds import World, kind_of, load_world, rules_for

@@ -27,13 +27,13 @@ from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from ray.tune.registry import register_env
 from torch import Tensor
 
-from edgegen.algorithms.policy import Memory, Policy, sample_shares
-from edgegen.algorithms.registry import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
-from edgegen.envs.errors import from_validation
-from edgegen.envs.fields import Batch, Count, Frozen, NonNegative, Positive, Probability, Share, StepSize, Width
-from edgegen.envs.observation import Observation
+from edgegen.algorithms.core.catalog import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
+from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
+from edgegen.envs.core.errors import from_validation
+from edgegen.envs.core.fields import Batch, Count, Frozen, NonNegative, Positive, Probability, Share, StepSize, Width
+from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario
+from edgegen.envs.offloading.view import RouterView
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
-from edgegen.envs.scenario import Scenario, build_scenario
 from edgegen.platform.files import write_json
 from edgegen.platform.studies.streams import training_arrivals_seed
 
@@ -83,7 +83,7 @@ def make_settings(preset: str = "stock", overrides: dict[str, Any] | None = None
         raise from_validation(error, "PPO settings", PPOSettings.model_fields) from None
 
 
-def scaled(vector: Tensor, scenario: Scenario) -> Tensor:
+def scaled(vector: Tensor, scenario: OffloadingScenario) -> Tensor:
     """Scale observations of the facade ``[..., 4 + 4B]``: tasks and servers to [0, 1], queues to log1p of slots.
 
     What a server has placed itself counts B times, for the others do likewise.
@@ -173,13 +173,13 @@ class PPOPolicy(Policy):
     name = "ppo"
     information = "slot-start backlogs, own placements in the slot"
 
-    def __init__(self, module: RLModule, scenario: Scenario, seed: int = 0) -> None:
+    def __init__(self, module: RLModule, scenario: OffloadingScenario, seed: int = 0) -> None:
         super().__init__(seed)
         self.module = module
         self.scenario = scenario
 
     @torch.no_grad()
-    def act(self, observation: Observation, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
         tasks = observation.tasks
         copies, servers, width = tasks.present.shape
@@ -208,7 +208,7 @@ class PPOPolicy(Policy):
 
 
 def train_ppo(
-    scenario: Scenario,
+    scenario: OffloadingScenario,
     settings: PPOSettings,
     episodes: int,
     seed: int,
@@ -264,12 +264,12 @@ def export_ppo(run: Path, folder: Path) -> None:
     shutil.copytree((checkpoint / "algorithm").joinpath(*parts), folder)
 
 
-def load_ppo(folder: Path, scenario: Scenario) -> PPOPolicy:
+def load_ppo(folder: Path, scenario: OffloadingScenario) -> PPOPolicy:
     """Load a policy that :func:`export_ppo` wrote; Ray need not run."""
     return PPOPolicy(RLModule.from_checkpoint(str(folder.resolve())), scenario)
 
 
-def _config(scenario: Scenario, settings: PPOSettings, seed: int, first_episode: int) -> PPOConfig:
+def _config(scenario: OffloadingScenario, settings: PPOSettings, seed: int, first_episode: int) -> PPOConfig:
     register_env(ENV, ScaledOffloading)
     env_config = {
         "scenario": scenario.model_dump(mode="json"),

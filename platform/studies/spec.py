@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgegen.envs.fields import Count, Flag, Frozen, Positive, Real, Seed
+from edgegen.envs.core.fields import Count, Flag, Frozen, Positive, Real, Seed
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgegen.algorithms.policy import Policy
-from edgegen.algorithms.provisioning_benchmarks import first_memory
-from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
-from edgegen.platform.episodes import Array
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.rules.benchmarks import first_memory
+from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.world import ProvisioningWorld
+from edgegen.platform.runs.episodes import Array
 from edgegen.platform.worlds import AnyPolicy, World
 
 _COPIES = 16
@@ -44,7 +44,7 @@ def play_training_stream(world: World, policy: AnyPolicy, seed: int, episodes: i
         if isinstance(world, ProvisioningScenario) and isinstance(policy, ProvisioningPolicy):
             values.append(_costs(world, policy, root, first))
         elif isinstance(policy, Policy) and not isinstance(world, ProvisioningScenario):
-            simulator = OffloadingSimulator(world, _COPIES)
+            simulator = OffloadingWorld(world, _COPIES)
             simulator.reset(root)
             for _ in range(first // _COPIES):
                 simulator.reset()
@@ -55,8 +55,8 @@ def play_training_stream(world: World, policy: AnyPolicy, seed: int, episodes: i
     return joined
 
 
-def _delays(simulator: OffloadingSimulator, policy: Policy) -> Array:
-    memory = policy.initial_memory(simulator.observe())
+def _delays(simulator: OffloadingWorld, policy: Policy) -> Array:
+    memory = policy.begin(simulator.observe())
     total = torch.zeros(simulator.copies, dtype=torch.float64)
     tasks = torch.zeros_like(total)
     while not simulator.done:
@@ -70,7 +70,7 @@ def _delays(simulator: OffloadingSimulator, policy: Policy) -> Array:
 
 
 def _costs(world: ProvisioningScenario, policy: ProvisioningPolicy, root: int, first: int) -> Array:
-    simulator = ProvisioningSimulator(world, _COPIES)
+    simulator = ProvisioningWorld(world, _COPIES)
     simulator.reset(root, first)
     memory = first_memory(policy, simulator)
     total = torch.zeros(_COPIES, dtype=torch.float64)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.platform.comparison import decimals_for
-from edgegen.platform.statistics import crossed_difference, mean_interval, paired_difference
+from edgegen.platform.runs.comparison import decimals_for
+from edgegen.platform.runs.statistics import crossed_difference, mean_interval, paired_difference
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
 from edgegen.platform.studies.data import ExperimentData, Place
 from edgegen.platform.studies.levels import (

@@ -18,12 +18,12 @@ from typing import Any
 from filelock import FileLock
 
 import edgegen
+from edgegen.algorithms.core.catalog import latest_checkpoint
 from edgegen.algorithms.learners import find_learner
-from edgegen.algorithms.registry import latest_checkpoint
-from edgegen.envs.scenario import Scenario
-from edgegen.platform.comparison import play
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.runs.comparison import play
 from edgegen.platform.studies.streams import play_training_stream
 from edgegen.platform.studies.work import PLAY, PPO, STREAM, TRAINING, Evaluation, Unit
 from edgegen.platform.worlds import AnyPolicy, kind_of, policy_for
@@ -142,11 +142,11 @@ def described(unit: Unit) -> dict[str, Any]:
 
 
 def _headline(unit: Unit) -> str:
-    return find_learner("ladts" if isinstance(unit.world, Scenario) else "t2drl").headline
+    return find_learner("ladts" if isinstance(unit.world, OffloadingScenario) else "t2drl").headline
 
 
 def _train(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]:
-    from edgegen.platform.training import RUN_FILE, TrainRequest, resume, train
+    from edgegen.platform.runs.training import RUN_FILE, TrainRequest, resume, train
 
     run = folder / RUN_FOLDER
     if (run / RUN_FILE).exists() and latest_checkpoint(run) is not None:
@@ -174,7 +174,7 @@ def _train(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]
 def _train_ppo(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]:
     from edgegen.platform.studies import ppo
 
-    if not isinstance(unit.world, Scenario):
+    if not isinstance(unit.world, OffloadingScenario):
         raise TypeError("PPO plays offloading worlds only")
     settings = ppo.PPOSettings(**unit.settings)
     run = folder / RUN_FOLDER
@@ -213,7 +213,7 @@ def _evaluate(unit: Unit, folder: Path, evaluation: Evaluation) -> dict[str, Any
 
 def _policy(unit: Unit, folder: Path, evaluation: Evaluation) -> AnyPolicy:
     world = evaluation.world
-    if unit.kind == TRAINING and unit.name == PPO and isinstance(world, Scenario):
+    if unit.kind == TRAINING and unit.name == PPO and isinstance(world, OffloadingScenario):
         from edgegen.platform.studies.ppo import load_ppo
 
         return load_ppo(folder / POLICY_FOLDER, world)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgegen.envs.provisioning_scenario import ProvisioningScenario
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.platform.worlds import World
 
 FORMAT = "edgegen-unit-1"

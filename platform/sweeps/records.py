@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.platform.files import write_json
+from edgegen.platform.records.tracking import Store
 from edgegen.platform.sweeps.progress import best_of
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, WAITING, TrialView
 from edgegen.platform.sweeps.study import Study
-from edgegen.platform.tracking import Store
 
 SWEEP, ROLE, STAGE, TRIAL, NUMBER, SEED, STORED = (
     f"edgegen.{name}" for name in ("sweep", "role", "stage", "trial", "trial_number", "seed", "artifacts_stored")

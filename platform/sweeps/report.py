@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from edgegen.platform.canvas import drawing, save, use_no_window
-from edgegen.platform.comparison import Comparison, decimals_for
+from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import draw_or_tell, write_json, write_text
 from edgegen.platform.live_table import duration
-from edgegen.platform.model_registry import Registration
-from edgegen.platform.plots import plot_comparison
-from edgegen.platform.statistics import mean_interval
+from edgegen.platform.records.model_registry import Registration
+from edgegen.platform.runs.comparison import Comparison, decimals_for
+from edgegen.platform.runs.statistics import mean_interval
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
 from edgegen.platform.sweeps.study import Study

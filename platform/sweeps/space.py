@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import yaml
 
-from edgegen.envs.errors import InputError, did_you_mean, shortened
-from edgegen.envs.fields import MOST
-from edgegen.envs.yaml_files import parse_yaml
+from edgegen.envs.core.errors import InputError, did_you_mean, shortened
+from edgegen.envs.core.fields import MOST
+from edgegen.envs.core.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

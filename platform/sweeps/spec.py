@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgegen.envs.fields import Count, Flag, Frozen, NonNegative, Positive, Real, Seed, Share, Whole
+from edgegen.envs.core.fields import Count, Flag, Frozen, NonNegative, Positive, Real, Seed, Share, Whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 

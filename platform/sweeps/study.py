@@ -10,11 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from edgegen.algorithms.learners import Learner, find_learner
-from edgegen.envs.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.named_files import existing, is_file_name
-from edgegen.envs.paths import beside
-from edgegen.envs.scenario_files import split_variant, with_overrides
-from edgegen.envs.yaml_files import read_mapping
+from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.core.named_files import existing, is_file_name
+from edgegen.envs.core.paths import beside
+from edgegen.envs.core.scenario_files import split_variant, with_overrides
+from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
 from edgegen.platform.worlds import World, kind_of, rules_for
@@ -196,7 +196,7 @@ def _world(learner: Learner, spec: SweepSpec) -> World:
     if spec.service is None:
         world = learner.load_scenario(spec.scenario or learner.default_scenario, spec.overrides)
         return world
-    from edgegen.platform.demo import service_scenario
+    from edgegen.platform.runs.demo import service_scenario
     from edgegen.serve.config import load_config
 
     if learner.name != "ladts":

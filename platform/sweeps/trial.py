@@ -18,10 +18,10 @@ import numpy as np
 import psutil
 from ray.tune import Trainable
 
-from edgegen.algorithms.export import save_policy
-from edgegen.platform.comparison import play
+from edgegen.algorithms.core.codec import save_policy
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.runs.comparison import play
 from edgegen.platform.sweeps.study import Study, make_study
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import ray
 
-from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rllib.ray_session import ray_session
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,21 @@
 import pytest
 import torch
 
-from edgegen.algorithms.policy import Policy
-from edgegen.algorithms.provisioning_benchmarks import SCHRS, BestAllocation, Oracle, first_memory
-from edgegen.algorithms.provisioning_policy import ProvisioningPolicy
-from edgegen.algorithms.provisioning_rules import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
-from edgegen.algorithms.rules import RULES, make_rule
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.rules.benchmarks import SCHRS, BestAllocation, Oracle, first_memory
+from edgegen.algorithms.rules.offloading import RULES, make_rule
+from edgegen.algorithms.rules.provisioning import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.scenario import load_scenario
-from edgegen.platform.bench import untrained_policy
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.provisioning.world import ProvisioningWorld
+from edgegen.platform.bench.suite import untrained_policy
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda:0"
@@ -26,9 +26,9 @@ WORLD = load_provisioning("t2drl-contended", {"frames": 3, "slots_per_frame": 2}
 
 def delays(policy: Policy, scenario_name: str, device: str, dtype: torch.dtype) -> torch.Tensor:
     """Delay of every task of two short episodes, s."""
-    simulator = OffloadingSimulator(load_scenario(scenario_name, {"slots": 8}), copies=2, device=device, dtype=dtype)
+    simulator = OffloadingWorld(load_scenario(scenario_name, {"slots": 8}), copies=2, device=device, dtype=dtype)
     observation, slots = simulator.reset(seed=1), []
-    memory = policy.initial_memory(observation)
+    memory = policy.begin(observation)
     with torch.no_grad():
         while not simulator.done:
             server, memory = policy.act(simulator.observe(), memory)
@@ -58,7 +58,7 @@ def test_ladts_policies(preset: str) -> None:
 
 def costs(policy: ProvisioningPolicy, device: str, dtype: torch.dtype) -> torch.Tensor:
     """Cost of every slot of two short episodes."""
-    simulator = ProvisioningSimulator(WORLD, copies=2, device=device, dtype=dtype)
+    simulator = ProvisioningWorld(WORLD, copies=2, device=device, dtype=dtype)
     simulator.reset(seed=1)
     memory, slots = first_memory(policy, simulator), []
     while not simulator.done:

@@ -9,10 +9,10 @@ import sqlalchemy
 from sqlalchemy.engine import make_url
 
 from edgegen.algorithms import store_urls
-from edgegen.algorithms.registered import how_to_look, open_client, tracking_uri
+from edgegen.algorithms.core.registered import how_to_look, open_client, tracking_uri
 from edgegen.algorithms.store_urls import database_file, database_url
-from edgegen.envs.errors import InputError
-from edgegen.platform.tracking import Store
+from edgegen.envs.core.errors import InputError
+from edgegen.platform.records.tracking import Store
 
 NAMES = ["a b", "a%20b", "a%2520b", "100%", "a?b", "?mode=ro", "a#b", "a+b", "a&b", "a=b;c", "ü日", "a'b", 'a"b']
 NAMES += ["a@b", "a:b", "a\\b", "a$b", "[a]*", "a\nb"]

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
 from edgegen.platform.cluster.chaos import ChaosPlan, Outcome, verdict
-from edgegen.platform.statistics import mean_interval
+from edgegen.platform.runs.statistics import mean_interval
 
 PLAN = ChaosPlan(Path("unused"), episodes=8)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cli import app
 from edgegen.platform.cluster.chaos_head import AFTER, AWAY, BEFORE, Answer, HeadOutcome, HeadPlan, restart_head
 from edgegen.platform.cluster.with_redis import find_redis

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cluster.host import (
     FEW_PROCESSES,
     FEW_PROCESSES_OF_HEAD,
@@ -22,7 +22,7 @@ from edgegen.platform.cluster.host import (
     cluster_environment,
 )
 from edgegen.platform.cluster.processes import Processes
-from edgegen.platform.training import TrainRequest, train
+from edgegen.platform.runs.training import TrainRequest, train
 
 pytestmark = pytest.mark.e2e
 

@@ -7,12 +7,12 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from edgegen.algorithms.ladts.module import MODULE_ID
 from edgegen.algorithms.ladts.runner import LADTSRunner
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.algorithms.replay import TensorReplay
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
 from edgegen.algorithms.t2drl.runner import T2DRLRunner
-from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.provisioning.scenario import load_provisioning
 
 pytestmark = pytest.mark.e2e
 ROWS = 8

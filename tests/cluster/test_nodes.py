@@ -12,11 +12,11 @@ import pytest
 import ray
 from ray.util import placement_group, remove_placement_group
 
-from edgegen.algorithms.registry import latest_checkpoint
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.core.catalog import latest_checkpoint
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cluster.local import LocalCluster
 from edgegen.platform.cluster.processes import Processes
-from edgegen.platform.training import ClusterUse, Listener, TrainRequest, resume, train
+from edgegen.platform.runs.training import ClusterUse, Listener, TrainRequest, resume, train
 
 pytestmark = pytest.mark.e2e
 
@@ -197,7 +197,7 @@ def test_a_full_disk_costs_no_checkpoint_and_at_the_end_it_is_an_error(cluster, 
 
 DRIVER = """
 import pickle, sys
-from edgegen.platform.training import train
+from edgegen.platform.runs.training import train
 train(pickle.load(sys.stdin.buffer), lambda report: print(report.episode, flush=True))
 """
 

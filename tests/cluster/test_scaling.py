@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
 from edgegen.platform.cluster.scaling import ScalingReport, ScalingRow
-from edgegen.platform.statistics import mean_interval
+from edgegen.platform.runs.statistics import mean_interval
 
 
 def value(number):

@@ -67,7 +67,7 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "profile":
         values |= {"steps": "1,2,4", "pictures": 2, "repeats": 1}
     elif command == "bench":
-        from edgegen.platform import bench
+        from edgegen.platform.bench import suite as bench
 
         values |= {"quick": True, "device": "cpu"}
         fewer = {"COPIES": (1, 2), "POLICY_COPIES": 2, "UPDATES": 1}
@@ -161,9 +161,9 @@ PREPARED = {
 
 PRELUDES = {
     "docs/results/t2drl.md": (
-        "from edgegen.algorithms.caching_optimum import plan_caching\n"
-        "from edgegen.envs.provisioning import ProvisioningSimulator\n"
-        "from edgegen.envs.provisioning_scenario import load_provisioning\n"
+        "from edgegen.algorithms.rules.caching_optimum import plan_caching\n"
+        "from edgegen.envs.provisioning.world import ProvisioningWorld\n"
+        "from edgegen.envs.provisioning.scenario import load_provisioning\n"
     ),
 }
 """Imports that the Python of a page leaves out."""

@@ -13,8 +13,8 @@ from doc_pages import ROOT, anchors, blocks, inline_code, links, pages
 from pydantic import BaseModel
 
 from edgegen.algorithms.learners import LEARNERS
-from edgegen.envs.scenario import Scenario
-from edgegen.envs.scenario_files import shipped_names
+from edgegen.envs.core.scenario_files import shipped_names
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.cli import app
 
 ROOMS = ("envs", "algorithms", "platform", "serve")
@@ -268,14 +268,14 @@ MODELS = [
 
 
 def test_every_field_of_an_offloading_scenario_is_on_its_page():
-    fields = set(fields_of(Scenario)) - {"name", "description"}
+    fields = set(fields_of(OffloadingScenario)) - {"name", "description"}
     assert {"mean_calm_slots", "delay_slots", "per_link", "log"} <= fields  # those of models inside are found
     shown = [text for _, text in inline_code("docs/simulator.md")]
     assert {field for field in fields if not mentioned(field, shown)} == set()
 
 
 def test_every_rule_is_on_its_page():
-    from edgegen.algorithms.rules import RULES
+    from edgegen.algorithms.rules.offloading import RULES
 
     shown = {text for _, text in inline_code("docs/simulator.md")}
     assert set(RULES) - shown == set()

@@ -46,5 +46,5 @@ def test_it_draws_pictures_and_lists_commands_and_modules(site):
     assert 'class="mermaid' in (site / "docs" / "architecture.html").read_text(encoding="utf-8")
     assert "edgegen train" in (site / "build" / "reference" / "command-line.html").read_text(encoding="utf-8")
     worlds = (site / "build" / "reference" / "edgegen.envs.html").read_text(encoding="utf-8")
-    assert "edgegen.envs.offloading.OffloadingSimulator" in worlds
+    assert "edgegen.envs.offloading.world.OffloadingWorld" in worlds
     assert "docs/index.html" in (site / "index.html").read_text(encoding="utf-8")

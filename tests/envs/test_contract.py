@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
 
 from edgegen.envs import parallel, turns
+from edgegen.envs.offloading.scenario import load_scenario, scenario_names
 from edgegen.envs.parallel import OffloadingParallelEnv
-from edgegen.envs.provisioning_scenario import load_provisioning, provisioning_names
-from edgegen.envs.scenario import load_scenario, scenario_names
+from edgegen.envs.provisioning.scenario import load_provisioning, provisioning_names
 from edgegen.envs.turns import ProvisioningTurns
 
 OFFLOADING = pytest.mark.parametrize("name", scenario_names())

@@ -16,9 +16,9 @@ from torchrl.envs.utils import check_env_specs
 from torchrl.modules import MaskedCategorical
 
 from edgegen.envs import parallel, turns
+from edgegen.envs.offloading.scenario import load_scenario
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.scenario import load_scenario
+from edgegen.envs.provisioning.scenario import load_provisioning
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 

@@ -12,21 +12,21 @@ from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
 
 from edgegen.envs import parallel
-from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.envs.provisioning.scenario import load_provisioning
 
 KINDS = pytest.mark.parametrize("observation", ["dict", "vector"])
 
 
 @pytest.fixture
-def short() -> Scenario:
+def short() -> OffloadingScenario:
     return load_scenario("demo", {"slots": 6})
 
 
-def sparse() -> Scenario:
+def sparse() -> OffloadingScenario:
     """A world in which many slots bring nothing to anybody."""
     return load_scenario(
         "demo",
@@ -105,9 +105,9 @@ def test_observations_stay_inside_the_space(name: str, target: str) -> None:
         observations = env.step(actions)[0]
 
 
-def test_observation_is_laid_out_as_documented(short: Scenario) -> None:
+def test_observation_is_laid_out_as_documented(short: OffloadingScenario) -> None:
     env = OffloadingParallelEnv(short)
-    tasks = OffloadingSimulator(short).reset(seed=8).tasks
+    tasks = OffloadingWorld(short).reset(seed=8).tasks
     observations, infos = env.reset(seed=8)
     placed = np.zeros((5, 5))
     for n in range(3):  # the first three rounds: what was placed earlier in the slot grows, the backlog does not
@@ -130,9 +130,9 @@ def test_observation_is_laid_out_as_documented(short: Scenario) -> None:
 
 
 @pytest.mark.parametrize("scenario", [load_scenario("demo"), load_scenario("ladts-paper:n10"), sparse()])
-def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Scenario) -> None:
+def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: OffloadingScenario) -> None:
     env = OffloadingParallelEnv(scenario, observation="vector")
-    oracle = OffloadingSimulator(scenario)
+    oracle = OffloadingWorld(scenario)
     rng = np.random.default_rng(5)
     expected = oracle.reset(seed=21)
     servers = scenario.servers
@@ -166,11 +166,11 @@ def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Scenar
     assert env.agents == []
 
 
-def test_last_observation_shows_the_slot_that_would_follow(short: Scenario) -> None:
+def test_last_observation_shows_the_slot_that_would_follow(short: OffloadingScenario) -> None:
     env = OffloadingParallelEnv(short, observation="vector")
     env.reset(seed=1)
     observations, _, terminations, truncations, _ = play(env, np.random.default_rng(0))[-1]
-    oracle = OffloadingSimulator(short)
+    oracle = OffloadingWorld(short)
     oracle.reset(seed=1)
     beyond = oracle._arrivals.slot(short.slots)
     assert observations["edge_3"][3] == int(beyond.present[0, 3].sum())
@@ -181,7 +181,7 @@ def test_last_observation_shows_the_slot_that_would_follow(short: Scenario) -> N
         env.step({})
 
 
-def test_episodes_follow_the_seed(short: Scenario) -> None:
+def test_episodes_follow_the_seed(short: OffloadingScenario) -> None:
     one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
     np.random.seed(0)  # noqa: NPY002 - no global generator may play a part
     first = one.reset(seed=3)
@@ -196,7 +196,7 @@ def test_episodes_follow_the_seed(short: Scenario) -> None:
 
 
 @KINDS
-def test_a_pickle_mid_episode_plays_on_identically(short: Scenario, observation: Any) -> None:
+def test_a_pickle_mid_episode_plays_on_identically(short: OffloadingScenario, observation: Any) -> None:
     env = OffloadingParallelEnv(short, observation=observation)
     env.reset(seed=13)
     play(env, np.random.default_rng(0), steps=20)
@@ -209,7 +209,7 @@ def waits(observation: Any) -> bool:
     return bool(observation["observation"][TASKS_LEFT] == 0)
 
 
-def test_actions_of_agents_that_wait_are_ignored(short: Scenario) -> None:
+def test_actions_of_agents_that_wait_are_ignored(short: OffloadingScenario) -> None:
     env, strict, other = (OffloadingParallelEnv(short) for _ in range(3))
     observations, _ = env.reset(seed=0)
     strict.reset(seed=0)
@@ -235,7 +235,7 @@ def test_actions_of_agents_that_wait_are_ignored(short: Scenario) -> None:
 )
 def test_the_age_of_reports_is_seen_as_policies_see_it(name: str, oldest: int) -> None:
     scenario = load_scenario(name, {"slots": 12})
-    env, simulator = OffloadingParallelEnv(scenario), OffloadingSimulator(scenario)
+    env, simulator = OffloadingParallelEnv(scenario), OffloadingWorld(scenario)
     servers = scenario.servers
     space: Any = env.observation_space("edge_0")["observation"]
     assert space.shape == (4 + 5 * servers,)
@@ -269,7 +269,7 @@ def test_worlds_without_reports_have_no_row_for_their_age() -> None:
     "send", [int, np.int64, np.uint8, np.array, lambda a: np.array([a]), lambda a: [a], torch.tensor]
 )
 @pytest.mark.parametrize("form", ["parallel", "agent by agent"])
-def test_choices_come_as_numbers_and_as_arrays_of_one(short: Scenario, send: Any, form: str) -> None:
+def test_choices_come_as_numbers_and_as_arrays_of_one(short: OffloadingScenario, send: Any, form: str) -> None:
     if form == "parallel":
         env, plain = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
         env.reset(seed=0)
@@ -295,7 +295,7 @@ def test_choices_come_as_numbers_and_as_arrays_of_one(short: Scenario, send: Any
         *(np.zeros((1, 1), int), np.zeros(1), np.arange(100), torch.ones(1, requires_grad=True)),
     ],
 )
-def test_impossible_actions_are_refused_and_change_nothing(short: Scenario, action: Any) -> None:
+def test_impossible_actions_are_refused_and_change_nothing(short: OffloadingScenario, action: Any) -> None:
     env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
     env.reset(seed=0)
     untouched.reset(seed=0)
@@ -318,7 +318,9 @@ def test_impossible_actions_are_refused_and_change_nothing(short: Scenario, acti
         (None, "None, but must be a dictionary"),
     ],
 )
-def test_actions_of_other_agents_are_refused_and_change_nothing(short: Scenario, actions: Any, complaint: str) -> None:
+def test_actions_of_other_agents_are_refused_and_change_nothing(
+    short: OffloadingScenario, actions: Any, complaint: str
+) -> None:
     env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
     env.reset(seed=0)
     untouched.reset(seed=0)
@@ -329,12 +331,12 @@ def test_actions_of_other_agents_are_refused_and_change_nothing(short: Scenario,
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "7", np.nan, [1, 2], True])
-def test_impossible_seeds_are_refused(short: Scenario, seed: Any) -> None:
+def test_impossible_seeds_are_refused(short: OffloadingScenario, seed: Any) -> None:
     with pytest.raises(InputError, match=r"^seed is .*, but must be a whole number of at least 0"):
         OffloadingParallelEnv(short).reset(seed=seed)
 
 
-def test_seeds_may_be_numpys_and_large(short: Scenario) -> None:
+def test_seeds_may_be_numpys_and_large(short: OffloadingScenario) -> None:
     one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
     assert data_equivalence(one.reset(seed=np.int64(7)), two.reset(seed=7))
     assert data_equivalence(one.reset(seed=2**70), two.reset(seed=2**70))
@@ -362,7 +364,7 @@ def test_impossible_arguments_are_refused(arguments: dict[str, Any], complaint: 
         parallel.parallel_env(**arguments)
 
 
-def test_the_queues_are_drawn(short: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_queues_are_drawn(short: OffloadingScenario, capsys: pytest.CaptureFixture[str]) -> None:
     env = OffloadingParallelEnv(short, render_mode="ansi")
     env.reset(seed=0)
     env.step(dict.fromkeys(env.agents, 1))

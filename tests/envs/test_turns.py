@@ -11,10 +11,10 @@ from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, seed_test
 
 from edgegen.envs import turns
-from edgegen.envs.amenders import shares_from_raw
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.amenders import shares_from_raw
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.envs.turns import ProvisioningTurns
 
 KINDS = pytest.mark.parametrize("cache_action", ["bits", "index"])
@@ -82,7 +82,7 @@ def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
     scenario = load_provisioning(name, {"frames": 3, "slots_per_frame": 3, "switching_weight": 1e-3})
     env, oracle, rng = (
         ProvisioningTurns(scenario, cache_action),
-        ProvisioningSimulator(scenario),
+        ProvisioningWorld(scenario),
         np.random.default_rng(1),
     )
     cells = range(scenario.cells)
@@ -126,7 +126,7 @@ def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
 
 
 def test_observations_stay_inside_the_space_and_are_laid_out_as_documented(short: ProvisioningScenario) -> None:
-    env, oracle, rng = ProvisioningTurns(short), ProvisioningSimulator(short), np.random.default_rng(3)
+    env, oracle, rng = ProvisioningTurns(short), ProvisioningWorld(short), np.random.default_rng(3)
     env.reset(seed=8)
     oracle.reset(seed=8)
     for _ in range(3):

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from edgegen.platform.commands.train import report_training
-from edgegen.platform.training import TrainResult
+from edgegen.platform.runs.training import TrainResult
 
 
 def test_folders_with_any_name_are_quoted():

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.files import check_writable_file, check_writable_folder, write_json, write_text
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.overrides import parse_overrides, split_overrides
 
 

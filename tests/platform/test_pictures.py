@@ -8,12 +8,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from edgegen.envs.errors import InputError
-from edgegen.platform import plots
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.canvas import own_style
 from edgegen.platform.cli import app
+from edgegen.platform.figures import plots
+from edgegen.platform.figures.plots import plot_training
 from edgegen.platform.files import draw_or_tell
-from edgegen.platform.plots import plot_training
 
 COMPARE = ["compare", "least-delay", "-n", "2", "--set", "slots=3", "--plot", "x.png", "--json", "x.json"]
 ODD_SETTINGS = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from edgegen.envs.curves import load_curves
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.curves import load_curves
+from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.platform.cli import app
 from edgegen.platform.commands import profile as command
 from edgegen.platform.commands.profile import SELECTED, parse_steps

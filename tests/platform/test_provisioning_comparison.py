@@ -8,15 +8,15 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-from edgegen.algorithms.provisioning_rules import make_provisioning_rule
-from edgegen.algorithms.registry import make_provisioning_policy
-from edgegen.algorithms.rules import make_rule
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.algorithms.core.catalog import make_provisioning_policy
+from edgegen.algorithms.rules.offloading import make_rule
+from edgegen.algorithms.rules.provisioning import make_provisioning_rule
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.platform.cli import app
-from edgegen.platform.comparison import compare
+from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import write_json
-from edgegen.platform.plots import plot_comparison
+from edgegen.platform.runs.comparison import compare
 
 NAMES = ("never-cache", "popular-static", "popular-static-best", "oracle")
 TINY = ["--set", "frames=2", "--set", "slots_per_frame=2"]

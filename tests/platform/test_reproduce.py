@@ -13,8 +13,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.reproduce import ReproduceRequest, reproduce
 from edgegen.platform.studies.files import read_study
 from edgegen.platform.studies.plan import make_plan

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cli import app
 from edgegen.platform.studies.files import read_study, study_names
 from edgegen.platform.studies.plan import make_plan

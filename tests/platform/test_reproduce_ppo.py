@@ -7,24 +7,24 @@ import ray
 import torch
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 
+from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.learners import find_learner
-from edgegen.algorithms.policy import Policy
-from edgegen.algorithms.provisioning_rules import make_provisioning_rule
-from edgegen.algorithms.rules import make_rule
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.scenario import Scenario, load_scenario
+from edgegen.algorithms.rules.offloading import make_rule
+from edgegen.algorithms.rules.provisioning import make_provisioning_rule
+from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.platform.studies.ppo import PPOPolicy, PPOSettings, ScaledOffloading, export_ppo, load_ppo, train_ppo
 from edgegen.platform.studies.streams import play_training_stream, training_arrivals_seed
 
 WORLDS = ["demo", "stable:b5", "links:b5", "stale:b5", "failing:b5"]
 
 
-def small(name: str) -> Scenario:
+def small(name: str) -> OffloadingScenario:
     return load_scenario(name, {"slots": 5, "tasks_per_slot.high": 4})
 
 
-def module_for(scenario: Scenario, seed: int = 0) -> DefaultPPOTorchRLModule:
+def module_for(scenario: OffloadingScenario, seed: int = 0) -> DefaultPPOTorchRLModule:
     torch.manual_seed(seed)
     box = gym.spaces.Box(-np.inf, np.inf, (4 + 4 * scenario.servers,), np.float32)
     return DefaultPPOTorchRLModule(
@@ -41,14 +41,14 @@ def _catalog():
     return PPOCatalog
 
 
-def facade(scenario: Scenario, seed: int = 3, first_episode: int = 0) -> ScaledOffloading:
+def facade(scenario: OffloadingScenario, seed: int = 3, first_episode: int = 0) -> ScaledOffloading:
     plain = scenario.model_dump(mode="json")
     return ScaledOffloading({"scenario": plain, "seed": seed, "reward_scale": 0.5, "first_episode": first_episode})
 
 
-def mean_delays(scenario: Scenario, policy: Policy, seed: int, episodes: int, explore: bool) -> list[float]:
+def mean_delays(scenario: OffloadingScenario, policy: Policy, seed: int, episodes: int, explore: bool) -> list[float]:
     """One episode after the other, as a learner with one copy plays them."""
-    simulator = OffloadingSimulator(scenario)
+    simulator = OffloadingWorld(scenario)
     means = []
     for episode in range(episodes):
         simulator.reset(training_arrivals_seed(seed) if episode == 0 else None)
@@ -150,7 +150,7 @@ def test_a_training_that_was_cut_off_is_what_it_would_have_been(tmp_path, local_
         policies.append(load_ppo(tmp_path / f"{name}-policy", world))
     first, second = (dict(policy.module.named_parameters()) for policy in policies)
     assert all((first[name] == second[name]).all() for name in first)
-    observation = OffloadingSimulator(world, 8).reset(seed=0)
+    observation = OffloadingWorld(world, 8).reset(seed=0)
     chosen = [policy.act(observation, {}, explore=True)[0] for policy in policies]
     assert (chosen[0] == chosen[1]).all()
     assert len(chosen[0][observation.tasks.present].unique()) > 1

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
 from edgegen.platform.studies.data import FORMAT, ExperimentData, marl_eval, read_data, save_data, write_if_changed
 from edgegen.platform.studies.figures import draw_missing, targets_of

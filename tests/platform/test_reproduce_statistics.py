@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgegen.platform.statistics import (
+from edgegen.platform.runs.statistics import (
     crossed_difference,
     improvement_interval,
     iqm_band,

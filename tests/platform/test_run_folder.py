@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.run_folder import LOCK_FILE, is_abandoned, take_again, take_new
 
 STARTS = 8

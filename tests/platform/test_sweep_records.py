@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from edgegen.platform.records.tracking import Store
 from edgegen.platform.sweeps.records import SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
 from edgegen.platform.sweeps.study import make_study
-from edgegen.platform.tracking import Store
 
 STUDY = make_study(
     {
@@ -138,7 +138,7 @@ def test_stopping_on_request_is_recorded(runs):
 
 
 def test_a_store_that_goes_away_costs_the_records_and_nothing_else(runs, monkeypatch, caplog):
-    monkeypatch.setattr("edgegen.platform.tracking._PAUSES_S", (0.0,))
+    monkeypatch.setattr("edgegen.platform.records.tracking._PAUSES_S", (0.0,))
     records = SweepRecords(STUDY, "away-1", Store())
     records.watch([view(0, RUNNING, 1)])
     log_batch = records.store.client.log_batch

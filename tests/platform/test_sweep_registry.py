@@ -5,23 +5,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from edgegen.algorithms.export import save_policy
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.core.codec import save_policy
+from edgegen.algorithms.core.registered import fetch, how_to_look, is_registered, pinned
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.registered import fetch, how_to_look, is_registered, pinned
-from edgegen.algorithms.registry import make_policy
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
-from edgegen.platform.model_flavor import example_input
-from edgegen.platform.model_registry import CHALLENGER, CHAMPION, register
+from edgegen.platform.records.model_flavor import example_input
+from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, register
+from edgegen.platform.records.tracking import Store
 from edgegen.platform.sweeps.study import make_study
-from edgegen.platform.tracking import Store
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
 STUDY = make_study(
@@ -74,7 +74,7 @@ def test_registering_twice_is_registering_once(store, registered):
 
 def test_a_registered_policy_decides_like_its_folder(registered):
     folder, _ = registered
-    observation = OffloadingSimulator(STUDY.world, 3).reset(seed=5)
+    observation = OffloadingWorld(STUDY.world, 3).reset(seed=5)
     decided = []
     for name in (
         str(folder),
@@ -83,7 +83,7 @@ def test_a_registered_policy_decides_like_its_folder(registered):
         "models:/edgegen-small/latest",
     ):
         policy = make_policy(name, STUDY.world, 4)
-        decided.append(policy.act(observation, policy.initial_memory(observation), explore=False)[0])
+        decided.append(policy.act(observation, policy.begin(observation), explore=False)[0])
     for other in decided[1:]:
         assert torch.equal(decided[0], other)
 
@@ -97,8 +97,8 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
     assert model.metadata.signature.outputs.input_names() == ["server"]
     given = example_input(STUDY.world)
     policy = make_policy(str(registered[0]), STUDY.world, 3)
-    observation = OffloadingSimulator(STUDY.world, 1).reset(seed=0)
-    expected, _ = policy.act(observation, policy.initial_memory(observation), explore=True)
+    observation = OffloadingWorld(STUDY.world, 1).reset(seed=0)
+    expected, _ = policy.act(observation, policy.begin(observation), explore=True)
     assert np.array_equal(model.predict(given, params={"sample": True, "seed": 3})["server"], expected.numpy())
     with pytest.raises(mlflow.exceptions.MlflowException, match="backlog_gcycles"):
         model.predict({**given, "backlog_gcycles": given["backlog_gcycles"][:, :2]})
@@ -106,7 +106,7 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
 
 def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monkeypatch):
     scores = {}
-    monkeypatch.setattr("edgegen.platform.model_registry._score", lambda study, folder: scores.get(folder, 1.0))
+    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda study, folder: scores.get(folder, 1.0))
     worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
     scores |= {worse: 1.5, better: 0.5}
     run = store.create_run("y", {}, {})

@@ -4,9 +4,9 @@ import json
 import pytest
 from rich.console import Console
 
-from edgegen.platform.comparison import compare
 from edgegen.platform.live_table import duration
-from edgegen.platform.model_registry import Registration
+from edgegen.platform.records.model_registry import Registration
+from edgegen.platform.runs.comparison import compare
 from edgegen.platform.sweeps.progress import SweepProgress
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
 from edgegen.platform.sweeps.report import (

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 PROCESSES, THREADS, STEPS, PARAMETERS = 4, 5, 20, 120
 WRITER = f"""
 import pathlib, sys, threading
-from edgegen.platform.tracking import Tracker
+from edgegen.platform.records.tracking import Tracker
 number, folder = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

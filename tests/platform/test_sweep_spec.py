@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgegen.envs.errors import InputError
-from edgegen.platform.episodes import evaluation_seed
+from edgegen.envs.core.errors import InputError
+from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.sweeps.study import make_study, read_sweep
 
 CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.algorithms.registry import make_policy
-from edgegen.platform.comparison import play
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.platform.files import write_json
+from edgegen.platform.runs.comparison import play
 from edgegen.platform.sweeps.study import make_study
 from edgegen.platform.sweeps.trial import SweepTrial, newest_checkpoint, read_json
 

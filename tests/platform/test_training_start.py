@@ -8,11 +8,11 @@ import threading
 import pytest
 
 from edgegen.algorithms import ray_session, stop_signals
-from edgegen.envs.errors import InputError
-from edgegen.envs.scenario import load_scenario
-from edgegen.platform import training_run
-from edgegen.platform.training import Listener, TrainRequest, resume, train
-from edgegen.platform.training_run import TrainingRun
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.platform.runs import training_run
+from edgegen.platform.runs.training import Listener, TrainRequest, resume, train
+from edgegen.platform.runs.training_run import TrainingRun
 
 STOPPING = ["SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1", "SIGXCPU"]
 
@@ -67,7 +67,7 @@ def made(monkeypatch):
         monkeypatch.setattr(TrainingRun, "_build", lambda self, checkpoint, wait_s: waiting.pop(0))
         monkeypatch.setattr(TrainingRun, "_publish", lambda self, headline, checkpoint: None)
         monkeypatch.setattr(ray_session, "ray_session", lambda *_, **__: contextlib.nullcontext())
-        monkeypatch.setattr("edgegen.algorithms.export.save_policy", lambda policy, folder, *_: folder.mkdir())
+        monkeypatch.setattr("edgegen.algorithms.core.codec.save_policy", lambda policy, folder, *_: folder.mkdir())
 
     return use
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgegen.algorithms.rules import make_rule
+from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.config import ServiceConfig, build_config
-from edgegen.serve.gateway import Gateway
-from edgegen.serve.jobs import EdgeLostError, EdgeReport, Pictures
-from edgegen.serve.web import create_app
+from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Pictures
+from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.web import create_app
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

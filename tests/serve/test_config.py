@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from edgegen.algorithms.registry import make_policy
-from edgegen.envs.errors import InputError
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import build_config, config_names, load_config, parse_size
 
 EDGE = {"name": "edge-a", "model": "m"}
@@ -104,7 +104,8 @@ def test_scenario_uses_measured_capacities_where_asked():
 
 def test_light_parts_import_neither_ray_nor_diffusers():
     code = (
-        "import sys, edgegen.serve.config, edgegen.serve.scheduler, edgegen.serve.api, edgegen.serve.web\n"
+        "import sys, edgegen.serve.config, edgegen.serve.control.scheduler\n"
+        "import edgegen.serve.http.api, edgegen.serve.http.web\n"
         "heavy = {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.connection import connect
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -10,14 +10,14 @@ import threading
 import pytest
 import yaml
 
-from edgegen.platform.tracking import URI_VARIABLE
+from edgegen.platform.records.tracking import URI_VARIABLE
 
 DEMO = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from edgegen.envs.scenario import build_scenario
-from edgegen.platform import demo
+from edgegen.envs.offloading.scenario import build_scenario
+from edgegen.platform.runs import demo
 from edgegen.platform.process import prefer_one_thread
 
 prefer_one_thread()

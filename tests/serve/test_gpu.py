@@ -14,9 +14,9 @@ from PIL import Image
 
 from edgegen.platform.ports import free_ports
 from edgegen.serve.config import EdgeConfig, build_config
-from edgegen.serve.edge import EdgeServer
-from edgegen.serve.jobs import Job
-from edgegen.serve.profiler import ProfileRequest, run_profile
+from edgegen.serve.control.jobs import Job
+from edgegen.serve.edge.server import EdgeServer
+from edgegen.serve.profile.profiler import ProfileRequest, run_profile
 from edgegen.serve.running import running_service
 
 pytestmark = pytest.mark.gpu

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from edgegen.algorithms.export import load_policy, save_policy
+from edgegen.algorithms.core.codec import load_policy, save_policy
+from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.ladts.config import LADTSConfig
-from edgegen.algorithms.policy import Policy
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.envs.scenario import load_scenario
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.envs.offloading.scenario import load_scenario
 
 pytestmark = pytest.mark.e2e
 
@@ -41,8 +41,8 @@ class Untold(Policy):
         super().__init__(0)
         self.inner, self.name = inner, inner.name
 
-    def initial_memory(self, observation):
-        return self.inner.initial_memory(observation)
+    def begin(self, observation):
+        return self.inner.begin(observation)
 
     def act(self, observation, memory, explore=True):
         return self.inner.act(replace(observation, available=None), memory, explore)

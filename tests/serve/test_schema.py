@@ -8,11 +8,11 @@ import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
-from edgegen.algorithms.rules import make_rule
+from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.config import build_config
-from edgegen.serve.gateway import Gateway
-from edgegen.serve.jobs import EdgeReport, Pictures
-from edgegen.serve.web import create_app
+from edgegen.serve.control.jobs import EdgeReport, Pictures
+from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.web import create_app
 
 EXAMPLES = 25
 """Of each operation and each kind of data."""

@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.ports import free_ports
 from edgegen.serve.app import app
 from edgegen.serve.config import load_config

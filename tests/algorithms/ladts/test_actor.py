@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
-from edgegen.algorithms.diffusion import reverse_chain
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
-from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.scenario import load_scenario
+from edgegen.algorithms.nets.diffusion import reverse_chain
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
 
 
 def spec_of(scenario="demo", preset="paper", **overrides):
@@ -50,7 +50,7 @@ def test_agents_do_not_share_weights_unless_asked():
 
 
 def test_paper_state_is_size_workload_and_queues_without_scaling():
-    simulator = OffloadingSimulator(load_scenario("demo"), 2)
+    simulator = OffloadingWorld(load_scenario("demo"), 2)
     observation = simulator.reset(3)
     spec = spec_of()
     tasks = observation.tasks
@@ -61,7 +61,7 @@ def test_paper_state_is_size_workload_and_queues_without_scaling():
 
 
 def test_improved_state_by_hand():
-    simulator = OffloadingSimulator(load_scenario("demo"))
+    simulator = OffloadingWorld(load_scenario("demo"))
     observation = simulator.reset(3)
     observation.backlog_gcycles[0] = torch.tensor([12.0, 0, 20, 0, 90])
     spec = spec_of(preset="improved")

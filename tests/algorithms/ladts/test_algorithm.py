@@ -7,12 +7,12 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
+from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.ladts.algorithm import LADTS
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT
 from edgegen.algorithms.ladts.runner import LADTSRunner
-from edgegen.algorithms.registry import make_policy
-from edgegen.envs.scenario import load_scenario
+from edgegen.envs.offloading.scenario import load_scenario
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("cluster")]
 
@@ -186,7 +186,7 @@ METHODS = {"paper": "lad-ts", "d2sac-ts": "d2sac-ts", "agod": "d2sac-ts", "sac-t
 
 @pytest.mark.parametrize("preset", METHODS)
 def test_policy_of_a_checkpoint_decides_as_the_algorithm_does(tmp_path, preset):
-    from edgegen.algorithms.export import save_policy
+    from edgegen.algorithms.core.codec import save_policy
 
     algorithm = configure(preset).build_algo()
     algorithm.train()
@@ -194,7 +194,7 @@ def test_policy_of_a_checkpoint_decides_as_the_algorithm_does(tmp_path, preset):
     save_policy(policy, tmp_path / "policy", SMALL, {"seed": 0})
     loaded = make_policy(str(tmp_path), SMALL, seed=3)
     observation = algorithm.env_runner.simulator.observe()
-    mine, theirs = (p.act(observation, p.initial_memory(observation))[0] for p in (policy, loaded))
+    mine, theirs = (p.act(observation, p.begin(observation))[0] for p in (policy, loaded))
     assert torch.equal(mine, theirs)
     assert loaded.name == METHODS[preset]
     algorithm.stop()
@@ -238,7 +238,7 @@ def test_finds_the_server_that_is_always_best(preset, seed, settings):
         algorithm.train()
     policy = algorithm.policy()
     observation = algorithm.env_runner.simulator.reset(10_000)
-    memory, chosen, tasks = policy.initial_memory(observation), 0, 0
+    memory, chosen, tasks = policy.begin(observation), 0, 0
     while not algorithm.env_runner.simulator.done:
         action, memory = policy.act(observation, memory)
         present = observation.tasks.present

@@ -13,9 +13,9 @@ from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.runner import LADTSRunner
 from edgegen.algorithms.ladts.settings import PRESETS, LADTSSettings, make_settings
-from edgegen.envs.errors import InputError
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.scenario import load_scenario
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
 
 PAIR = load_scenario("demo", {"capacity_gcycles_s": [1, 3], "rate_mbit_s": [100, 100]})
 
@@ -105,7 +105,7 @@ def test_exploring_dqn_takes_a_random_server_at_the_rate_epsilon():
     actor = make_actor(spec_of("dqn-ts", scenario, epsilon=0.25))
     make_constant(actor.net, [0.0, 0.0, 1.0, 0.0, 0.0])
     policy = LADTSPolicy(actor, seed=4)
-    observation = OffloadingSimulator(scenario, 50).reset(0)
+    observation = OffloadingWorld(scenario, 50).reset(0)
     action, memory = policy.act(observation, {})
     assert memory == {}
     share = (action != 2).float().mean().item()  # 10 000 decisions; 0.25 · 4/5, standard error 0.004
@@ -115,8 +115,8 @@ def test_exploring_dqn_takes_a_random_server_at_the_rate_epsilon():
 
 def test_actors_without_a_chain_leave_their_latents_empty():
     policy = LADTSPolicy(make_actor(spec_of("sac-ts")), seed=0)
-    observation = OffloadingSimulator(PAIR, 3).reset(0)
-    decision = policy.decide(observation, policy.initial_memory(observation))
+    observation = OffloadingWorld(PAIR, 3).reset(0)
+    decision = policy.decide(observation, policy.begin(observation))
     copies, servers, width = observation.tasks.present.shape
     assert decision.latent.shape == (copies, servers, width, 0)
 

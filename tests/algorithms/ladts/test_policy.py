@@ -4,8 +4,8 @@ import torch
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.settings import make_settings
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.scenario import load_scenario
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.offloading.world import OffloadingWorld
 
 SCENARIO = load_scenario("demo", {"tasks_per_slot.high": 4, "slots": 3})
 
@@ -18,9 +18,9 @@ def make(preset="paper", seed=0, **overrides):
 @pytest.mark.parametrize(("memory", "shape"), [("slot", (2, 4, 5, 4, 5)), ("task", (2, 5, 4, 5))])
 def test_latents_of_present_tasks_become_their_probabilities(memory, shape):
     policy = make(memory=memory)
-    simulator = OffloadingSimulator(SCENARIO, 2)
+    simulator = OffloadingWorld(SCENARIO, 2)
     observation = simulator.reset(1)
-    latents = policy.initial_memory(observation)
+    latents = policy.begin(observation)
     assert latents["latent"].shape == shape
     before = latents["latent"].clone()
     decision = policy.decide(observation, latents)
@@ -34,22 +34,22 @@ def test_latents_of_present_tasks_become_their_probabilities(memory, shape):
 
 
 def test_same_seed_same_decisions_and_exploration_samples():
-    simulator = OffloadingSimulator(SCENARIO, 64)
+    simulator = OffloadingWorld(SCENARIO, 64)
     observation = simulator.reset(2)
-    runs = [make(seed=seed).decide(observation, make(seed=0).initial_memory(observation)) for seed in (1, 1, 2)]
+    runs = [make(seed=seed).decide(observation, make(seed=0).begin(observation)) for seed in (1, 1, 2)]
     assert torch.equal(runs[0].action, runs[1].action)
     assert not torch.equal(runs[0].action, runs[2].action)
     assert not torch.equal(runs[0].action, runs[0].probability.argmax(-1))
     policy = make(seed=1)
-    greedy = policy.decide(observation, make(seed=0).initial_memory(observation), explore=False)
+    greedy = policy.decide(observation, make(seed=0).begin(observation), explore=False)
     assert torch.equal(greedy.action, greedy.probability.argmax(-1))
 
 
 def test_a_servers_own_placements_reach_its_next_state_and_no_other():
     policy = make("improved")
-    simulator = OffloadingSimulator(SCENARIO, 3)
+    simulator = OffloadingWorld(SCENARIO, 3)
     observation = simulator.reset(4)
-    decision = policy.decide(observation, policy.initial_memory(observation))
+    decision = policy.decide(observation, policy.begin(observation))
     tasks = observation.tasks
     own = torch.zeros(3, 5, 5)
     for n in range(4):
@@ -62,9 +62,9 @@ def test_a_servers_own_placements_reach_its_next_state_and_no_other():
 def test_slots_and_indices_beyond_training_wrap_around():
     policy = make(memory="slot")
     wide = load_scenario("demo", {"tasks_per_slot.low": 9, "tasks_per_slot.high": 9, "slots": 9})
-    simulator = OffloadingSimulator(wide)
+    simulator = OffloadingWorld(wide)
     observation = simulator.reset(0)
-    memory = policy.initial_memory(observation)
+    memory = policy.begin(observation)
     for _ in range(9):
         action, memory = policy.act(observation, memory)
         assert action.shape == (1, 5, 9)
@@ -75,6 +75,6 @@ def test_slots_and_indices_beyond_training_wrap_around():
 
 def test_gaussian_memory_carries_nothing():
     policy = make(memory="gaussian")
-    observation = OffloadingSimulator(SCENARIO, 2).reset(0)
-    assert policy.initial_memory(observation) == {}
+    observation = OffloadingWorld(SCENARIO, 2).reset(0)
+    assert policy.begin(observation) == {}
     assert policy.act(observation, {})[1] == {}

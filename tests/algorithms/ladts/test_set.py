@@ -4,7 +4,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgegen.algorithms.export import load_policy, save_policy
+from edgegen.algorithms.core.codec import load_policy, save_policy
 from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
@@ -15,14 +15,13 @@ from edgegen.algorithms.ladts.set_memory import PLACED, before, begin_slot, empt
 from edgegen.algorithms.ladts.set_networks import SetCritic
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay_slots, split
 from edgegen.algorithms.ladts.settings import make_settings
-from edgegen.algorithms.ray_session import ray_session
-from edgegen.algorithms.rules import expected_delay
-from edgegen.envs.arrivals import Tasks
-from edgegen.envs.errors import InputError
-from edgegen.envs.observation import HeardObservation, Observation
-from edgegen.envs.offloading import OffloadingSimulator
-from edgegen.envs.placement import drain_backlog, place
-from edgegen.envs.scenario import load_scenario
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.algorithms.rules.offloading import expected_delay
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.physics import drain_backlog, place
+from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.offloading.view import HeardView, RouterView, Tasks
+from edgegen.envs.offloading.world import OffloadingWorld
 
 WORLD = load_scenario("stable", {"slots": 4, "tasks_per_slot": {"low": 1, "high": 4}})
 KINDS = [{}, {"actor": "diffusion", "memory": "task", "epsilon_output": "linear"}]
@@ -45,7 +44,7 @@ def fresh_view(policy, observation):
 
 
 def busy(scenario=WORLD, copies=3, seed=1):
-    simulator = OffloadingSimulator(scenario, copies)
+    simulator = OffloadingWorld(scenario, copies)
     observation = simulator.reset(seed)
     for _ in range(2):
         simulator.step(torch.zeros_like(observation.tasks.present, dtype=torch.long))
@@ -58,7 +57,7 @@ def renumbered(observation, order):
     rate = observation.rate_mbit_s[:, order]
     if rate.dim() == 3:
         rate = rate[:, :, order]
-    return Observation(
+    return RouterView(
         observation.slot,
         observation.backlog_gcycles[:, order],
         observation.capacity_gcycles_s[:, order],
@@ -93,9 +92,9 @@ def test_one_policy_for_any_number_of_servers(overrides, servers):
     there = make_actor(here.spec.for_servers(scenario))
     there.load_state_dict(here.actor.state_dict())
     policy = LADTSPolicy(there, seed=2)
-    simulator = OffloadingSimulator(scenario, 2)
+    simulator = OffloadingWorld(scenario, 2)
     observation = simulator.reset(0)
-    memory = policy.initial_memory(observation)
+    memory = policy.begin(observation)
     while not simulator.done:
         action, memory = policy.act(simulator.observe(), memory)
         assert action.shape == (2, servers, 3)
@@ -110,7 +109,7 @@ def test_a_saved_policy_decides_for_other_servers(overrides, tmp_path):
     loaded = load_policy(tmp_path / "policy", more, seed=2)
     assert loaded.spec.servers == 17
     observation = busy(more, copies=2)
-    actions, _ = loaded.act(observation, loaded.initial_memory(observation))
+    actions, _ = loaded.act(observation, loaded.begin(observation))
     assert actions.shape == (2, 17, 6)
     assert len(actions[observation.tasks.present].unique()) > 10
 
@@ -132,7 +131,7 @@ def test_the_expected_delay_of_a_first_task_is_the_real_one_if_nobody_else_comes
 def test_an_untrained_policy_prefers_what_is_fast():
     policy = make(random_output=False)
     observation = busy()
-    decision = policy.decide(observation, policy.initial_memory(observation))
+    decision = policy.decide(observation, policy.begin(observation))
     present = observation.tasks.present[:, :, 0]
     real = expected_delay(observation, observation.tasks.at_index(0), observation.backlog_gcycles[:, None])
     wanted = (observation.capacity_gcycles_s[:, None].log() - real / 0.05).softmax(-1)
@@ -167,7 +166,7 @@ def test_cost_to_others_by_hand():
         torch.tensor([[[4.0, 6], [5, 99]]]),
         torch.ones(1, 2, 2),
     )
-    slot = Observation(0, torch.tensor([[2.0, 1]]), torch.tensor([[10.0, 5]]), torch.tensor([[100.0, 50]]), tasks)
+    slot = RouterView(0, torch.tensor([[2.0, 1]]), torch.tensor([[10.0, 5]]), torch.tensor([[100.0, 50]]), tasks)
     outcome, placed = place(slot, torch.tensor([[[0, 0], [0, 0]]]))
     left = drain_backlog(slot.backlog_gcycles, placed, slot.capacity_gcycles_s, 1.0)
     assert left.tolist() == [[7, 0]]
@@ -189,7 +188,7 @@ def test_cost_to_others_is_what_the_slot_would_have_been_without_the_task():
         present[outcome.copy[row], outcome.edge[row], outcome.index[row]] = False
         tasks = observation.tasks
         fewer = Tasks(present, tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit)
-        seen = Observation(
+        seen = RouterView(
             0,
             *(getattr(observation, f) for f in ("backlog_gcycles", "capacity_gcycles_s")),
             observation.rate_mbit_s,
@@ -203,9 +202,9 @@ def test_cost_to_others_is_what_the_slot_would_have_been_without_the_task():
 def test_old_reports_are_brought_up_to_date_by_hand():
     tasks = Tasks(*(torch.zeros(1, 2, 1) for _ in range(4)))
     capacity = torch.tensor([[4.0, 2.0]])
-    now = Observation(9, torch.tensor([[5.0, 5]]), capacity, torch.ones(1, 2), tasks)
+    now = RouterView(9, torch.tensor([[5.0, 5]]), capacity, torch.ones(1, 2), tasks)
     placed = torch.tensor([[[[1.0, 3], [0, 1]], [[9.0, 0], [0, 0]]]])  # newest first, by observer
-    heard = HeardObservation(**vars(now), actual=now, age=torch.tensor([[2.0, 1]]))
+    heard = HeardView(**vars(now), actual=now, age=torch.tensor([[2.0, 1]]))
     # observer 0: server 0 was 5, +0-4 = 1, +1-4 -> 0; server 1 was 5, +3-2 = 6. observer 1: 5 -> 1 -> 6; 5 -> 3.
     assert catch_up(heard, placed, 1.0).tolist() == [[[0, 6], [6, 3]]]
     assert catch_up(now, placed, 1.0).tolist() == [[[5, 5], [5, 5]]]

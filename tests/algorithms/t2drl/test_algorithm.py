@@ -8,13 +8,13 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
-from edgegen.algorithms.export import load_provisioning_policy, save_policy
+from edgegen.algorithms.core.codec import load_provisioning_policy, save_policy
 from edgegen.algorithms.t2drl.algorithm import T2DRL
 from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES
 from edgegen.algorithms.t2drl.runner import T2DRLRunner
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning_scenario import load_provisioning
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.scenario import load_provisioning
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("cluster")]
 

@@ -7,9 +7,9 @@ from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
 from edgegen.algorithms.t2drl.objectives import search_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.provisioning_state import SlotState
+from edgegen.algorithms.t2drl.state import SlotState
+from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3, "storage_gb": 12})
 
@@ -19,7 +19,7 @@ def spec_of(**overrides):
 
 
 def states(spec, copies=5):
-    simulator = ProvisioningSimulator(WORLD, copies)
+    simulator = ProvisioningWorld(WORLD, copies)
     simulator.reset(seed=3)
     simulator.cache(torch.ones(copies, 1, 4, dtype=torch.bool))
     slot = simulator.observe_slot()

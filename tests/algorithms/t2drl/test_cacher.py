@@ -14,10 +14,10 @@ from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fit
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.errors import InputError
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.provisioning_state import FrameState
+from edgegen.algorithms.t2drl.state import FrameState
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3})
 
@@ -106,7 +106,7 @@ def test_values_by_expected_requests_by_hand():
 def test_request_shares_are_found_again_in_the_state():
     for overrides in ({}, {"see_skewness": False, "history_decay": 0.5}, {"see_previous_cache": False}):
         spec = T2DRLSpec.of(WORLD, make_settings("paper", overrides))
-        simulator = ProvisioningSimulator(WORLD, 5)
+        simulator = ProvisioningWorld(WORLD, 5)
         simulator.reset(seed=1)
         simulator.cache(torch.zeros(5, 1, 4, dtype=torch.bool))
         for _ in range(WORLD.slots_per_frame):

@@ -5,15 +5,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from edgegen.algorithms.allocation_optimum import best_allocation
-from edgegen.algorithms.ray_session import ray_session
+from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.envs.provisioning import ProvisioningSimulator, SlotObservation
-from edgegen.envs.provisioning_scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.view import AllocatorView
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 pytestmark = pytest.mark.e2e
 
-Allocation = Callable[[SlotObservation], tuple[torch.Tensor, torch.Tensor]]
+Allocation = Callable[[AllocatorView], tuple[torch.Tensor, torch.Tensor]]
 
 # Both are cached. Steps are worth nearly four times as much to the first, and only one picture can have all it wants.
 STEEP = {"a1_steps": 20, "a2_tv": 120, "a3_steps": 150, "a4_tv": 10, "b1_s_per_step": 0.05, "b2_s": 1}
@@ -39,7 +40,7 @@ def two_models(users: int) -> ProvisioningScenario:
 
 
 def mean_cost(world: ProvisioningScenario, allocate: Allocation) -> float:
-    simulator = ProvisioningSimulator(world, 64)
+    simulator = ProvisioningWorld(world, 64)
     simulator.reset(seed=99)
     costs = []
     while not simulator.done:

@@ -14,7 +14,7 @@ from edgegen.algorithms.t2drl.losses import (
     value_loss,
 )
 from edgegen.algorithms.t2drl.settings import make_settings
-from edgegen.envs.errors import InputError
+from edgegen.envs.core.errors import InputError
 
 
 def test_td_target_by_hand():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgegen.algorithms.provisioning_rules import StaticPopular, equal_bandwidth, equal_compute
+from edgegen.algorithms.rules.provisioning import StaticPopular, equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.config import T2DRLConfig
@@ -12,9 +12,9 @@ from edgegen.algorithms.t2drl.reward_scale import RewardScale
 from edgegen.algorithms.t2drl.runner import T2DRLRunner
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.provisioning import ProvisioningSimulator
-from edgegen.envs.provisioning_scenario import load_provisioning
-from edgegen.envs.service import serve
+from edgegen.envs.provisioning.physics import serve
+from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 WORLD = load_provisioning("t2drl-default")
 
@@ -26,7 +26,7 @@ def policy_of(preset="improved", **overrides):
 
 
 def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
-    frame = ProvisioningSimulator(WORLD, 500).reset(seed=2)
+    frame = ProvisioningWorld(WORLD, 500).reset(seed=2)
     popularity = {}
     for kind in ("uniform", "popular"):
         policy = policy_of(random_caches=kind)
@@ -40,7 +40,7 @@ def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
 
 
 def test_some_slots_serve_some_users_only_and_only_while_exploring():
-    policy, simulator = policy_of(), ProvisioningSimulator(WORLD, 2000)
+    policy, simulator = policy_of(), ProvisioningWorld(WORLD, 2000)
     simulator.reset(seed=3)
     simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
@@ -70,7 +70,7 @@ def test_nobody_loses_all_bandwidth_by_being_explored():
 
 
 def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
-    policy, simulator = policy_of("ddpg"), ProvisioningSimulator(WORLD, 500)
+    policy, simulator = policy_of("ddpg"), ProvisioningWorld(WORLD, 500)
     simulator.reset(seed=3)
     simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
@@ -104,7 +104,7 @@ def test_rewards_of_frames_have_a_mean_of_zero_and_a_spread_of_one():
     assert -46 < scale.frame_mean < -38
     assert RewardScale.of(WORLD, make_settings("paper", {"reward_scale": 0.5})) == RewardScale(0.5, 0.0, 0.5)
     frames = []
-    simulator = ProvisioningSimulator(WORLD, 64)
+    simulator = ProvisioningWorld(WORLD, 64)
     frame = simulator.reset(seed=5)
     policy = policy_of(random_caches="uniform")
     policy.epsilon = 1.0

@@ -1,0 +1,1 @@
+"""What every decider shares: the policy interface, the one loop, policies by name, policy folders."""

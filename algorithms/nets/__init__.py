@@ -1,0 +1,1 @@
+"""Networks of every role: stacked weights and diffusion chains."""

@@ -1,0 +1,1 @@
+"""Rules, searches and oracles: what learned policies are compared with."""

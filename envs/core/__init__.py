@@ -1,0 +1,1 @@
+"""What every world shares: interfaces, kinds, scenario files, checked fields, errors, traces."""

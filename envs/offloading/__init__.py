@@ -1,0 +1,1 @@
+"""The offloading world: tasks are placed on servers slot by slot (after arXiv 2412.18212)."""

@@ -1,0 +1,1 @@
+"""Training, evaluating, comparing and replaying: what a single command runs."""

@@ -1,0 +1,1 @@
+"""The control of the live service, without Ray: books, scheduler, dispatcher."""

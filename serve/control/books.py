@@ -1,0 +1,77 @@
+"""The books of one edge server: what it holds, what it still has to do, and whether it may get more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgegen.serve.control.jobs import EdgeReport
+
+
+@dataclass(eq=False)  # a server is itself and no other, however alike
+class Server:
+    """What the scheduler knows of one edge server.
+
+    Attributes:
+        name: The edge.
+        model: The model it holds.
+        rate_mbit_s: Transmission rate towards it, Mbit/s.
+        capacity_gcycles_s: Computing capacity, Gcycle/s.
+        max_queue: Jobs that may wait besides the one in work.
+        healthy: Whether it may get work; not before its first report.
+        reason: Why it is not healthy.
+        silent: Whether its latest report is missing. While others report, it gets no work.
+        remaining_gcycles: Work left of each admitted job, in order of service, as of ``updated_at``.
+        elsewhere_gcycles: Work on the edge that is not in these books, as of ``updated_at``: another gateway's, or a
+            client's that left, until the edge has dropped it.
+        elsewhere_jobs: Jobs with that work.
+        updated_at: Clock reading of the last change of the job in front, s.
+        report: Its latest report.
+    """
+
+    name: str
+    model: str
+    rate_mbit_s: float
+    capacity_gcycles_s: float
+    max_queue: int
+    healthy: bool = False
+    reason: str | None = "no report yet"
+    silent: bool = False
+    remaining_gcycles: dict[str, float] = field(default_factory=dict)
+    elsewhere_gcycles: float = 0.0
+    elsewhere_jobs: int = 0
+    updated_at: float = 0.0
+    report: EdgeReport | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether another job would exceed the queue."""
+        return len(self.remaining_gcycles) + self.elsewhere_jobs > self.max_queue
+
+    @property
+    def in_work(self) -> str | None:
+        """The admitted job that the edge should be working on; None if that is a job of somebody else."""
+        first = next(iter(self.remaining_gcycles), None)
+        if self.report is None or not self.elsewhere_jobs:
+            return first
+        front = self.report.remaining_gcycles[0][0]
+        return front if front in self.remaining_gcycles else None
+
+    def wait_s(self, now: float) -> float:
+        """Time until the edge could begin another job, s."""
+        return self.backlog_gcycles(now) / self.capacity_gcycles_s
+
+    def backlog_gcycles(self, now: float) -> float:
+        """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""
+        work = list(self.remaining_gcycles.values()) or [0.0]
+        done = self.capacity_gcycles_s * (now - self.updated_at)
+        # Only the job in front: the next one starts when the edge says so.
+        return max(work[0] - done, 0.0) + sum(work[1:]) + max(self.elsewhere_gcycles - done, 0.0)
+
+    def settle(self, now: float) -> None:
+        """Write down the work done since the last change."""
+        done = self.capacity_gcycles_s * (now - self.updated_at)
+        for job, work in self.remaining_gcycles.items():
+            self.remaining_gcycles[job] = max(work - done, 0.0)
+            break
+        self.elsewhere_gcycles = max(self.elsewhere_gcycles - done, 0.0)
+        self.updated_at = now

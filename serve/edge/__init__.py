@@ -1,0 +1,1 @@
+"""One edge server of the live service."""

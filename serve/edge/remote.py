@@ -1,0 +1,47 @@
+"""Edges in other processes, reached through Ray Serve handles."""
+
+from __future__ import annotations
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from edgegen.serve.control.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Job, Pictures
+
+
+class RemoteEdge:
+    """An edge behind a Serve handle; turns Ray's many failures into those of :mod:`edgegen.serve.control.jobs`.
+
+    Args:
+        handle: Handle of the edge's deployment.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def generate(self, job: Job) -> Pictures:
+        """See :meth:`EdgeServer.generate`."""
+        try:
+            pictures: Pictures = await self._handle.generate.remote(job)
+        except (EdgeFullError, GenerationError) as error:
+            # The remote class carries a traceback in its text; its cause is the edge's own sentence.
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            raise (EdgeFullError if isinstance(error, EdgeFullError) else GenerationError)(str(cause)) from None
+        except BackPressureError as error:
+            raise EdgeFullError(str(error)) from None
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return pictures
+
+    async def report(self) -> EdgeReport:
+        """See :meth:`EdgeServer.report`."""
+        try:
+            report: EdgeReport = await self._handle.report.remote()
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return report
+
+
+def _sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no details'}"

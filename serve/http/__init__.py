@@ -1,0 +1,1 @@
+"""The live service's HTTP interface, and its client."""

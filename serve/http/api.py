@@ -1,0 +1,191 @@
+"""The HTTP interface: how bodies are read, what becomes of a request, and answers in the shape of the OpenAI API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping
+
+from pydantic import BaseModel, Field
+
+from edgegen.envs.core.fields import MAX_SEED
+from edgegen.serve.config import ModelCard, ServiceConfig, parse_size, picture_mbit, text_mbit
+from edgegen.serve.control.dispatcher import Outcome
+from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.scheduler import Task
+from edgegen.serve.http.errors import MediaTypeError, RequestError, short
+from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, validate_request
+
+
+class Picture(BaseModel):
+    """One picture, PNG in base64."""
+
+    b64_json: str
+
+
+class Service(BaseModel):
+    """How a request was served."""
+
+    server: str = Field(description="The edge that generated the pictures.")
+    home: str = Field(description="The edge that the request arrived at.")
+    decision_s: float = Field(description="Time of the scheduling decision, s.")
+    queue_s: float = Field(description="Time waited on the edge, s.")
+    generation_s: float = Field(description="Time of generation, s.")
+    total_s: float = Field(description="Time from arrival at the gateway to the answer, s.")
+    steps: int = Field(description="Denoising steps of each picture.")
+    workload_gcycles: float = Field(description="Work of the request, Gcycle.")
+    seed: int = Field(description="Seed of the first picture.")
+    fallback: str | None = Field(description="Why the policy's own choice was not taken, or null.")
+    ignored: list[str] = Field(description="Fields of the request that were given and changed nothing.")
+
+
+class ImageResponse(BaseModel):
+    """Answer of ``POST /v1/images/generations``; the OpenAI shape and an ``edgegen`` part."""
+
+    created: int
+    data: list[Picture]
+    edgegen: Service
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in the shape of the OpenAI API."""
+
+    message: str = Field(description="One sentence for people.")
+    type: str = Field(description="The kind of error.")
+    param: str | None = Field(description="The field that it is about, if any.")
+    code: str | None = Field(description="A short reason for programs, if any.")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail
+
+
+def check_media_type(content_type: str | None) -> None:
+    """Refuse a body that does not say that it is JSON.
+
+    A web page may send any other kind, and one that says nothing, to a service on the reader's own machine without
+    asking first.
+
+    Raises:
+        MediaTypeError: If it says something else, or nothing.
+    """
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        said = f"is {short(repr(content_type))}" if content_type else "is missing"
+        raise MediaTypeError(
+            f"The header Content-Type {said}, but it must be application/json.", code="unsupported_media_type"
+        )
+
+
+def parse_request(body: bytes, model: type[ImageRequest] = ImageRequest) -> ImageRequest:
+    """Read a request body.
+
+    Args:
+        body: As it came.
+        model: What the service takes; the general shape unless given.
+
+    Raises:
+        RequestError: If it is not JSON, or a field is unknown, missing, of the wrong type or outside its limits.
+    """
+    try:
+        data = json.loads(body)
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # JSON can spell it as \\ud800; tokenizers, logs and answers can not
+        raise RequestError(
+            "The request body holds half of a surrogate pair, which is no character.", code="invalid_json"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    if not isinstance(data, dict):
+        raise RequestError(f"The request body must be a JSON object, not {type(data).__name__}.", code="invalid_json")
+    return validate_request(data, model)
+
+
+class Intake:
+    """Checks requests against what the service can do and turns them into work.
+
+    Args:
+        config: Limits and edges.
+        cards: Models by name.
+        draw_seed: Supplies seeds for requests without one.
+
+    Attributes:
+        request_model: The body of a request as this service takes it.
+    """
+
+    def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard], draw_seed: Callable[[], int]) -> None:
+        self.request_model = request_model(config, cards)
+        self._cards = cards
+        self._draw_seed = draw_seed
+        self._homes = [edge.name for edge in config.edges]
+        self._turn = 0
+
+    def admit(self, request: ImageRequest) -> tuple[Task, Job]:
+        """Return a request as the scheduler and as an edge see it.
+
+        Args:
+            request: An instance of :attr:`request_model`; what depends on the chosen model is checked here.
+
+        Raises:
+            RequestError: If the model does not allow the size or the steps.
+        """
+        card = next(iter(self._cards.values())) if request.model is None else self._cards[request.model]
+        steps = card.default_steps if request.num_inference_steps is None else request.num_inference_steps
+        if steps > card.max_steps:
+            raise RequestError(
+                f"The field 'num_inference_steps' is {steps}, but it must be an integer from 1 to {card.max_steps} for "
+                f"the model '{card.name}'.",
+                "num_inference_steps",
+                "invalid_value",
+            )
+        size = card.sizes[0] if request.size in (None, AUTO_SIZE) else request.size
+        if size not in card.sizes:
+            raise RequestError(
+                f"The field 'size' is {size!r}, but the model '{card.name}' makes {', '.join(card.sizes)}.",
+                "size",
+                "invalid_size",
+            )
+        width, height = parse_size(size)
+        pictures = 1 if request.n is None else request.n
+        seed = self._draw_seed() if request.seed is None else request.seed
+        workload_gcycles = card.workload_gcycles(pictures, steps, size)
+        guidance = card.default_guidance if request.guidance_scale is None else request.guidance_scale
+        seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(pictures))
+        task = Task(
+            model=card.name,
+            home=self._next_home() if request.edge is None else request.edge,
+            workload_gcycles=workload_gcycles,
+            size_mbit=text_mbit(request.prompt + (request.negative_prompt or "")),
+            result_mbit=pictures * picture_mbit(width * height),
+        )
+        job = Job("", request.prompt, request.negative_prompt, steps, guidance, width, height, seeds, workload_gcycles)
+        return task, job
+
+    def _next_home(self) -> str:
+        home = self._homes[self._turn]
+        self._turn = (self._turn + 1) % len(self._homes)
+        return home
+
+
+def respond(request: ImageRequest, task: Task, job: Job, outcome: Outcome) -> ImageResponse:
+    """Return the answer to a request that was served."""
+    return ImageResponse(
+        created=int(time.time()),
+        data=[Picture(b64_json=base64.b64encode(png).decode("ascii")) for png in outcome.pictures.png],
+        edgegen=Service(
+            server=outcome.server,
+            home=task.home,
+            decision_s=outcome.decision_s,
+            queue_s=outcome.pictures.queue_s,
+            generation_s=outcome.pictures.generation_s,
+            total_s=outcome.total_s,
+            steps=job.steps,
+            workload_gcycles=task.workload_gcycles,
+            seed=job.seeds[0],
+            fallback=outcome.fallback,
+            ignored=request.ignored(),
+        ),
+    )

@@ -1,0 +1,168 @@
+"""The gateway: takes requests in, schedules them, and knows the state of everything. The scheduler is inside it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edgegen.algorithms.core.policy import Policy
+from edgegen.envs.core.fields import MAX_SEED
+from edgegen.serve.config import ServiceConfig
+from edgegen.serve.control.books import Server
+from edgegen.serve.control.dispatcher import Dispatcher, Edge
+from edgegen.serve.control.scheduler import Scheduler
+from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
+from edgegen.serve.image_request import ImageRequest, request_schema
+from edgegen.serve.metrics import Meter
+
+
+class Gateway:
+    """Answers requests with the edges it is given.
+
+    Args:
+        config: The service.
+        policy: Decides where requests go; runs in this process.
+        edges: The edges by name.
+        meter: Is told what happens; records nothing if None.
+        clock: Monotonic time, s.
+
+    Attributes:
+        receive_timeout_s: Longest time until the body of a request has been received, s.
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        policy: Policy,
+        edges: Mapping[str, Edge],
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        capacities = config.scenario().capacity_gcycles_s  # nominal where measured, until the first report
+        servers = [
+            Server(edge.name, edge.model, edge.rate_mbit_s, capacity, config.max_queue)
+            for edge, capacity in zip(config.edges, capacities, strict=True)
+        ]
+        self.scheduler = Scheduler(
+            servers,
+            policy,
+            config.slot_s,
+            explore=config.explore,
+            fallback=config.fallback == "least-work",
+            max_wait_s=config.max_wait_s,
+            seed=config.seed,
+            clock=clock,
+        )
+        self.receive_timeout_s = config.receive_timeout_s
+        self._cards = config.cards()
+        seeds = random.Random(config.seed)
+        self._intake = Intake(config, self._cards, lambda: seeds.randint(0, MAX_SEED))
+        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
+
+    async def start(self) -> None:
+        """Make contact with the edges."""
+        await self._dispatcher.start()
+
+    async def stop(self) -> None:
+        """Break off contact."""
+        await self._dispatcher.stop()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests, and finish those that were accepted.
+
+        Args:
+            grace_s: How long that may take, s; then they are refused, too.
+        """
+        await self._dispatcher.drain(grace_s)
+
+    def parse(self, body: bytes) -> ImageRequest:
+        """Read the body of a request.
+
+        Raises:
+            RequestError: If it is none that this service takes.
+        """
+        return parse_request(body, self._intake.request_model)
+
+    def request_schema(self) -> dict[str, Any]:
+        """The JSON schema of the bodies that this service takes."""
+        return request_schema(self._intake.request_model, self._cards)
+
+    async def generate(self, request: ImageRequest) -> ImageResponse:
+        """Serve a request.
+
+        Args:
+            request: As :meth:`parse` returned it.
+
+        Raises:
+            ServiceError: If it can not be served.
+        """
+        task, job = self._intake.admit(request)
+        return respond(request, task, job, await self._dispatcher.run(task, job))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part."""
+        servers = self.scheduler.servers.values()
+        return [
+            {
+                "id": card.name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "edgegen",
+                "edgegen": {
+                    **card.model_dump(exclude={"name"}),
+                    "edges": [server.name for server in servers if server.model == card.name],
+                },
+            }
+            for card in self._cards.values()
+        ]
+
+    def edges(self) -> list[dict[str, Any]]:
+        """Describe the state of every edge."""
+        backlog = self.scheduler.backlog_gcycles()
+        return [_edge_state(server, backlog[server.name]) for server in self.scheduler.servers.values()]
+
+    def health(self) -> dict[str, Any]:
+        """Tell how well the service can answer: ``ok``, ``degraded`` or ``unavailable``, and why."""
+        scheduler = self.scheduler
+        servers = scheduler.servers.values()
+        if self._dispatcher.stopping or not any(server.healthy for server in servers):
+            status = "unavailable"
+        elif scheduler.policy_healthy and all(server.healthy for server in servers):
+            status = "ok"
+        else:
+            status = "degraded"
+        return {
+            "status": status,
+            "stopping": self._dispatcher.stopping,
+            "policy": {
+                "name": scheduler.policy.name,
+                "healthy": scheduler.policy_healthy,
+                "decisions": scheduler.decisions,
+                "failures": scheduler.policy_failures,
+                "fallbacks": scheduler.fallbacks,
+                "last_failure": scheduler.last_policy_failure,
+            },
+            "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
+        }
+
+
+def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:
+    report, in_work = server.report, len(server.remaining_gcycles) > 0
+    return {
+        "name": server.name,
+        "healthy": server.healthy,
+        "reason": server.reason,
+        "model": server.model,
+        "queue_length": max(len(server.remaining_gcycles) - 1, 0),
+        "in_work": in_work,
+        "backlog_gcycles": backlog_gcycles,
+        "capacity_gcycles_s": server.capacity_gcycles_s,
+        "rate_mbit_s": server.rate_mbit_s,
+        "pictures": report.pictures if report else 0,
+        "mean_step_s": report.step_s if report else None,
+        "steps_left": report.steps_left if report and in_work else 0,
+        "last_error": report.last_error if report else None,
+        "pid": report.pid if report else None,
+    }

@@ -1,0 +1,1 @@
+"""Measured curves of real models."""

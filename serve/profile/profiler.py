@@ -1,0 +1,340 @@
+"""Measuring a diffusers pipeline: what it costs to hold, how long a picture takes, and how good it is, by step count.
+
+Times are those of one picture made alone, as an edge server makes them, text encoding and decoding included. Rounds
+over all step counts are repeated, so that a busy spell of a shared machine touches every count and not one of them.
+Quality comes from pictures made in batches: the same prompts and starting noise at every step count, so that
+differences between counts are due to the counts. All of this is our choice.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgegen.envs.core.device import check_device, finish, is_gpu
+from edgegen.envs.core.errors import InputError
+from edgegen.serve.profile.picture_quality import (
+    Estimate,
+    distance_percent,
+    mean_of,
+    percentage_of,
+    variation_per_pixel,
+    wrong_pictures,
+)
+from edgegen.serve.zoo.evaluation import held_out_scenes
+from edgegen.serve.zoo.loading import ModelInfo, UnknownModelError, embedded_models, load_pipeline, model_info
+from edgegen.serve.zoo.shapes import CaptionError, Scene, caption, parse_caption
+
+EMBEDDED_BATCH = 25
+LOADS = 3
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# For models of which nothing is known: everyday subjects with much and with little detail.
+PROMPTS = (
+    "a lighthouse on a cliff at sunset",
+    "a bowl of fresh fruit on a wooden table",
+    "a narrow street in an old town after rain",
+    "a portrait of an elderly fisherman",
+    "a red bicycle against a white wall",
+    "a forest in autumn seen from above",
+    "a cat asleep on a windowsill",
+    "a snowy mountain behind a calm lake",
+)
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What to measure.
+
+    Attributes:
+        model: An embedded name, a diffusers folder or a hub id.
+        steps: Denoising steps to measure, increasing, at least two.
+        pictures: Pictures per step count that quality is judged by.
+        repeats: Timed pictures per step count.
+        device: A torch device such as ``cpu`` or ``cuda:0``.
+        dtype: Number format of the weights, a torch name.
+        seed: Root of the prompts and of the starting noise.
+        guidance: Classifier-free guidance scale; the model's own if None.
+        prompts: Texts to use in turn; drawn from the grammar of shapes for models with a judge, and general ones for
+            others, if empty.
+        batch: Pictures at once for quality; 25 for embedded models and 1 for others if None.
+        judged: Count wrong pictures; if None, only for embedded models. Prompts must then be of the grammar of shapes.
+    """
+
+    model: str
+    steps: tuple[int, ...]
+    pictures: int = 40
+    repeats: int = 5
+    device: str = "cpu"
+    dtype: str = "float32"
+    seed: int = 0
+    guidance: float | None = None
+    prompts: tuple[str, ...] = ()
+    batch: int | None = None
+    judged: bool | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What it costs to have the model ready.
+
+    Attributes:
+        first_load_s: First load in the process, the modules of its parts and a cold file cache included, s.
+        load_s: Least of the following loads, s.
+        weights_gb: Weights and buffers as they lie in memory, GB (10⁹ bytes).
+        process_growth_gb: Growth of the process's memory from before the first load to the most seen between
+            pictures, scratch memory and the modules of its parts included, GB.
+        gpu_peak_gb: Most GPU memory in use by tensors, GB; None on a CPU.
+    """
+
+    first_load_s: float
+    load_s: float
+    weights_gb: float
+    process_growth_gb: float
+    gpu_peak_gb: float | None
+
+
+@dataclass(frozen=True)
+class StepPoint:
+    """What was measured at one step count.
+
+    Attributes:
+        steps: Denoising steps.
+        wall_s: Wall time of a picture made alone, per repeat, s.
+        cpu_s: Processor time of the same, all threads, s.
+        batch_wall_s: Wall time per picture made in batches, s.
+        quality: Estimates by measure; see :data:`edgegen.serve.profile.picture_quality.MEASURES`.
+    """
+
+    steps: int
+    wall_s: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+    batch_wall_s: float
+    quality: dict[str, Estimate]
+
+    def time_s(self, clock: str, figure: Callable[[Sequence[float]], float] = min) -> float:
+        """Return a figure over the repeats by the ``wall`` or the ``cpu`` clock, s."""
+        return figure(self.cpu_s if clock == "cpu" else self.wall_s)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything measured of one model.
+
+    Attributes:
+        request: What was asked for.
+        guidance: Guidance scale used.
+        picture_shape: Height, width and channels.
+        threads: Threads that torch used.
+        holding: What it costs to have the model ready.
+        points: One per step count, increasing.
+    """
+
+    request: ProfileRequest
+    guidance: float
+    picture_shape: tuple[int, int, int]
+    threads: int
+    holding: Holding
+    points: tuple[StepPoint, ...]
+
+    @property
+    def clock(self) -> str:
+        """The clock to trust: ``cpu`` for one thread on a CPU, where waiting for others is no work; else ``wall``."""
+        return "cpu" if self.request.device.startswith("cpu") and self.threads == 1 else "wall"
+
+    @property
+    def busyness(self) -> float:
+        """Median ratio of wall to processor time: well above 1 for one thread means that others used the core."""
+        ratios = (
+            wall / max(cpu, 1e-9) for point in self.points for wall, cpu in zip(point.wall_s, point.cpu_s, strict=True)
+        )
+        return statistics.median(ratios)
+
+
+def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | None = None) -> Profile:
+    """Load a model and measure it at every step count.
+
+    Args:
+        request: What to measure.
+        on_progress: Called with what is being done before it starts.
+
+    Raises:
+        InputError: If there is no such model or device, its pipeline takes no step count, or a step count, a prompt
+            or the pictures do not fit.
+    """
+    tell = on_progress or (lambda text: None)
+    prompts, scenes = _prompts(request)
+    check_device(request.device)
+    dtype = _number_format(request)
+    # Libraries first: what they take is no cost of this model.
+    import diffusers  # noqa: F401
+    import psutil
+    import transformers  # noqa: F401
+
+    process = psutil.Process()
+    before_bytes = process.memory_info().rss
+    tell(f"Loading {request.model}")
+    first_load_s, pipeline = _load(request, dtype)
+    loads = []
+    for _ in range(LOADS):
+        del pipeline  # so that two copies never lie in memory
+        gc.collect()
+        seconds, pipeline = _load(request, dtype)
+        loads.append(seconds)
+    painter = _Painter(pipeline, request, model_info(request.model))
+    most_bytes = process.memory_info().rss
+
+    painter.warm_up(prompts[:1])
+    wall: dict[int, list[float]] = {steps: [] for steps in request.steps}
+    cpu: dict[int, list[float]] = {steps: [] for steps in request.steps}
+    for repeat in range(request.repeats):
+        for steps in request.steps:
+            tell(f"Timing round {repeat + 1} of {request.repeats}, {steps} steps")
+            _, wall_s, cpu_s = painter.timed(prompts[:1], steps)
+            wall[steps].append(wall_s)
+            cpu[steps].append(cpu_s)
+
+    points: list[StepPoint] = []
+    reference: NDArray[np.uint8] | None = None
+    for steps in reversed(request.steps):  # the most steps first, because they are what others are compared with
+        tell(f"Painting {request.pictures} pictures in {steps} steps")
+        pictures, batch_s, _ = painter.timed(prompts, steps)
+        most_bytes = max(most_bytes, process.memory_info().rss)
+        reference = pictures if reference is None else reference
+        quality = {
+            "tv": mean_of(variation_per_pixel(pictures)),
+            "distance": mean_of(distance_percent(pictures, reference)),
+        }
+        if scenes:
+            quality["inaccuracy"] = percentage_of(wrong_pictures(pictures, scenes))
+        points.append(StepPoint(steps, tuple(wall[steps]), tuple(cpu[steps]), batch_s / len(prompts), quality))
+
+    on_gpu = is_gpu(request.device)
+    holding = Holding(
+        first_load_s=first_load_s,
+        load_s=min(loads),
+        weights_gb=_weights_bytes(pipeline) / 1e9,
+        process_growth_gb=max(0, most_bytes - before_bytes) / 1e9,
+        gpu_peak_gb=torch.cuda.max_memory_allocated(request.device) / 1e9 if on_gpu else None,
+    )
+    assert reference is not None
+    height, width, channels = (int(length) for length in reference.shape[1:])
+    return Profile(
+        request, painter.guidance, (height, width, channels), torch.get_num_threads(), holding, tuple(points[::-1])
+    )
+
+
+class _Painter:
+    """Runs a pipeline on prompts; picture i depends on its prompt and ``seed + i`` alone."""
+
+    def __init__(self, pipeline: Any, request: ProfileRequest, info: ModelInfo) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self.guidance = info.default_guidance if request.guidance is None else request.guidance
+        self._batch = request.batch or (EMBEDDED_BATCH if request.model in embedded_models() else 1)
+        self._known = set(inspect.signature(pipeline.__call__).parameters)
+        kind = type(pipeline).__name__
+        if "num_inference_steps" not in self._known or not self._known & {"prompt", "batch_size"}:
+            raise InputError(f"Model '{request.model}' can not be profiled: its {kind} takes no prompt and step count.")
+        levels = getattr(getattr(getattr(pipeline, "scheduler", None), "config", None), "num_train_timesteps", None)
+        if isinstance(levels, int) and request.steps[-1] > levels:
+            raise InputError(
+                f"--steps asks for {request.steps[-1]} steps, but model '{request.model}' has {levels} noise levels, "
+                "which is the most steps it can make."
+            )
+
+    def warm_up(self, prompts: Sequence[str]) -> None:
+        """Make pictures once, because allocations, thread pools and kernels are made once.
+
+        Raises:
+            InputError: If the pipeline wants more than a prompt, as one that repairs pictures does, or makes none.
+        """
+        try:
+            self.timed(prompts, self._request.steps[0])
+        except InputError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:  # what pipelines raise about their arguments
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise InputError(
+                f"Model '{self._request.model}' can not be profiled: its {type(self._pipeline).__name__} makes no "
+                f"picture of a prompt alone ({reason})."
+            ) from error
+
+    def timed(self, prompts: Sequence[str], steps: int) -> tuple[NDArray[np.uint8], float, float]:
+        """Return the pictures, ``[n, h, w, channels]``, and the wall and processor seconds they took together."""
+        finish(self._request.device)
+        before = time.perf_counter(), time.process_time()
+        parts = [
+            self._paint(prompts[start : start + self._batch], steps, self._request.seed + start)
+            for start in range(0, len(prompts), self._batch)
+        ]
+        finish(self._request.device)
+        wall_s, cpu_s = time.perf_counter() - before[0], time.process_time() - before[1]
+        levels = np.concatenate(parts)
+        if not np.isfinite(levels).all():
+            raise InputError(
+                f"Model '{self._request.model}' paints values that are no numbers in {steps} steps with "
+                f"{self._request.dtype}; try another --dtype."
+            )
+        return np.rint(levels.clip(0, 1) * 255).astype(np.uint8), wall_s, cpu_s
+
+    def _paint(self, prompts: Sequence[str], steps: int, seed: int) -> NDArray[np.float32]:
+        # Noise is always drawn on the CPU, so that a seed means the same pictures on every device.
+        generators = [torch.Generator("cpu").manual_seed(seed + index) for index in range(len(prompts))]
+        given: dict[str, Any] = {"prompt": list(prompts)} if "prompt" in self._known else {"batch_size": len(prompts)}
+        if "guidance_scale" in self._known:
+            given["guidance_scale"] = self.guidance
+        made = self._pipeline(num_inference_steps=steps, generator=generators, output_type="np", **given)
+        pictures: NDArray[np.float32] = np.asarray(made.images, dtype=np.float32)
+        return pictures
+
+
+def _prompts(request: ProfileRequest) -> tuple[list[str], list[Scene]]:
+    """Return one prompt per picture, and what each asks for if pictures are judged."""
+    judged = request.model in embedded_models() if request.judged is None else request.judged
+    if judged and not request.prompts:
+        scenes = held_out_scenes(request.pictures, request.seed)
+        return [caption(scene) for scene in scenes], scenes
+    source = request.prompts or PROMPTS
+    texts = [source[index % len(source)] for index in range(request.pictures)]
+    try:
+        return texts, [parse_caption(text) for text in texts] if judged else []
+    except CaptionError as error:
+        raise InputError(f"Prompt accuracy can not be judged: {error}.") from None
+
+
+def _number_format(request: ProfileRequest) -> torch.dtype:
+    """The number format by its name."""
+    if request.dtype not in DTYPES:
+        raise InputError(f"Number format '{request.dtype}' is unknown; use float32, float16 or bfloat16.")
+    return DTYPES[request.dtype]
+
+
+def _load(request: ProfileRequest, dtype: torch.dtype) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    try:
+        pipeline = load_pipeline(request.model, request.device, dtype)
+    except UnknownModelError as error:
+        text = str(error)
+        raise InputError(f"{text[0].upper()}{text[1:]}.") from error
+    return time.perf_counter() - begun, pipeline
+
+
+def _weights_bytes(pipeline: Any) -> int:
+    """Bytes of the weights and buffers of every network of a pipeline, shared ones counted once."""
+    tensors = {
+        id(tensor): tensor.numel() * tensor.element_size()
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for tensor in (*part.parameters(), *part.buffers())
+    }
+    return sum(tensors.values())

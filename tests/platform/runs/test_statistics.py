@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from edgegen.platform.runs.statistics import (
+    Interval,
+    improvement_probability,
+    mean_interval,
+    mean_ratio,
+    paired_difference,
+)
+
+
+def test_t_interval_of_a_textbook_sample():
+    # Mean 5, standard deviation sqrt(10 / 4), t(0.975, 4) = 2.776445.
+    interval = mean_interval([3, 4, 5, 6, 7])
+    half = 2.7764451052 * np.sqrt(2.5 / 5)
+    assert interval.estimate == 5
+    assert interval.low == pytest.approx(5 - half, rel=1e-9)
+    assert interval.high == pytest.approx(5 + half, rel=1e-9)
+    assert interval.confidence == 0.95
+    assert interval.method == "Student t"
+
+
+def test_narrower_confidence_is_narrower():
+    wide, narrow = mean_interval([1, 2, 4, 8]), mean_interval([1, 2, 4, 8], confidence=0.5)
+    assert wide.low < narrow.low < narrow.estimate < narrow.high < wide.high
+
+
+def test_t_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    samples = rng.normal(3.0, 2.0, (2000, 6))
+    covered = sum(interval.low <= 3.0 <= interval.high for interval in map(mean_interval, samples))
+    assert stats.binomtest(covered, 2000, 0.95).pvalue > 1e-4
+
+
+def test_one_value_has_no_interval():
+    interval = mean_interval([2.5])
+    assert interval.estimate == 2.5
+    assert np.isnan(interval.low)
+    assert np.isnan(interval.high)
+    assert interval.text(2) == "2.50"
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    interval = mean_interval([0.1, 0.1, 0.1])
+    assert (interval.low, interval.high) == (interval.estimate, interval.estimate)
+
+
+def test_pairing_removes_what_both_share():
+    rng = np.random.default_rng(0)
+    luck = rng.normal(10, 3, 20)
+    better, base = luck - 0.5 + rng.normal(0, 0.01, 20), luck
+    paired = paired_difference(better, base)
+    assert paired.low > -0.52
+    assert paired.high < -0.48
+    # The same values without pairing can not tell the two apart.
+    assert mean_interval(better).high > mean_interval(base).low
+
+
+def test_paired_difference_agrees_with_scipy():
+    a, b = [1.0, 2.5, 2.0, 4.0], [0.5, 2.0, 2.5, 3.0]
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    interval = paired_difference(a, b)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert interval.estimate == pytest.approx(0.375)
+
+
+def test_difference_to_itself_is_exactly_zero():
+    values = np.random.default_rng(0).exponential(size=30)
+    interval = paired_difference(values, values)
+    assert (interval.estimate, interval.low, interval.high) == (0.0, 0.0, 0.0)
+    ratio = mean_ratio(values, values)
+    assert (ratio.estimate, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
+
+
+def test_ratio_of_means_is_bootstrapped_in_pairs():
+    rng = np.random.default_rng(0)
+    base = rng.gamma(4, 2, 40)
+    values = 0.8 * base + rng.normal(0, 0.1, 40)
+    interval = mean_ratio(values, base)
+    assert interval.estimate == pytest.approx(values.mean() / base.mean())
+    assert interval.low < 0.8 < interval.high
+    assert interval.high - interval.low < 0.02  # resampling each side alone would give about 0.3
+    assert mean_ratio(values, base) == interval  # the bootstrap has a fixed seed
+
+
+def test_ratio_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(200):
+        base = rng.gamma(9, 1, 30)
+        interval = mean_ratio(1.2 * base + rng.normal(0, 1, 30), base, resamples=499)
+        covered += interval.low <= 1.2 <= interval.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_ratio_of_single_values_has_no_interval():
+    interval = mean_ratio([3.0], [2.0])
+    assert interval.estimate == 1.5
+    assert np.isnan(interval.low)
+
+
+def test_probability_of_improvement_counts_lower_pairs_and_halves_ties():
+    assert improvement_probability([1, 2, 3, 4], [2, 2, 2, 5]) == (2 + 0.5) / 4
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0], [2.0]]])
+def test_unusable_values_are_refused(values):
+    with pytest.raises(ValueError, match="finite numbers"):
+        mean_interval(values)
+
+
+def test_unequal_lengths_are_no_pairs():
+    with pytest.raises(ValueError, match="equally many"):
+        paired_difference([1.0, 2.0], [1.0])
+
+
+def test_text_shows_half_widths_ends_or_neither():
+    assert mean_interval([1.0, 2.0, 3.0]).text(1, sign=True) == "+2.0 ± 2.5"
+    assert Interval(1.0, 0.5, 2.0, "some").text(1) == "1.0 [0.5, 2.0]"
+    assert mean_interval([1.0]).text(1) == "1.0"

@@ -1,0 +1,404 @@
+"""The gateway over HTTP with fake edges, in one process and without Ray: requests, errors, retries, health."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import httpx
+import pytest
+
+from edgegen.algorithms.rules.offloading import LeastDelay, make_rule
+from edgegen.serve.control.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Pictures
+from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.web import create_app
+from edgegen.serve.receiving import MAX_BODY_BYTES
+
+URL = "/v1/images/generations"
+
+
+class FakeEdge:
+    """Answers at once, fails or hangs as told."""
+
+    def __init__(self, name, capacity=2.0):
+        self.name = name
+        self.capacity = capacity
+        self.jobs = []
+        self.failure = None
+        self.hold = None
+        self.silent = False
+        self.stalled_s = 0.0
+        self.remaining = ()
+
+    async def generate(self, job):
+        self.jobs.append(job)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.failure is not None:
+            raise self.failure
+        return Pictures(tuple(f"{self.name} {seed}".encode() for seed in job.seeds), 0.1, 0.2)
+
+    async def report(self):
+        if self.silent:
+            await asyncio.sleep(60)
+        if isinstance(self.failure, EdgeLostError):
+            raise self.failure
+        return EdgeReport(self.name, 42, self.remaining, 0, self.stalled_s, self.capacity, 0.05, len(self.jobs), None)
+
+
+def serve(scenario, config, policy=None):
+    """Run a scenario ``async (client, edges, gateway)`` against a gateway with fake edges."""
+
+    async def run():
+        edges = {
+            edge.name: FakeEdge(edge.name, capacity)
+            for edge, capacity in zip(config.edges, config.scenario().capacity_gcycles_s, strict=True)
+        }
+        gateway = Gateway(config, policy or make_rule(config.policy), edges)
+        await gateway.start()
+        transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                await scenario(client, edges, gateway)
+        finally:
+            await gateway.stop()
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+async def held(client, edges, count=1, **fields):
+    """Equal requests that have arrived, and wait as long as these edges finish nothing."""
+    for edge in edges:
+        edge.hold = asyncio.Event()
+    under_way = [asyncio.create_task(client.post(URL, json={"prompt": "x", **fields})) for _ in range(count)]
+    await asyncio.sleep(0.1)
+    return under_way
+
+
+def check_error(response, status, type_, *words, param=None):
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["type"] == type_
+    assert body["error"]["param"] == param
+    message = body["error"]["message"]
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+    for word in words:
+        assert word in message
+
+
+def test_answer_has_the_openai_shape(make_config):
+    async def scenario(client, edges, gateway):
+        body = {"prompt": "a red circle", "n": 2, "seed": 5, "num_inference_steps": 4, "edge": "edge-b", "user": "me"}
+        response = await client.post(URL, json=body)
+        assert response.status_code == 200
+        answer = response.json()
+        assert set(answer) == {"created", "data", "edgegen"}
+        assert [base64.b64decode(picture["b64_json"]) for picture in answer["data"]] == [b"edge-a 5", b"edge-a 6"]
+        served = answer["edgegen"]
+        assert (served["server"], served["home"], served["seed"], served["steps"]) == ("edge-a", "edge-b", 5, 4)
+        assert served["workload_gcycles"] == pytest.approx(0.8)
+        assert (served["queue_s"], served["generation_s"], served["fallback"]) == (0.1, 0.2, None)
+        assert 0 < served["decision_s"] < served["total_s"]
+
+    serve(scenario, make_config())
+
+
+def test_defaults(make_config):
+    async def scenario(client, edges, gateway):
+        served = [(await client.post(URL, json={"prompt": "x"})).json()["edgegen"] for _ in range(4)]
+        assert [answer["home"] for answer in served] == ["edge-a", "edge-b", "edge-c", "edge-a"]
+        assert len({answer["seed"] for answer in served}) == 4
+        assert served[0]["steps"] == 10
+
+    serve(scenario, make_config())
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"prompt": ""}, "prompt", ["prompt", "1 to 300"]),
+        ({"prompt": "  \n"}, "prompt", ["prompt"]),
+        ({"prompt": "x" * 301}, "prompt", ["301", "300"]),
+        ({"prompt": 5}, "prompt", ["prompt", "5", "string"]),
+        ({"negative_prompt": "x" * 301}, "negative_prompt", ["negative_prompt", "300"]),
+        ({"model": "tinny"}, "model", ["tinny", "Did you mean 'tiny'"]),
+        ({"size": "64x64"}, "size", ["64x64", "16x16"]),
+        ({"size": "big"}, "size", ["big", "16x16"]),
+        ({"num_inference_steps": 0}, "num_inference_steps", ["0", "1 to 50"]),
+        ({"num_inference_steps": 51}, "num_inference_steps", ["51", "1 to 50"]),
+        ({"num_inference_steps": 2.5}, "num_inference_steps", ["2.5", "integer"]),
+        ({"n": 5}, "n", ["5", "1 to 4"]),
+        ({"n": True}, "n", ["True", "integer"]),
+        ({"seed": -1}, "seed", ["-1"]),
+        ({"guidance_scale": 1000}, "guidance_scale", ["1000", "50"]),
+        ({"response_format": "url"}, "response_format", ["url", "b64_json"]),
+        ({"edge": "edge-d"}, "edge", ["edge-d", "edge-a, edge-b, edge-c"]),
+        ({"sead": 1}, "sead", ["sead", "Did you mean 'seed'"]),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(make_config, change, param, words):
+    async def scenario(client, edges, gateway):
+        response = await client.post(URL, json={"prompt": "x", **change})
+        check_error(response, 400, "invalid_request_error", *words, param=param)
+        assert not any(edge.jobs for edge in edges.values())
+
+    serve(scenario, make_config())
+
+
+def test_other_bad_requests(make_config):
+    async def scenario(client, edges, gateway):
+        kind = "invalid_request_error"
+
+        def post(body):
+            return client.post(URL, content=body, headers={"content-type": "application/json"})
+
+        check_error(await client.post(URL, json={}), 400, kind, "prompt", "missing", param="prompt")
+        for body in (b"", b"{", b"\xff", b'{"prompt": NaN', b"[" * 100_000):
+            check_error(await post(body), 400, kind, "not valid JSON")
+        check_error(await post(b"[1]"), 400, kind, "JSON object", "list")
+        nan = await post(b'{"prompt": "x", "guidance_scale": NaN}')
+        check_error(nan, 400, kind, "nan", param="guidance_scale")
+        for body in (b'{"prompt": "\\ud83d"}', b'{"prompt": "x", "\\ud800": 1}'):
+            check_error(await post(body), 400, kind, "surrogate")
+        whole = await post(b'{"prompt": "\\ud83d\\ude00"}')
+        assert whole.status_code == 200
+        padding = b" " * (MAX_BODY_BYTES - 15)
+        assert (await post(b'{"prompt": "x"}' + padding)).status_code == 200
+        large = await post(b'{"prompt": "x"} ' + padding)
+        check_error(large, 413, kind, str(MAX_BODY_BYTES))
+        check_error(await client.get("/v2/pictures"), 404, kind, "GET /v2/pictures", URL)
+        wrong = await client.get(URL)
+        check_error(wrong, 405, kind, "allows POST")
+        assert wrong.headers["allow"] == "POST"
+
+    serve(scenario, make_config())
+
+
+def test_models_edges_and_health(make_config):
+    async def scenario(client, edges, gateway):
+        (model,) = (await client.get("/v1/models")).json()["data"]
+        assert (model["id"], model["object"]) == ("tiny", "model")
+        assert model["edgegen"]["edges"] == ["edge-a", "edge-b", "edge-c"]
+        states = (await client.get("/v1/edges")).json()["data"]
+        assert [state["name"] for state in states] == ["edge-a", "edge-b", "edge-c"]
+        assert [state["capacity_gcycles_s"] for state in states] == [4, 2, 1]
+        assert all(state["healthy"] and state["backlog_gcycles"] == 0 for state in states)
+        health = await client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (200, "ok")
+
+    serve(scenario, make_config())
+
+
+def test_backlog_shows_what_is_under_way(make_config):
+    async def scenario(client, edges, gateway):
+        under_way = await held(client, [edges["edge-a"]], 2, edge="edge-a", num_inference_steps=50, n=4)
+        state = (await client.get("/v1/edges")).json()["data"][0]
+        assert (state["queue_length"], state["in_work"]) == (1, True)
+        assert 30 < state["backlog_gcycles"] < 40  # 2 × 20 Gcycle, shrinking at 4 Gcycle/s
+        edges["edge-a"].hold.set()
+        for response in await asyncio.gather(*under_way):
+            assert response.status_code == 200
+        assert (await client.get("/v1/edges")).json()["data"][0]["backlog_gcycles"] == 0
+
+    serve(scenario, make_config(policy="local"))
+
+
+def test_a_burst_is_spread_by_speed(make_config):
+    """Seven equal requests, speeds 4, 2 and 1: only as 4, 2 and 1 are they all done in the time of one at edge-c."""
+
+    async def scenario(client, edges, gateway):
+        under_way = await held(client, edges.values(), 7, num_inference_steps=50, n=4)  # 20 Gcycle each
+        for edge in edges.values():
+            edge.hold.set()
+        servers = [response.json()["edgegen"]["server"] for response in await asyncio.gather(*under_way)]
+        assert {name: servers.count(name) for name in edges} == {"edge-a": 4, "edge-b": 2, "edge-c": 1}
+
+    serve(scenario, make_config(policy="least-delay"))
+
+
+def test_full_queues_answer_429(make_config):
+    async def scenario(client, edges, gateway):
+        under_way = await held(client, edges.values(), 6)
+        refused = await client.post(URL, json={"prompt": "x"})
+        check_error(refused, 429, "rate_limit_error", "3 healthy edge servers", "1 waiting")
+        assert int(refused.headers["retry-after"]) >= 1
+        for edge in edges.values():
+            edge.hold.set()
+        assert [response.status_code for response in await asyncio.gather(*under_way)] == [200] * 6
+
+    serve(scenario, make_config(max_queue=1))
+
+
+def test_lost_edge_loses_no_request(make_config):
+    async def scenario(client, edges, gateway):
+        under_way = await held(client, [edges["edge-a"]], 3, edge="edge-a", seed=3)
+        edges["edge-a"].failure = EdgeLostError("process died")
+        await asyncio.sleep(0.3)  # the next report fails, and the three are moved
+        answers = [response.json() for response in await asyncio.gather(*under_way)]
+        assert {answer["edgegen"]["server"] for answer in answers} <= {"edge-b", "edge-c"}
+        assert all("process died" in answer["edgegen"]["fallback"] for answer in answers)
+        assert all(base64.b64decode(answer["data"][0]["b64_json"]).endswith(b" 3") for answer in answers)
+        assert edges["edge-a"].jobs[0].id != edges["edge-b"].jobs[0].id
+        health = await client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert "process died" in health.json()["edges"]["edge-a"]["reason"]
+        edges["edge-a"].failure = None
+        edges["edge-a"].hold.set()
+        await asyncio.sleep(0.2)
+        assert (await client.get("/healthz")).json()["status"] == "ok"
+
+    serve(scenario, make_config(policy="local", report_period_s=0.05))
+
+
+def test_edges_fuller_than_the_books_answer_429(make_config):
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.failure = EdgeFullError("it has 1 requests waiting already")
+        refused = await client.post(URL, json={"prompt": "x"})
+        check_error(refused, 429, "rate_limit_error", "3 edge servers")
+        assert int(refused.headers["retry-after"]) >= 1
+        for edge in edges.values():
+            edge.failure, edge.remaining = None, (("left", 1.0), ("left too", 1.0))
+        await asyncio.sleep(0.3)  # the next reports tell of jobs that nobody waits for
+        check_error(await client.post(URL, json={"prompt": "x"}), 429, "rate_limit_error", "3 healthy edge servers")
+        assert [len(edge.jobs) for edge in edges.values()] == [1, 1, 1]
+        edges["edge-b"].remaining = (("left", 1.0),)
+        await asyncio.sleep(0.3)
+        answer = await client.post(URL, json={"prompt": "x"})
+        assert answer.json()["edgegen"]["server"] == "edge-b"
+
+    serve(scenario, make_config(max_queue=1, report_period_s=0.05))
+
+
+def test_edge_that_hangs_loses_no_request(make_config):
+    async def scenario(client, edges, gateway):
+        (under_way,) = await held(client, [edges["edge-a"]], edge="edge-a")
+        edges["edge-a"].stalled_s = 7.4
+        await asyncio.sleep(0.3)
+        assert (await under_way).json()["edgegen"]["server"] in ("edge-b", "edge-c")
+        health = (await client.get("/healthz")).json()["edges"]["edge-a"]
+        assert "no progress for 7 s" in health["reason"]
+        answer = (await client.post(URL, json={"prompt": "x", "edge": "edge-a"})).json()
+        assert answer["edgegen"]["server"] != "edge-a"
+        edges["edge-a"].stalled_s = 4.0
+        await asyncio.sleep(0.3)
+        assert (await client.get("/healthz")).json()["status"] == "ok"
+
+    serve(scenario, make_config(policy="local", report_period_s=0.05, request_timeout_s=10))
+
+
+def test_silent_edge_becomes_unhealthy(make_config):
+    async def scenario(client, edges, gateway):
+        edges["edge-b"].silent = True
+        await asyncio.sleep(0.6)
+        assert "no report" in (await client.get("/healthz")).json()["edges"]["edge-b"]["reason"]
+
+    serve(scenario, make_config(report_period_s=0.05, report_timeout_s=0.1))
+
+
+def test_edge_that_can_not_be_asked_finishes_what_it_has(make_config):
+    async def scenario(client, edges, gateway):
+        (under_way,) = await held(client, [edges["edge-b"]], edge="edge-b")
+        for edge in edges.values():
+            edge.silent = True  # as when Serve is about to stop it
+        await asyncio.sleep(0.6)
+        assert (await client.get("/healthz")).json()["status"] == "unavailable"
+        check_error(await client.post(URL, json={"prompt": "x"}), 503, "service_unavailable_error", "No healthy edge")
+        assert not under_way.done()
+        edges["edge-b"].hold.set()
+        assert (await under_way).json()["edgegen"]["server"] == "edge-b"
+
+    serve(scenario, make_config(policy="local", report_period_s=0.05, report_timeout_s=0.1))
+
+
+def test_edge_that_is_silent_for_long_loses_no_request(make_config):
+    async def scenario(client, edges, gateway):
+        (under_way,) = await held(client, [edges["edge-b"]], edge="edge-b")
+        edges["edge-b"].silent = True
+        answer = (await under_way).json()["edgegen"]
+        assert answer["server"] != "edge-b"
+        assert "no report" in answer["fallback"]
+
+    settings = {"report_period_s": 0.05, "report_timeout_s": 0.1, "request_timeout_s": 20, "stall_timeout_s": 1}
+    serve(scenario, make_config(policy="local", **settings))
+
+
+def test_no_edge_answers_503(make_config):
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.failure = EdgeLostError("gone")
+        await asyncio.sleep(0.3)
+        health = await client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (503, "unavailable")
+        check_error(await client.post(URL, json={"prompt": "x"}), 503, "service_unavailable_error", "No healthy edge")
+
+    serve(scenario, make_config(report_period_s=0.05))
+
+
+def test_retries_are_bounded(make_config):
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.failure = GenerationError("out of memory")
+        response = await client.post(URL, json={"prompt": "x"})
+        check_error(response, 502, "server_error", "3 times", "out of memory")
+        assert [len(edge.jobs) for edge in edges.values()] == [1, 1, 1]
+        assert all(state["backlog_gcycles"] == 0 for state in (await client.get("/v1/edges")).json()["data"])
+
+    serve(scenario, make_config())
+
+
+def test_slow_request_times_out(make_config):
+    async def scenario(client, edges, gateway):
+        for edge in edges.values():
+            edge.hold = asyncio.Event()
+        check_error(await client.post(URL, json={"prompt": "x"}), 504, "timeout_error", "0.2 s")
+        assert all(state["queue_length"] == 0 for state in (await client.get("/v1/edges")).json()["data"])
+
+    serve(scenario, make_config(request_timeout_s=0.2))
+
+
+class Broken(LeastDelay):
+    name = "broken"
+
+    def act(self, observation, memory, explore=True):
+        raise ZeroDivisionError("no weights")
+
+
+def test_broken_policy_degrades_the_service(make_config):
+    async def scenario(client, edges, gateway):
+        answer = (await client.post(URL, json={"prompt": "x"})).json()
+        assert "no weights" in answer["edgegen"]["fallback"]
+        health = (await client.get("/healthz")).json()
+        assert health["status"] == "degraded"
+        assert health["policy"]["failures"] == 1
+        assert "no weights" in health["policy"]["last_failure"]
+
+    serve(scenario, make_config(), Broken())
+
+
+def test_broken_policy_without_fallback_refuses(make_config):
+    async def scenario(client, edges, gateway):
+        response = await client.post(URL, json={"prompt": "x"})
+        check_error(response, 503, "service_unavailable_error", "no weights", "no fallback")
+
+    serve(scenario, make_config(fallback="none"), Broken())
+
+
+def test_bug_in_the_service_is_an_error_answer_too(make_config):
+    async def scenario(client, edges, gateway):
+        gateway.models = None
+        check_error(await client.get("/v1/models"), 500, "server_error", "TypeError")
+
+    serve(scenario, make_config())
+
+
+def test_interface_describes_itself(make_config):
+    async def scenario(client, edges, gateway):
+        schema = (await client.get("/openapi.json")).json()
+        body = schema["paths"][URL]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert {"prompt", "num_inference_steps", "edge"} <= set(body["properties"])
+
+    serve(scenario, make_config())
