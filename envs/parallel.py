@@ -22,14 +22,14 @@ from edgegen.envs.agent_space import vector_space
 from edgegen.envs.core.agent_input import (
     checked_max_cycles,
     checked_option,
-    checked_scenario,
     chosen,
     shown,
     stream_seed,
 )
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.offloading.physics import service_delay, until_done, work_ahead
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
 AgentObservation = np.ndarray | dict[str, np.ndarray]
@@ -134,7 +134,7 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
     ) -> None:
         checked_option("observation", observation, ("dict", "vector"))
         checked_option("render_mode", render_mode, (*self.metadata["render_modes"], None))
-        self.scenario = checked_scenario(scenario, OffloadingScenario, load_scenario, "an offloading")
+        self.scenario = as_scenario(scenario, OffloadingScenario)
         self.max_cycles = checked_max_cycles(max_cycles)
         self.render_mode = render_mode
         self.possible_agents = [f"edge_{b}" for b in range(self.scenario.servers)]
@@ -204,7 +204,7 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
         self._round += 1
         self._cycles += 1
         if self._round >= self._rounds:
-            self._simulator.step(self._server)
+            self._simulator.decide(self._server)
             self._begin_slot()
         over = self._simulator.done or (self.max_cycles is not None and self._cycles >= self.max_cycles)
 

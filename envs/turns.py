@@ -18,12 +18,14 @@ from gymnasium import spaces
 from pettingzoo import AECEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from edgegen.envs.core.agent_input import checked_option, checked_scenario, chosen, numbers, shown, stream_seed
+from edgegen.envs.core.agent_input import checked_option, chosen, numbers, shown, stream_seed
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.provisioning.amenders import shares_from_raw
 from edgegen.envs.provisioning.draws import MBIT_PER_MB
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
-from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld, SlotOutcome
+from edgegen.envs.provisioning.physics import SlotOutcome
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld
 
 _GAIN_DB = (-400.0, 100.0)  # gains are clipped to this; they are all but certain to lie inside
 _SLACK = 1 + 1e-5  # upper bounds leave room for rounding in float32
@@ -131,7 +133,7 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
     ) -> None:
         checked_option("cache_action", cache_action, ("bits", "index"))
         checked_option("render_mode", render_mode, (*self.metadata["render_modes"], None))
-        self.scenario = checked_scenario(scenario, ProvisioningScenario, load_provisioning, "a provisioning")
+        self.scenario = as_scenario(scenario, ProvisioningScenario)
         if cache_action == "index" and self.scenario.models > _MOST_BITS:
             raise InputError(
                 f"cache_action is 'index' and the scenario has {self.scenario.models} models, but as one number a "

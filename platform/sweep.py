@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.stop_signals import own_handlers_kept, stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import kind_of
 from edgegen.platform.files import check_writable_folder, write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.records.tracking import Store
@@ -29,7 +32,6 @@ from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, c
 from edgegen.platform.sweeps.state import forget, put_state_back
 from edgegen.platform.sweeps.study import Study
 from edgegen.platform.sweeps.trial import ENTRIES_FILE, SWEEP_FILE, read_json, seed_folder
-from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
 if TYPE_CHECKING:
     from edgegen.platform.records.model_registry import Registration
@@ -270,7 +272,7 @@ class _Sweep:
         reference = kind_of(world).reference
         names = {f"{final.label}, seed {final.seed}": str(final.policy) for final in finals}
         names |= {rule: rule for rule in dict.fromkeys((*rules, reference))}
-        policies = {label: policy_for(name, world, evaluation.seed) for label, name in names.items()}
+        policies = {label: make_policy(name, world, evaluation.seed) for label, name in names.items()}
         explore = spec.validation.actions == "sampled"
         return compare(world, policies, evaluation.episodes, evaluation.seed, reference, explore)
 

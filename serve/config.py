@@ -17,8 +17,9 @@ from pydantic import Field, PlainValidator, ValidationError, model_validator
 from edgegen.envs.core.errors import InputError, from_validation
 from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
 from edgegen.envs.core.named_files import find_file, names_in
+from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.yaml_files import read_mapping
-from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity, build_scenario
+from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
 from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -277,7 +278,7 @@ class ServiceConfig(Frozen):
             "steps": Quantity(low=1, high=most_steps, integer=True),
             "result_mbit": Quantity(low=picture_mbit(min(pixels)), high=picture_mbit(max(pixels)) * self.max_pictures),
         }
-        return build_scenario(data)
+        return build_scenario(data, OffloadingScenario)
 
 
 def text_mbit(text: str) -> float:

@@ -5,74 +5,86 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from edgegen.algorithms.core.codec import MANIFEST, load_policy, load_provisioning_policy
+from edgegen.algorithms.core.codec import load_policy
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
 from edgegen.algorithms.core.registered import fetch, is_registered
-from edgegen.algorithms.rules.benchmarks import ORACLES, PROVISIONING_BENCHMARKS
-from edgegen.algorithms.rules.caching_optimum import is_plannable
-from edgegen.algorithms.rules.offloading import RULES, make_rule
-from edgegen.algorithms.rules.provisioning import PROVISIONING_RULES, make_provisioning_rule
+from edgegen.algorithms.core.rulebook import kinds_with_rule, rule_book
+from edgegen.algorithms.core.together import Together
+from edgegen.algorithms.core.trained import MANIFEST
 from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.paths import as_path, is_there
-from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.core.world import WorldScenario
 
 CHECKPOINT_PREFIX = "checkpoint-"
 """Checkpoints of a run are folders ``checkpoint-<episodes>``; each holds ``algorithm/`` and ``policy/``."""
 
 
-def make_policy(name_or_path: str, scenario: OffloadingScenario, seed: int = 0) -> Policy:
-    """Make a rule by name, or load a trained policy from a run, checkpoint or ``policy/`` folder.
+def make_policy(name_or_path: str, scenario: WorldScenario, seed: int = 0) -> Policy:
+    """Make a rule, search or oracle by name, or load a trained policy, for a scenario of whatever kind.
+
+    Args:
+        name_or_path: Name of a rule; a run, checkpoint or ``policy/`` folder; ``models:/NAME@ALIAS``; or several of
+            these by role, as in ``"router=runs/mine cacher=lru"``.
+        scenario: The world.
+        seed: Of the policy's random numbers.
 
     Raises:
-        InputError: If there is neither, or the policy is damaged or does not fit the scenario.
+        InputError: If there is none, or the policy is damaged or does not fit the scenario.
     """
-    if name_or_path in RULES:
-        return make_rule(name_or_path, seed)
-    _refuse_other_kind(name_or_path, (*PROVISIONING_RULES, *PROVISIONING_BENCHMARKS), "provisioning", scenario, RULES)
-    return load_policy(find_policy_folder(name_or_path), scenario, seed)
-
-
-def provisioning_rules(scenario: ProvisioningScenario) -> list[str]:
-    """Names of the rules and benchmarks that can play a provisioning scenario; oracles only where they can plan."""
-    benchmarks = dict(PROVISIONING_BENCHMARKS)
-    if not is_plannable(scenario):
-        benchmarks = {name: make for name, make in benchmarks.items() if name not in ORACLES}
-    return [*PROVISIONING_RULES, *benchmarks]
-
-
-def make_provisioning_policy(name_or_path: str, scenario: ProvisioningScenario, seed: int = 0) -> ProvisioningPolicy:
-    """Make a rule or a benchmark by name, or load a trained policy from a run, checkpoint or ``policy/`` folder.
-
-    Raises:
-        InputError: If there is neither, or the policy is damaged or does not fit the scenario.
-    """
-    if name_or_path in PROVISIONING_RULES:
-        return make_provisioning_rule(name_or_path, seed)
-    if name_or_path in PROVISIONING_BENCHMARKS:
-        return PROVISIONING_BENCHMARKS[name_or_path](scenario, seed)
-    rules = (*PROVISIONING_RULES, *PROVISIONING_BENCHMARKS)
-    _refuse_other_kind(name_or_path, RULES, "offloading", scenario, rules)
-    return load_provisioning_policy(find_policy_folder(name_or_path, rules), scenario, seed)
-
-
-def _refuse_other_kind(
-    name: str,
-    others: Collection[str],
-    kind: str,
-    scenario: OffloadingScenario | ProvisioningScenario,
-    known: Collection[str],
-) -> None:
-    if name in others:
-        own = "offloading" if kind == "provisioning" else "provisioning"
+    roles = tuple(kind_of(scenario).world.roles)
+    parts = split_roles(name_or_path, roles)
+    if parts:
+        return _together(parts, roles, scenario, seed)
+    book = rule_book(scenario.kind)
+    if name_or_path in book.makers:  # one that can not play this very scenario says why
+        return book.makers[name_or_path](scenario, seed)
+    known = book.playable(scenario)
+    others = kinds_with_rule(name_or_path)
+    if others:
         raise InputError(
-            f"The policy '{name}' is for {kind}, but scenario '{scenario.name}' is of the kind {own}; "
-            f"rules for it are {', '.join(known)}."
+            f"The policy '{name_or_path}' is for {others[0]}, but scenario '{scenario.name}' is of the kind "
+            f"{scenario.kind}; rules for it are {', '.join(known)}."
         )
+    return load_policy(find_policy_folder(name_or_path, known), scenario, seed)
 
 
-def find_policy_folder(name_or_path: str, rules: Collection[str] = tuple(RULES)) -> Path:
+def split_roles(text: str, roles: Collection[str]) -> dict[str, str]:
+    """Split ``"router=ONE cacher=OTHER"`` into policies by role; empty if the text does not begin with a role."""
+    words = text.split(" ")
+    if not any(words[0].startswith(f"{role}=") for role in roles):
+        return {}
+    parts: dict[str, str] = {}
+    for word in words:
+        role, equals, name = word.partition("=")
+        if not equals or role not in roles or not name:
+            raise InputError(
+                f"'{word}' in the policy '{text}' must look like ROLE=POLICY; roles are {', '.join(roles)}."
+                f"{did_you_mean(role, roles)}"
+            )
+        if role in parts:
+            raise InputError(f"The policy '{text}' names the role '{role}' twice.")
+        parts[role] = name
+    return parts
+
+
+def _together(parts: dict[str, str], roles: Collection[str], scenario: WorldScenario, seed: int) -> Policy:
+    missing = [role for role in roles if role not in parts]
+    if missing:
+        raise InputError(
+            f"Nobody decides for the role '{missing[0]}' in scenario '{scenario.name}'; add {missing[0]}=POLICY."
+        )
+    made = {name: make_policy(name, scenario, seed) for name in dict.fromkeys(parts.values())}
+    for role, name in parts.items():
+        if role not in made[name].roles:
+            raise InputError(
+                f"The policy '{name}' does not decide for the role '{role}'; it does for "
+                f"{', '.join(sorted(made[name].roles))}."
+            )
+    return Together({role: made[name] for role, name in parts.items()}, seed)
+
+
+def find_policy_folder(name_or_path: str, rules: Collection[str]) -> Path:
     """Find the ``policy/`` folder in a run (its latest checkpoint), a checkpoint or a registered model, or take itself.
 
     Args:

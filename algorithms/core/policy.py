@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.randomness import OwnRandomNumbers
-from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.core.world import World
 
 Memory = dict[str, Tensor]
-"""What a policy carries from slot to slot, by name; every tensor has the copies E as its leading axis."""
+"""What a policy carries from turn to turn, by name; every tensor has the copies E as its leading axis."""
 
 
 class Policy(OwnRandomNumbers, ABC):
-    """Decides where the tasks of a slot run, for E copies at once.
+    """Decides for the roles it has, for E copies and all sites at once.
 
     A policy holds no state of the world: what must be remembered goes through ``memory``, and randomness comes from
     the policy's own generator, so that the same seed gives the same decisions.
 
     Attributes:
         name: Name in tables and on the command line.
-        information: What the policy uses beyond its own server's tasks, for honest comparisons.
+        information: What the policy uses beyond the requests of its own site, for honest comparisons.
+        roles: Names of the roles it decides for.
     """
 
     name: str = "policy"
     information: str = ""
+    roles: frozenset[str] = frozenset()
 
-    def begin(self, observation: RouterView) -> Memory:
-        """Return the memory to begin with, for the copies of ``observation``."""
-        del observation
+    def prepare(self, world: World) -> Memory:
+        """Return the memory to begin the episodes of a world with, before its first turn; oracles look ahead here."""
+        del world
+        return {}
+
+    def begin(self, role: str, view: Any) -> Memory:
+        """Return what to remember from the first turn of a role on, for the copies of its first view."""
+        del role, view
         return {}
 
     @abstractmethod
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        """Place the tasks of one slot.
+    def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """Decide on a turn.
 
         Args:
-            observation: The slot, with leading axes ``[E, …]``.
-            memory: What ``begin`` or the previous call returned.
+            role: Role whose turn it is, one of ``roles``.
+            view: What can be known, of the type that the world shows to this role; leading axes are ``[E, …]``.
+            memory: What ``prepare``, ``begin`` and the previous calls, for whatever role, have left.
             explore: Sample from the policy's distribution; otherwise take its most likely action. Rules ignore it.
 
         Returns:
-            Chosen server of each task ``[E, B, N]`` (int64; meaningless where no task is present), and the memory for
-            the next slot.
+            The action, with the axes ``[E, site, entity]`` and meaningless where an entity is absent, and the memory
+            from now on. A choice is int64, a subset bool; shares have their parts as a last axis.
         """
 
 

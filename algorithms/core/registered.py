@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from edgegen.algorithms.core.codec import MANIFEST
+from edgegen.algorithms.core.trained import MANIFEST
 from edgegen.algorithms.store_urls import database_file, database_url
 from edgegen.envs.core.errors import InputError, did_you_mean, first_line
 from edgegen.envs.urls import reach_directly, shown

@@ -1,4 +1,7 @@
-"""LAD-TS as an RLModule: actor, twin critics with targets, and temperatures, for all agents in stacked weights."""
+"""Networks of routers as RLModules: LAD-TS's actor, twin critics with targets and temperatures, and DQN-TS's values.
+
+All servers' agents live in the stacked weights of one module.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,6 @@ from edgegen.algorithms.ladts.actor import ActorSpec
 from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.set_networks import SetCritic
 from edgegen.algorithms.nets.stacked import StackedMLP
-
-MODULE_ID = "ladts"
-"""The one module: all servers' agents live in its stacked weights."""
 
 LATENT = "latent"
 NEXT_LATENT = "next_latent"
@@ -77,4 +77,42 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Action probabilities from states ``[G, rows, D]`` and latents ``[G, rows, B]``, without chain noise."""
+        return {"probability": self.actor(batch[Columns.OBS], batch[LATENT], None)}
+
+
+class DQNModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
+    """The Q network, under the name ``actor`` because it decides, and its target, for all agents in stacked weights."""
+
+    def setup(self) -> None:
+        """Build the network; the count of updates only where training happens."""
+        self.spec = ActorSpec.model_validate(self.model_config["spec"])
+        self.actor = make_actor(self.spec)
+        if not self.inference_only:
+            # A buffer, so that a resumed run copies into the target when the uninterrupted one does.
+            self.register_buffer("updates", torch.zeros(1, dtype=torch.long))
+
+    def make_target_networks(self) -> None:
+        """Copy the Q network."""
+        self.target_actor = make_actor(self.spec)
+        self.target_actor.requires_grad_(False)
+        self.copy_to_target()
+
+    def copy_to_target(self) -> None:
+        """Make the target what the Q network is."""
+        self.target_actor.load_state_dict(self.actor.state_dict())
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """None that follow softly: the target is a copy from time to time."""
+        return []
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What an env runner does not need."""
+        return ["target_actor", "updates"]
+
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Values of the target network, ``[G, rows, B]``."""
+        return {"q": self.target_actor.logits(batch[Columns.OBS], batch[LATENT], None)}
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """ε-greedy action probabilities from states ``[G, rows, D]``."""
         return {"probability": self.actor(batch[Columns.OBS], batch[LATENT], None)}

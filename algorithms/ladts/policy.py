@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
-from edgegen.algorithms.ladts.actor import Actor
+from edgegen.algorithms.core.policy import Memory, sample_shares
+from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
+from edgegen.algorithms.ladts.actor import Actor, ActorSpec
+from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up
-from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import ROUTER, RouterView
+
+ACTOR, LATENTS = "actor", "latents"
+"""Names of what is stored."""
+
+LATENT = "latent"
+"""Name of the latents in the memory."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Decision:
     action: Tensor
 
 
-class LADTSPolicy(Policy):
+class LADTSPolicy(TrainedPolicy):
     """Latent-action diffusion scheduling, or what one of its learned baselines does instead.
 
     The chain's noise is part of the policy, so it is drawn whether or not the policy explores; without exploration
@@ -44,6 +55,9 @@ class LADTSPolicy(Policy):
         seed: Seed of latents, chain noise and sampling.
     """
 
+    method: ClassVar[str] = "ladts"
+    roles = frozenset({ROUTER})
+
     def __init__(self, actor: Actor, latents: Tensor | None = None, seed: int = 0) -> None:
         self.actor = actor
         self.spec = actor.spec
@@ -55,21 +69,50 @@ class LADTSPolicy(Policy):
         self.information = f"slot-start backlogs{own}"
         super().__init__(seed)
 
-    def begin(self, observation: RouterView) -> Memory:
-        """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
-        copies = observation.backlog_gcycles.shape[0]
-        started = empty_memory(observation) if self.spec.network == "set" else {}
-        return {**started, **self._initial_latents(observation, copies)}
+    @classmethod
+    def restore(cls, stored: StoredPolicy, scenario: OffloadingScenario, seed: int = 0) -> LADTSPolicy:
+        """Rebuild a stored policy for a scenario.
 
-    def _initial_latents(self, observation: RouterView, copies: int) -> Memory:
+        Raises:
+            InputError: If it is damaged, or was trained for another number of servers and can not do with these.
+        """
+        spec = stored.spec(ActorSpec).for_servers(scenario)
+        if spec.servers != scenario.servers:
+            trained = stored.manifest.get("scenario", {}).get("name", "?")
+            raise InputError(
+                f"The policy in '{stored.folder}' was trained for {spec.servers} servers (scenario '{trained}'), but "
+                f"scenario '{scenario.name}' has {scenario.servers}; choose a scenario with {spec.servers} servers or "
+                "train anew."
+            )
+        actor = make_actor(spec)
+        stored.fill({ACTOR: actor})
+        return cls(actor, stored.tensors.get(LATENTS), seed)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The deciding network."""
+        return {ACTOR: self.actor}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The trained latent memory, if there is one."""
+        return {} if self.latents is None else {LATENTS: self.latents}
+
+    def begin(self, role: str, view: RouterView) -> Memory:
+        """Return ``latent [E, ...]``: the trained latents for every copy, or N(0, 1) (LAD-TS spec §4.3)."""
+        copies = view.backlog_gcycles.shape[0]
+        started = empty_memory(view) if self.spec.network == "set" else {}
+        return {**started, **self._initial_latents(view, copies)}
+
+    def _initial_latents(self, view: RouterView, copies: int) -> Memory:
         if self.spec.memory in ("gaussian", "none"):
             return {}
         if self.latents is not None:
-            return {"latent": self.latents.to(observation.backlog_gcycles).repeat(copies, *[1] * self.latents.dim())}
+            return {LATENT: self.latents.to(view.backlog_gcycles).repeat(copies, *[1] * self.latents.dim())}
         shape: tuple[int, ...] = (self.spec.servers, self.spec.tasks, self.spec.servers)
         if self.spec.memory == "slot":
             shape = (self.spec.slots, *shape)
-        return {"latent": torch.randn((copies, *shape), generator=self.generator).to(observation.backlog_gcycles)}
+        return {LATENT: torch.randn((copies, *shape), generator=self.generator).to(view.backlog_gcycles)}
 
     def read(self, memory: Memory, slot: int, index: Tensor, copies: int) -> Tensor:
         """Latents of the tasks with the given indices in a slot, ``[E, B, n, latent_size]`` (a copy).
@@ -79,7 +122,7 @@ class LADTSPolicy(Policy):
         if self.spec.memory in ("gaussian", "none"):
             shape = (copies, self.spec.servers, index.numel(), self.spec.latent_size)
             return torch.randn(shape, generator=self.generator).to(index.device)
-        table = memory["latent"]
+        table = memory[LATENT]
         if self.spec.memory == "slot":
             table = table[:, slot % self.spec.slots]
         return table[:, :, index % self.spec.tasks]
@@ -91,7 +134,7 @@ class LADTSPolicy(Policy):
         """
         if self.spec.memory in ("gaussian", "none"):
             return
-        table = memory["latent"]
+        table = memory[LATENT]
         if self.spec.memory == "slot":
             table = table[:, slot % self.spec.slots]
         for start in range(0, index.numel(), self.spec.tasks):  # one pass unless indices wrap around
@@ -100,40 +143,40 @@ class LADTSPolicy(Policy):
             table[:, :, cell] = torch.where(present[:, :, part, None], probability[:, :, part], table[:, :, cell])
 
     @torch.no_grad()
-    def decide(self, observation: RouterView, memory: Memory, explore: bool = True) -> Decision:
+    def place(self, view: RouterView, memory: Memory, explore: bool = True) -> Decision:
         """Place the tasks of a slot and update the latents in ``memory`` in place."""
-        tasks = observation.tasks
+        tasks = view.tasks
         copies, servers, width = tasks.present.shape
         if self.spec.network == "set":
-            return self._decide_set(observation, memory, explore)
-        own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
+            return self._decide_set(view, memory, explore)
+        own = view.backlog_gcycles.new_zeros(copies, servers, servers)
         if self.spec.in_slot_load == "none":
-            return self._decide(observation, memory, explore, slice(0, width), own)
+            return self._decide(view, memory, explore, slice(0, width), own)
         parts = []
         for n in range(width):  # each placement is part of the next task's state
-            part = self._decide(observation, memory, explore, slice(n, n + 1), own)
+            part = self._decide(view, memory, explore, slice(n, n + 1), own)
             work = (tasks.workload_gcycles * tasks.present)[..., n : n + 1]
             own = own.scatter_add(-1, part.action, work)
             parts.append(part)
         return Decision(*(torch.cat([getattr(p, f) for p in parts], 2) for f in Decision.__dataclass_fields__))
 
-    def _decide(self, observation: RouterView, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
-        tasks, spec = observation.tasks, self.spec
+    def _decide(self, view: RouterView, memory: Memory, explore: bool, part: slice, own: Tensor) -> Decision:
+        tasks, spec = view.tasks, self.spec
         size, work, present = (t[:, :, part] for t in (tasks.size_mbit, tasks.workload_gcycles, tasks.present))
         index = torch.arange(part.start, part.stop, device=size.device)
-        state = spec.state(observation, size, work, own)
-        return self._choose(observation, memory, explore, state, index, present)
+        state = spec.state(view, size, work, own)
+        return self._choose(view, memory, explore, state, index, present)
 
     def _choose(
-        self, observation: RouterView, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
+        self, view: RouterView, memory: Memory, explore: bool, state: Tensor, index: Tensor, present: Tensor
     ) -> Decision:
         """Decide on tasks whose states ``[E, B, n, D]`` are known, and remember the probabilities."""
-        spec, slot = self.spec, observation.slot
+        spec, slot = self.spec, view.slot
         copies, _, width = present.shape
         latent = self.read(memory, slot, index, copies)
         grouped = spec.grouped(state)
         noise = self.actor.chain_noise(grouped.shape[1], self.generator)
-        available = observation.available
+        available = view.available
         if available is not None:
             available = spec.grouped(available[:, None, None].expand(*present.shape, -1))
         probability = spec.ungrouped(self.actor(grouped, spec.grouped(latent), noise, available), copies, width)
@@ -144,14 +187,14 @@ class LADTSPolicy(Policy):
             action = probability.argmax(-1)
         return Decision(state, latent, probability, action)
 
-    def _decide_set(self, observation: RouterView, memory: Memory, explore: bool) -> Decision:
-        tasks, spec, slot = observation.tasks, self.spec, observation.slot
+    def _decide_set(self, view: RouterView, memory: Memory, explore: bool) -> Decision:
+        tasks, spec, slot = view.tasks, self.spec, view.slot
         copies, servers, width = tasks.present.shape
         begin_slot(memory, slot)
         arriving = servers * sum(spec.work_profile_gcycles)
-        waiting = catch_up(observation, before(memory, slot, arriving), spec.slot_s)
-        view = SlotView(spec, observation, waiting, recent_arrivals(memory))
-        like = observation.backlog_gcycles
+        waiting = catch_up(view, before(memory, slot, arriving), spec.slot_s)
+        seen = SlotView(spec, view, waiting, recent_arrivals(memory))
+        like = view.backlog_gcycles
         shape = (copies, servers, width)
         decision = Decision(
             like.new_zeros(*shape, spec.state_size),
@@ -161,13 +204,24 @@ class LADTSPolicy(Policy):
         )
         for n in tasks.present.any(0).any(0).nonzero()[:, 0].tolist():  # each placement changes what follows
             task, index = tasks.at_index(n), torch.tensor([n], device=like.device)
-            one = self._choose(observation, memory, explore, view.state(task), index, task.present[..., None])
-            view.place(task, one.action[:, :, 0], one.probability[:, :, 0])
+            one = self._choose(view, memory, explore, seen.state(task), index, task.present[..., None])
+            seen.place(task, one.action[:, :, 0], one.probability[:, :, 0])
             for field in Decision.__dataclass_fields__:
                 getattr(decision, field)[:, :, n : n + 1] = getattr(one, field)
-        remember(memory, slot, view.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
+        remember(memory, slot, seen.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
         return decision
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        """See :meth:`Policy.act`; ``memory`` is updated in place and returned."""
-        return self.decide(observation, memory, explore).action, memory
+    def decide(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> Decided:
+        """See :meth:`TrainedPolicy.decide`; ``memory`` is updated in place."""
+        decision = self.place(view, memory, explore)
+        return Decided(decision.action, decision, memory)
+
+    def kept(self, memory: Memory) -> Memory:
+        """The first copy's latent memory; nothing if the policy has none or fits other servers too."""
+        if self.spec.network == "set" or LATENT not in memory:
+            return {}
+        return {LATENT: memory[LATENT][0].clone()}
+
+    def take(self, kept: Memory) -> None:
+        """Begin from given latents in every copy."""
+        self.latents = kept.get(LATENT)

@@ -1,9 +1,8 @@
-"""What the algorithms share: sampling all runners, updates from tensors, and checkpoints that miss nothing."""
+"""The algorithm of every method: sampling all runners, updates from tensors, and checkpoints that miss nothing."""
 
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
 from typing import Any
 
 import ray
@@ -23,9 +22,14 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
+from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.core.trained import TrainedPolicy
 from edgegen.algorithms.rllib.placement import placed, release, reserve
 from edgegen.algorithms.rllib.replay import TensorReplay
+from edgegen.algorithms.rllib.role import Learning
+from edgegen.algorithms.rllib.rollout import JointFragment
 from edgegen.algorithms.rllib.runner import EPISODES_BEGUN
+from edgegen.envs.core.kinds import kind_of
 
 REPLAYS = "replays"
 PROGRESS = "progress"
@@ -38,8 +42,12 @@ class RunnersLostError(RuntimeError):
     """No env runner is left to play."""
 
 
-class ArrayAlgorithm(Algorithm):
-    """An algorithm over array env runners with a tensor replay for every module it trains.
+class JointAlgorithm(Algorithm):
+    """An algorithm over joint env runners, with a tensor replay for every role.
+
+    One training step plays one episode of every copy: sample a fragment, store it, update, sync, and again. With
+    fragments of one round and no remote runners, every role learns after every round from what it has just met, and
+    the next round is played with the new weights, as published for LAD-TS. Roles learn on schedules of their own.
 
     Attributes:
         replays: Replay of each module.
@@ -61,8 +69,12 @@ class ArrayAlgorithm(Algorithm):
         except BaseException:
             release(self._placement)
             raise
-        self.settings = self.config.settings()
-        self.replays: dict[str, TensorReplay] = self.make_replays(int(self.config.seed or 0) + 104_729)
+        self.learning: Learning = self.config.learning()
+        self.settings = self.learning.settings
+        seed = int(self.config.seed or 0) + 104_729
+        self.replays: dict[str, TensorReplay] = {
+            name: role.replay(seed + number) for number, (name, role) in enumerate(self.learning.roles.items())
+        }
         self.episodes: list[dict[str, float]] = []
         self.slots_sampled = 0
         self.updates = dict.fromkeys(self.replays, 0)
@@ -80,9 +92,67 @@ class ArrayAlgorithm(Algorithm):
         finally:
             release(self._placement)
 
-    @abstractmethod
-    def make_replays(self, seed: int) -> dict[str, TensorReplay]:
-        """Make an empty replay for every module."""
+    @property
+    def headline(self) -> str:
+        """What of an episode's report tells how good it was; less is better."""
+        return str(self.config.method.headline)
+
+    def training_step(self) -> None:
+        """Play and learn for the rounds of one episode."""
+        scenario, kind = self.learning.scenario, kind_of(self.learning.scenario)
+        rounds, slots = kind.rounds(scenario), kind.slots_per_round(scenario)
+        fragment_rounds = min(int(self.config.rollout_fragment_length), rounds)
+        played = 0
+        while played < rounds:
+            now = min(fragment_rounds, rounds - played)
+            played += now
+            for fragment in self.sample(now * slots):
+                self._store(fragment)
+            self._learn()
+        self.collect_metrics()
+
+    def _store(self, fragment: JointFragment) -> None:
+        self.slots_sampled += fragment.slots
+        for name, role in self.learning.roles.items():
+            if role.stores(len(self.episodes)):
+                self.replays[name].add(fragment.roles[name].columns, fragment.roles[name].valid)
+            self._owed_updates[name] += role.owed(fragment.slots, fragment.rounds)
+
+    def _learn(self) -> None:
+        """Let every role make the updates it is owed, the slowest first, and hand on the new weights."""
+        changed = False
+        for name, role in reversed(self.learning.roles.items()):
+            if int(self.replays[name].sizes.min()) <= role.warmup:
+                self._owed_updates[name] = 0.0  # nothing is made up for after the warm-up
+            elif self._owed_updates[name] >= 1:
+                self.make_updates(name, role.batch_size)
+                changed = True
+        if changed:
+            self.sync_weights({name: role.deciding for name, role in self.learning.roles.items()})
+
+    def policy(self, seed: int = 0) -> TrainedPolicy:
+        """Return the trained policy, independent of this algorithm and of Ray."""
+        networks = {}
+        for name, role in self.learning.roles.items():
+            networks[name] = role.network()
+            networks[name].load_state_dict(self.learned_weights(name, role.learned))
+        policy = self.learning.policy(networks, seed)
+        policy.take(self.kept_memory())
+        return policy
+
+    def kept_memory(self) -> Memory:
+        """What of the first runner's memory belongs to the trained policy."""
+        found = self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.kept_memory(), local_env_runner=self.config.num_env_runners == 0
+        )
+        return found[0] if found else {}
+
+    def evaluate(self, parallel_train_future: Any = None) -> Any:
+        """Evaluate with the trained memory in the evaluation workers."""
+        kept = self.kept_memory()
+        if self.eval_env_runner_group is not None:
+            self.eval_env_runner_group.foreach_env_runner(lambda runner: runner.take_memory(kept))
+        return super().evaluate(parallel_train_future)
 
     def sample(self, slots: int) -> list[Any]:
         """Play ``slots`` slots of every copy on every runner, the local one if there is no other.

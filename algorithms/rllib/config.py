@@ -1,9 +1,8 @@
-"""What the configs share: validated settings as attributes, presets, and a world that RLlib never makes itself."""
+"""The config of every method: validated settings as attributes, presets, and a world that RLlib never makes itself."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel
@@ -11,25 +10,33 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from edgegen.algorithms.methods.registry import Method, find_method
+from edgegen.algorithms.rllib.algorithm import JointAlgorithm
+from edgegen.algorithms.rllib.learner import JointLearner
 from edgegen.algorithms.rllib.placement import PlacedLearnerGroup, reserved
+from edgegen.algorithms.rllib.role import Learning
+from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.envs.core.scenarios import as_scenario
+from edgegen.envs.core.world import WorldScenario
 
 ENV_NAME = "edgegen-array"
 """A name only: array env runners make their simulators from ``env_config``, RLlib never makes an env."""
 
 
-class ArrayConfig(AlgorithmConfig):
-    """An AlgorithmConfig whose own settings are one validated pydantic model.
+class JointConfig(AlgorithmConfig):
+    """An AlgorithmConfig of a method, whose own settings are one validated pydantic model.
 
     Every field of the settings is an attribute of the config, so ``training(actor_lr=...)`` and Tune's
     ``param_space`` reach it by name.
     """
 
-    settings_class: ClassVar[type[BaseModel]]
-    settings_maker: ClassVar[Callable[..., Any]]
+    method_name: ClassVar[str]
+    """Name of the method."""
 
-    def __init__(self, algo_class: type) -> None:
-        super().__init__(algo_class=algo_class)
-        self._take(self.settings_class())
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or JointAlgorithm)
+        self._take(self.method.settings())
+        self.env_runner_cls = JointEnvRunner
         self.rollout_fragment_length: int = 1
         self.disable_env_checking = True
         self.num_env_runners = 0
@@ -41,9 +48,37 @@ class ArrayConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 0.0
         self.env_runner_health_probe_timeout_s = 1.0
 
-    @abstractmethod
+        self.scenario(self.method.default_scenario)
+
+    @property
+    def method(self) -> Method:
+        """The method."""
+        return find_method(type(self).method_name)
+
+    def scenario(self, scenario: str | Path | WorldScenario) -> Self:
+        """Choose the world: the name or path of a scenario, or one."""
+        return self.world(as_scenario(scenario, self.method.scenario))
+
+    def learning(self) -> Learning:
+        """The method in training, with these settings in the chosen world."""
+        scenario = self.method.build_scenario(dict(self.env_config["scenario"]))
+        return self.method.learning(scenario, self.settings())
+
+    def get_default_learner_class(self) -> type[JointLearner]:
+        """The learner."""
+        return JointLearner
+
     def module_specs(self) -> dict[str, RLModuleSpec]:
-        """The modules by name."""
+        """The modules by name, one for each role."""
+        return {
+            name: RLModuleSpec(
+                module_class=role.module_class,
+                observation_space=role.spaces.state,
+                action_space=role.spaces.action,
+                model_config=role.model_config,
+            )
+            for name, role in self.learning().roles.items()
+        }
 
     def _take(self, settings: BaseModel) -> None:
         for name, value in settings.model_dump().items():
@@ -85,7 +120,7 @@ class ArrayConfig(AlgorithmConfig):
         Raises:
             InputError: If the preset or a field is unknown, or a value is impossible.
         """
-        self._take(type(self).settings_maker(name, overrides))
+        self._take(self.method.make_settings(name, overrides))
         return self
 
     def training(self, **kwargs: Any) -> Self:
@@ -94,18 +129,18 @@ class ArrayConfig(AlgorithmConfig):
         Raises:
             InputError: If a value of the settings is impossible.
         """
-        fields = self.settings_class.model_fields
+        fields = self.method.settings.model_fields
         own = {name: kwargs.pop(name) for name in list(kwargs) if name in fields}
         super().training(**kwargs)
-        self._take(type(self).settings_maker(overrides={**self._own_values(), **own}))
+        self._take(self.method.make_settings(overrides={**self._own_values(), **own}))
         return self
 
     def _own_values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.settings_class.model_fields}
+        return {name: getattr(self, name) for name in self.method.settings.model_fields}
 
     def settings(self) -> Any:
         """The settings as validated data."""
-        return type(self).settings_maker(overrides=self._own_values())
+        return self.method.make_settings(overrides=self._own_values())
 
     def validate(self) -> None:
         """Check the settings as RLlib checks its own."""

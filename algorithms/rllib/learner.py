@@ -1,25 +1,26 @@
-"""What the learners share: fused updates of stacked networks, soft targets, and a generator of their own."""
+"""The learner of every method: fused updates of stacked networks, role by role, and a generator of its own."""
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 from torch import Tensor, nn
+
+from edgegen.algorithms.rllib.role import Learning
 
 GENERATOR = "chain_noise_generator"
 PEER_TIMEOUT_S = 120.0
 """How long a learner waits for the gradients of the others before it takes them for lost, s."""
 
 
-class FusedLearner(TorchLearner):
-    """A TorchLearner whose update is a sequence of steps, each against networks that the one before has changed.
+class JointLearner(TorchLearner):
+    """A TorchLearner for all roles. Its update is a sequence of steps, each against what the one before has changed.
 
     RLlib computes all losses of a module before it applies any gradient; an actor is to be updated against critics
     that have just been updated. Also, chain noise has its own generator here, which is part of the learner's state.
@@ -31,11 +32,12 @@ class FusedLearner(TorchLearner):
 
     def build(self) -> None:
         """Build modules and optimizers, make the target networks, seed the chain noise."""
+        self._learning: Learning = self.config.learning()
         super().build()
         for module in self.networks().values():
             module.make_target_networks()
             module.to(self._device)
-        self._settings = self.config.settings()
+        self._settings = self._learning.settings
         self._generator = torch.Generator().manual_seed(int(self.config.seed or 0) + 7919)
 
     def _make_modules_ddp_if_necessary(self) -> None:
@@ -79,13 +81,30 @@ class FusedLearner(TorchLearner):
             losses[module_id] = sum(value for name, value in results.items() if name.endswith("_loss"))
         return {}, losses, {}
 
-    @abstractmethod
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register the optimizers of a role."""
+        learning = self._learning if config is None else config.learning()
+        for name, parameters, lr in learning.roles[module_id].optimizers(self._module[module_id]):
+            self.register_adam(module_id, name, parameters, lr)
+
     def update_module(self, module_id: str, module: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Update a module from columns ``[G, rows, ...]``; returns what to log, losses named ``..._loss``."""
+        return self._learning.roles[module_id].update(module, batch, self)
 
-    @abstractmethod
     def losses(self, module_id: str, module: Any, batch: dict[str, Tensor]) -> Tensor:
         """Sum of a module's losses at the present weights, from columns ``[G, rows, ...]``."""
+        return self._learning.roles[module_id].losses(module, batch, self)
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Let every role do what is due."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        for role in self._learning.roles.values():
+            role.after_update(self, timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+
+    def set_step_size(self, module_id: str, name: str, rate: float) -> None:
+        """Change the step size of an optimizer; the optimizer's state keeps it."""
+        for group in self.get_optimizer(module_id, name).param_groups:
+            group["lr"] = rate
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
         """Sum of a module's losses at the present weights, for diagnosis; training goes through ``_update``."""

@@ -8,24 +8,39 @@ tensors. They keep RLlib's contract (weights, state, metrics, evaluation, restar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
+from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """Transitions of some consecutive slots, grouped like the weights they train.
+    """Transitions of some consecutive decisions of a role, grouped like the weights they train.
 
     Attributes:
         columns: Tensors ``[G, rows, ...]`` by name, rows in order of time.
         valid: Which rows are transitions ``[G, rows]``.
-        slots: Slots played, summed over copies.
     """
 
     columns: dict[str, Tensor]
     valid: Tensor
+
+
+@dataclass(frozen=True)
+class JointFragment:
+    """Transitions of all roles from some consecutive rounds.
+
+    Attributes:
+        roles: What each role met, by name.
+        slots: Slots played, summed over copies.
+        rounds: Rounds played, summed over copies.
+    """
+
+    roles: dict[str, Fragment]
     slots: int
+    rounds: int
 
     def env_steps(self) -> int:
         """Slots played (RLlib's evaluation asks for it)."""
@@ -33,7 +48,7 @@ class Fragment:
 
     def agent_steps(self) -> int:
         """Decisions made."""
-        return int(self.valid.sum())
+        return sum(int(fragment.valid.sum()) for fragment in self.roles.values())
 
 
 def concatenate(fragments: list[Fragment]) -> Fragment:
@@ -44,5 +59,21 @@ def concatenate(fragments: list[Fragment]) -> Fragment:
     return Fragment(
         {name: torch.cat([fragment.columns[name] for fragment in fragments], 1) for name in names},
         torch.cat([fragment.valid for fragment in fragments], 1),
-        sum(fragment.slots for fragment in fragments),
+    )
+
+
+def joined(rounds: list[JointFragment]) -> list[JointFragment]:
+    """Join rounds in order of time, one fragment for each stretch whose states have the same lengths."""
+
+    def lengths(part: JointFragment) -> list[int]:
+        return [fragment.columns[Columns.OBS].shape[-1] for fragment in part.roles.values()]
+
+    return [_join(list(stretch)) for _, stretch in groupby(rounds, key=lengths)]
+
+
+def _join(rounds: list[JointFragment]) -> JointFragment:
+    return JointFragment(
+        {role: concatenate([part.roles[role] for part in rounds]) for role in rounds[0].roles},
+        sum(part.slots for part in rounds),
+        sum(part.rounds for part in rounds),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import copy
 from typing import Any, cast
 
-import gymnasium as gym
 import numpy as np
 import ray
+import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
@@ -22,44 +22,92 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
+from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.rllib.role import Following, Learning, Notes
+from edgegen.algorithms.rllib.rollout import Fragment, JointFragment, joined
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.world import World
+
 WORLD = "world"
 """Component of the state: everything but the weights that decides what the runner samples next."""
 
 EPISODES_BEGUN = "episodes_begun"
 """In the state of a world, where exploration depends on it: episodes this runner has begun."""
 
-Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
+class JointEnvRunner(EnvRunner, Checkpointable):
+    """Plays E copies of a world, all roles of it, and returns tensors.
 
-class ArrayEnvRunner(EnvRunner, Checkpointable):
-    """Plays E copies of a batched simulator and returns tensors.
+    A round begins with the turn of the slowest role and holds all turns up to its next one. Where there are faster
+    roles, a round ends with the next decision of the slowest: their last transition already has it in its next state,
+    and the slowest has not yet learned from the round.
 
-    Every worker has arrivals of its own, derived from (seed, worker, evaluation or not). Subclasses build their world
-    in ``make_env``, play it in ``play_round``, and report episodes with ``finish_episodes``.
+    Every worker has arrivals of its own, derived from (seed, worker, evaluation or not).
 
     Attributes:
-        rounds_per_episode: Rounds of an episode; a round is what is played at least: a slot, or a frame.
-        slots_per_round: Slots of a round.
-        simulator: The batched simulator.
+        learning: The method in training.
+        simulator: The world being played; one of several that take turns.
         policy: What plays it; owns the generator of its decisions.
+        memory: What the policy remembers. It is kept across episodes, as in the published code of LAD-TS.
         admitted: Whether this process takes part in the training; a new one in the place of one that died does not
             until it was told how far the others are.
     """
 
-    rounds_per_episode: int
-    slots_per_round: int
-    simulator: Any
-    policy: Any
-
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
+        self.learning: Learning = config.learning()
+        self.settings = self.learning.settings
         self.arrivals_seed, self.policy_seed = self._seeds()
         self.admitted = False
         self._weights_seq_no = 0
         self._episodes: list[dict[str, float]] = []
         self._steps_since_metrics = (0, 0)
+        self._episodes_begun = 0
         self.make_module()
         self.make_env()
+
+    def make_env(self) -> None:
+        """Create the batched worlds, and the policy that plays them."""
+        self.scenarios = self.learning.worlds
+        self._kind = kind_of(self.learning.scenario)
+        self.simulators: list[World] = [self._kind.world(scenario, self.settings.copies) for scenario in self.scenarios]
+        module = cast(Any, self.module)
+        roles = self.learning.roles
+        networks = {name: getattr(module[name], role.deciding) for name, role in roles.items()}
+        self.policy: Any = self.learning.policy(networks, self.policy_seed)
+        self.reset_arrivals(self.arrivals_seed)
+        self._enter(0)
+        self._begin_episode()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let every role begin with a fresh memory at its next turn."""
+        self.memory: Memory = {}
+        self._begun: set[str] = set()
+
+    def _enter(self, turn: int) -> None:
+        """Go on in one of the worlds."""
+        self._turn = turn
+        self.simulator = self.simulators[turn]
+        self.learning.enter(self.policy, self.scenarios[turn])
+
+    def _begin_episode(self) -> None:
+        self._log = self.learning.log_class(self.simulator, self.settings)
+        self._notes: dict[str, list[Notes]] = {name: [] for name in self.learning.roles}
+
+    @property
+    def _slowest(self) -> str:
+        return next(reversed(self.learning.roles))
+
+    @property
+    def rounds_played(self) -> int:
+        """Rounds of the present episode that are over."""
+        return self.simulator.round
+
+    def assert_healthy(self) -> None:
+        """Raise if the runner can not sample."""
+        if not all(torch.isfinite(total).all() for total in self._log.sums.values()):
+            raise RuntimeError("what was measured of the episodes is not finite")
 
     def _seeds(self, *life: int) -> tuple[int, int]:
         """Seeds of the arrivals and of the decisions; a runner that begins anew has others in every life."""
@@ -67,38 +115,114 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         arrivals, decisions = np.random.SeedSequence(identity).generate_state(2)
         return int(arrivals), int(decisions)
 
-    @abstractmethod
-    def module_spaces(self) -> dict[str, Spaces]:
-        """Spaces of observation and action of every module."""
-
-    @abstractmethod
-    def get_world_state(self) -> dict[str, Any]:
-        """Everything but the weights that decides what the runner samples next."""
-
-    @abstractmethod
-    def set_world_state(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``get_world_state`` was called."""
-
-    @property
-    @abstractmethod
-    def rounds_played(self) -> int:
-        """Rounds of the present episode that are over."""
-
-    @abstractmethod
-    def play_round(self, explore: bool) -> Any:
-        """Play one round in all copies and return its transitions."""
-
-    @abstractmethod
-    def join(self, rounds: list[Any]) -> list[Any]:
-        """Join the transitions of rounds, in order of time; one fragment for each stretch that fits together."""
-
     def reset_arrivals(self, seed: int) -> None:
-        """Begin episodes whose arrivals come from another seed."""
-        self.simulator.reset(seed)
+        """Begin episodes in every world whose arrivals come from another seed."""
+        for simulator in self.simulators:
+            simulator.reset(seed)
 
-    @abstractmethod
     def begin_anew(self) -> None:
         """Leave the present episodes and begin the next ones."""
+        self.simulator.reset()
+        self._begin_episode()
+
+    def play_round(self, explore: bool) -> JointFragment:
+        """Play one round in all copies and return its transitions."""
+        world, slowest = self.simulator, self._slowest
+        slots = decisions = 0
+
+        def decide() -> None:
+            nonlocal slots, decisions
+            played, decided = self._decide(explore)
+            slots, decisions = slots + played, decisions + decided
+
+        if not self._notes[slowest]:
+            decide()
+        while world.turn not in (None, slowest):
+            decide()
+        fragments = {slowest: self._transitions(slowest, world.observe())}
+        if world.turn is None:
+            faster = {name: self._transitions(name, None) for name in self.learning.roles if name != slowest}
+            self._finish_episode()
+        elif len(self.learning.roles) > 1:
+            decide()
+            faster = {name: self._transitions(name, world.observe()) for name in self.learning.roles if name != slowest}
+        else:
+            faster = {}
+        self.count_steps(slots, decisions)
+        return JointFragment({**faster, **fragments}, slots, self.settings.copies)
+
+    def _decide(self, explore: bool) -> tuple[int, int]:
+        """Take one turn; returns slots, summed over copies, and decisions that it was."""
+        world = self.simulator
+        role = world.turn
+        assert role is not None  # a turn is only taken where one is due
+        if role == self._slowest:
+            training = explore and not self.config.in_evaluation
+            begun = self._episodes_begun * max(1, int(self.config.num_env_runners))
+            self.learning.explore(self.policy, begun, training)
+        view = world.observe()
+        if role not in self._begun:
+            self.memory |= self.policy.begin(role, view)
+            self._begun.add(role)
+        decided = self.policy.decide(role, view, self.memory, explore)
+        self.memory = decided.memory
+        self._outcome = world.decide(decided.action)
+        self._notes[role].append(self.learning.roles[role].noted(view, decided.record, self._outcome))
+        return self._log.add(role, self._outcome)
+
+    def _transitions(self, role: str, view: Any) -> Fragment:
+        """Make the transitions of a role's decisions in the round, and forget them."""
+        notes, self._notes[role] = self._notes[role], []
+        done = self.simulator.turn is None
+        following = Following(view, done, self._outcome, self.policy, self.memory)
+        self._log.settle(role, notes, following)
+        return self.learning.roles[role].transitions(notes, following)
+
+    def _finish_episode(self) -> None:
+        self.finish_episodes(*self._log.report())
+        self._episodes_begun += self.settings.copies
+        if len(self.simulators) == 1:
+            self.begin_anew()
+            return
+        self.simulator.reset()
+        self._enter((self._turn + 1) % len(self.simulators))
+        self._begin_episode()
+        self._forget()
+
+    def get_world_state(self) -> dict[str, Any]:
+        """Everything but the weights that decides what the runner samples next."""
+        return {
+            "simulators": [simulator.state_dict() for simulator in self.simulators],
+            "turn": self._turn,
+            "memory": {name: value.clone() for name, value in self.memory.items()},
+            "begun": sorted(self._begun),
+            "generator": self.policy.generator.get_state(),
+            "notes": copy.deepcopy(self._notes),
+            "sums": {name: value.clone() for name, value in self._log.sums.items()},
+            EPISODES_BEGUN: self._episodes_begun,
+        }
+
+    def set_world_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``get_world_state`` was called."""
+        for simulator, saved in zip(self.simulators, state["simulators"], strict=True):
+            simulator.load_state_dict(saved)
+        self._enter(state["turn"])
+        self._begin_episode()
+        self.memory = {name: value.clone() for name, value in state["memory"].items()}
+        self._begun = set(state["begun"])
+        self.policy.generator.set_state(state["generator"])
+        self._notes = copy.deepcopy(state["notes"])
+        self._log.sums = {name: value.clone() for name, value in state["sums"].items()}
+        self._episodes_begun = state[EPISODES_BEGUN]
+
+    def kept_memory(self) -> Memory:
+        """What of the memory belongs to the trained policy: that of the first copy."""
+        return cast(Memory, self.policy.kept(self.memory))
+
+    def take_memory(self, kept: Memory) -> None:
+        """Begin every copy with what belongs to a trained policy (evaluation workers do)."""
+        self.policy.take(kept)
+        self._forget()
 
     def sample(
         self,
@@ -109,7 +233,7 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         random_actions: bool = False,
         force_reset: bool = False,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[JointFragment]:
         """Play some rounds.
 
         Args:
@@ -131,12 +255,12 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
             self.begin_anew()
         copies = self.simulator.copies
         if num_episodes is not None:
-            rounds = self.rounds_per_episode * -(-num_episodes // copies) - self.rounds_played
+            rounds = self._kind.rounds(self.simulator.scenario) * -(-num_episodes // copies) - self.rounds_played
         elif num_timesteps is not None:
-            rounds = -(-int(num_timesteps) // (copies * self.slots_per_round))
+            rounds = -(-int(num_timesteps) // (copies * self._kind.slots_per_round(self.simulator.scenario)))
         else:
             rounds = int(self.config.rollout_fragment_length)
-        return self.join([self.play_round(explore) for _ in range(max(1, rounds))])
+        return joined([self.play_round(explore) for _ in range(max(1, rounds))])
 
     def admit(self) -> None:
         """Take part in the training from now on."""
@@ -163,9 +287,9 @@ class ArrayEnvRunner(EnvRunner, Checkpointable):
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = cast(MultiRLModule, spec.build())
 
-    def get_spaces(self) -> dict[str, Spaces]:
+    def get_spaces(self) -> dict[str, Any]:
         """Spaces by module, and any for the environment, as RLlib asks for them."""
-        spaces = self.module_spaces()
+        spaces = {name: tuple(role.spaces) for name, role in self.learning.roles.items()}
         some = next(iter(spaces.values()))
         return {INPUT_ENV_SPACES: some, INPUT_ENV_SINGLE_SPACES: some, **spaces}
 

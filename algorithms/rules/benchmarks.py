@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
-from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.rules.allocation_search import SearchSettings, search_allocation
-from edgegen.algorithms.rules.caching_costs import Allocation
-from edgegen.algorithms.rules.caching_optimum import check_plannable, plan_caching
-from edgegen.algorithms.rules.provisioning import (
+from edgegen.algorithms.rules.caching import (
     CurrentPopular,
+    ProvisioningRule,
     RecentPopular,
     StaticPopular,
     equal_bandwidth,
     equal_compute,
+    shares,
 )
+from edgegen.algorithms.rules.caching_costs import Allocation
+from edgegen.algorithms.rules.caching_optimum import check_plannable, plan_caching
+from edgegen.envs.core.world import World
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.draws import Episodes, draw_requests
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.envs.provisioning.view import AllocatorView, CacherView
-from edgegen.envs.provisioning.world import ProvisioningWorld
+from edgegen.envs.provisioning.view import CACHER, AllocatorView, CacherView
 
 _PLAN = "plan"
 _SLOT = "; channels and curves of the slot"
@@ -54,14 +55,12 @@ class SCHRS(StaticPopular):
         super().__init__(seed)
         self.scenario, self.settings = scenario, settings
 
-    def allocate(
-        self, observation: AllocatorView, memory: Memory, explore: bool = True
-    ) -> tuple[Tensor, Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.allocate`."""
-        return *search_allocation(self.scenario, observation, self.generator, self.settings), memory
+    def allocate(self, view: AllocatorView) -> Tensor:
+        """See :meth:`ProvisioningRule.allocate`."""
+        return shares(*search_allocation(self.scenario, view, self.generator, self.settings))
 
 
-class BestAllocation(ProvisioningPolicy):
+class BestAllocation(ProvisioningRule):
     """Caches as a rule does, and divides bandwidth and computing in the best way for what is cached.
 
     Args:
@@ -70,7 +69,7 @@ class BestAllocation(ProvisioningPolicy):
         seed: Of the rule.
     """
 
-    def __init__(self, rule: ProvisioningPolicy, scenario: ProvisioningScenario, seed: int = 0) -> None:
+    def __init__(self, rule: ProvisioningRule, scenario: ProvisioningScenario, seed: int = 0) -> None:
         self.rule, self.scenario = rule, scenario
         self.name = f"{rule.name}-best"
         self.information = rule.information + _SLOT
@@ -80,22 +79,16 @@ class BestAllocation(ProvisioningPolicy):
         """Restart the random numbers of the rule."""
         self.rule.seed(seed)
 
-    def begin(self, observation: CacherView) -> Memory:
-        """See :meth:`ProvisioningPolicy.begin`."""
-        return self.rule.begin(observation)
+    def cache(self, view: CacherView, memory: Memory) -> Tensor:
+        """See :meth:`ProvisioningRule.cache`."""
+        return self.rule.cache(view, memory)
 
-    def cache(self, observation: CacherView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.cache`."""
-        return self.rule.cache(observation, memory, explore)
-
-    def allocate(
-        self, observation: AllocatorView, memory: Memory, explore: bool = True
-    ) -> tuple[Tensor, Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.allocate`."""
-        return *best_allocation(self.scenario, observation), memory
+    def allocate(self, view: AllocatorView) -> Tensor:
+        """See :meth:`ProvisioningRule.allocate`."""
+        return shares(*best_allocation(self.scenario, view))
 
 
-class Oracle(ProvisioningPolicy):
+class Oracle(ProvisioningRule):
     """The ceiling: knows all requests, data sizes and channels of the whole episode before its first frame is cached.
 
     Caching is the best sequence of feasible caches over the frames, allocation the best in every slot: no policy has a
@@ -137,20 +130,22 @@ class Oracle(ProvisioningPolicy):
             self.name = "oracle-popularity"
             self.information = "model sizes, true popularity in all frames" + _SLOT
 
-    def foresee(self, simulator: ProvisioningWorld) -> Memory:
-        """Return the memory to begin the episodes of a simulator with: what will be cached, for its whole future.
+    def prepare(self, world: World) -> Memory:
+        """Return what will be cached in the whole future of a world.
 
         Args:
-            simulator: At the beginning of its episodes; nothing in it is changed.
+            world: At the beginning of its episodes; nothing in it is changed.
 
         Raises:
-            ValueError: If the episodes have begun.
+            ValueError: If the episodes have begun, or nobody knows the future of the world.
         """
-        if simulator.state.frame or not simulator.caching:
+        if world.future is None:
+            raise ValueError("an oracle plans for worlds whose future is known, and that of a live one is not")
+        if world.round or world.turn != CACHER:
             raise ValueError("a plan is made before the first frame is cached; call reset()")
         if self.knows == "requests":
-            return {_PLAN: plan_caching(self.scenario, simulator.episodes, self.allocation).cache}
-        likely = self._made_up(simulator.episodes)
+            return {_PLAN: plan_caching(self.scenario, world.future, self.allocation).cache}
+        likely = self._made_up(world.future)
         return {_PLAN: plan_caching(self.scenario, likely, self.allocation, self.samples).cache}
 
     def _made_up(self, known: Episodes) -> Episodes:
@@ -168,34 +163,24 @@ class Oracle(ProvisioningPolicy):
         )
         return replace(drawn, model=model, size_gb=size_gb, curves=CurveTensors(*curves))
 
-    def cache(self, observation: CacherView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.cache`; the memory must come from ``foresee``.
+    def cache(self, view: CacherView, memory: Memory) -> Tensor:
+        """See :meth:`ProvisioningRule.cache`; the memory must come from ``prepare``.
 
         Raises:
             ValueError: If it does not.
         """
         if _PLAN not in memory:
-            raise ValueError("an oracle has to foresee the episodes: begin with the memory that foresee() returns")
-        return memory[_PLAN][:, observation.frame], memory
+            raise ValueError("an oracle has to foresee the episodes: begin with the memory that prepare() returns")
+        return memory[_PLAN][:, view.frame]
 
-    def allocate(
-        self, observation: AllocatorView, memory: Memory, explore: bool = True
-    ) -> tuple[Tensor, Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.allocate`."""
+    def allocate(self, view: AllocatorView) -> Tensor:
+        """See :meth:`ProvisioningRule.allocate`."""
         if self.allocation == "equal":
-            return equal_bandwidth(observation), equal_compute(observation), memory
-        return *best_allocation(self.scenario, observation), memory
+            return shares(equal_bandwidth(view), equal_compute(view))
+        return shares(*best_allocation(self.scenario, view))
 
 
-@torch.no_grad()
-def first_memory(policy: ProvisioningPolicy, simulator: ProvisioningWorld) -> Memory:
-    """Return the memory with which a policy begins the episodes of a simulator; oracles are shown the future."""
-    if isinstance(policy, Oracle):
-        return policy.foresee(simulator)
-    return policy.begin(simulator.observe_frame())
-
-
-PROVISIONING_BENCHMARKS: dict[str, Callable[[ProvisioningScenario, int], ProvisioningPolicy]] = {
+PROVISIONING_BENCHMARKS: dict[str, Callable[[ProvisioningScenario, int], ProvisioningRule]] = {
     "popular-static-best": lambda scenario, seed: BestAllocation(StaticPopular(), scenario, seed),
     "popular-recent-best": lambda scenario, seed: BestAllocation(RecentPopular(), scenario, seed),
     "popular-current-best": lambda scenario, seed: BestAllocation(CurrentPopular(), scenario, seed),

@@ -10,71 +10,78 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
+from edgegen.algorithms.core.rulebook import Maker, RuleBook
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.offloading.physics import service_delay
-from edgegen.envs.offloading.view import RouterView, Tasks
+from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 
 
-class Uniform(Policy):
+class RoutingRule(Policy):
+    """A rule that chooses where tasks run."""
+
+    roles = frozenset({ROUTER})
+
+
+class Uniform(RoutingRule):
     """Any server with equal probability."""
 
     name = "uniform"
     information = "nothing"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        present = observation.tasks.present
-        random = self.random(tuple(present.shape), observation.backlog_gcycles)
+        present = view.tasks.present
+        random = self.random(tuple(present.shape), view.backlog_gcycles)
         return (random * present.shape[1]).long().clamp_max_(present.shape[1] - 1), memory
 
 
-class Local(Policy):
+class Local(RoutingRule):
     """Every task stays on the server it arrived at."""
 
     name = "local"
     information = "nothing"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        present = observation.tasks.present
+        present = view.tasks.present
         return torch.arange(present.shape[1], device=present.device)[:, None].expand(present.shape), memory
 
 
-class RoundRobin(Policy):
+class RoundRobin(RoutingRule):
     """Each server deals its own tasks to the servers in turn, starting with itself, across slots."""
 
     name = "round-robin"
     information = "nothing"
 
-    def begin(self, observation: RouterView) -> Memory:
+    def begin(self, role: str, view: RouterView) -> Memory:
         """Start every server's turn at itself, ``turn [E, B]``."""
-        copies, servers, _ = observation.tasks.present.shape
-        return {"turn": torch.arange(servers, device=observation.backlog_gcycles.device).expand(copies, servers)}
+        copies, servers, _ = view.tasks.present.shape
+        return {"turn": torch.arange(servers, device=view.backlog_gcycles.device).expand(copies, servers)}
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        present = observation.tasks.present.long()
+        present = view.tasks.present.long()
         placed_before = present.cumsum(-1) - present
         servers = present.shape[1]
         turn = memory["turn"]
         return (turn[..., None] + placed_before) % servers, {"turn": (turn + present.sum(-1)) % servers}
 
 
-class CapacityWeighted(Policy):
+class CapacityWeighted(RoutingRule):
     """Random with probability proportional to capacity; the static rule to beat."""
 
     name = "capacity-weighted"
     information = "capacities"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        present = observation.tasks.present
-        random = self.random(tuple(present.shape), observation.backlog_gcycles)
-        share = observation.capacity_gcycles_s
+        present = view.tasks.present
+        random = self.random(tuple(present.shape), view.backlog_gcycles)
+        share = view.capacity_gcycles_s
         return sample_shares(share, random.flatten(1)).view(present.shape), memory
 
 
-class WaterFilling(Policy):
+class WaterFilling(RoutingRule):
     """Fill the slot-start queues up to a common waiting time, then place at random by each server's share of the fill.
 
     A server estimates the slot's total work as its own work times the number of servers.
@@ -83,14 +90,14 @@ class WaterFilling(Policy):
     name = "water-filling"
     information = "slot-start backlogs"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        tasks = observation.tasks
+        tasks = view.tasks
         servers = tasks.present.shape[1]
         own = (tasks.workload_gcycles * tasks.present).sum(-1)  # [E, B]
         share = water_fill(
-            observation.backlog_gcycles[:, None].expand(-1, servers, -1),
-            observation.capacity_gcycles_s[:, None].expand(-1, servers, -1),
+            view.backlog_gcycles[:, None].expand(-1, servers, -1),
+            view.capacity_gcycles_s[:, None].expand(-1, servers, -1),
             servers * own,
         )
         return sample_shares(share, self.random(tuple(tasks.present.shape), own)), memory
@@ -119,23 +126,23 @@ def water_fill(backlog_gcycles: Tensor, capacity_gcycles_s: Tensor, work_gcycles
     return torch.where(fill.sum(-1, keepdim=True) > 0, fill, shortest)
 
 
-class PowerOfTwo(Policy):
+class PowerOfTwo(RoutingRule):
     """Draw two servers with probability proportional to capacity, take the one with the shorter slot-start wait."""
 
     name = "power-of-two"
     information = "slot-start backlogs of two servers"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        shape = tuple(observation.tasks.present.shape)
-        capacity = observation.capacity_gcycles_s
-        wait = observation.backlog_gcycles / capacity
+        shape = tuple(view.tasks.present.shape)
+        capacity = view.capacity_gcycles_s
+        wait = view.backlog_gcycles / capacity
         first, second = (sample_shares(capacity, self.random(shape, capacity).flatten(1)) for _ in range(2))
         shorter = torch.where(wait.gather(1, second) < wait.gather(1, first), second, first)
         return shorter.view(shape), memory
 
 
-class LeastDelay(Policy):
+class LeastDelay(RoutingRule):
     """The least delay a server can expect from what it knows itself.
 
     That is the observed backlog plus the work it has placed itself in this slot, scaled by the number of servers on
@@ -145,22 +152,22 @@ class LeastDelay(Policy):
     name = "least-delay"
     information = "slot-start backlogs, own placements in the slot"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        tasks = observation.tasks
+        tasks = view.tasks
         copies, servers, width = tasks.present.shape
-        own = observation.backlog_gcycles.new_zeros(copies, servers, servers)
+        own = view.backlog_gcycles.new_zeros(copies, servers, servers)
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
         for n in range(width):  # a server's own tasks in turn; copies and servers side by side
             task = tasks.at_index(n)
-            ahead = observation.backlog_gcycles[:, None] + servers * own
-            best = expected_delay(observation, task, ahead).argmin(-1)
+            ahead = view.backlog_gcycles[:, None] + servers * own
+            best = expected_delay(view, task, ahead).argmin(-1)
             chosen[..., n] = best
             own.scatter_add_(-1, best[..., None], (task.workload_gcycles * task.present)[..., None])
         return chosen, memory
 
 
-class OptTS(Policy):
+class OptTS(RoutingRule):
     """Greedy with full knowledge: each task, in order of service, where its delay is least given all placed before.
 
     The published upper bound. It is myopic, not a true optimum, and no server could know what it uses.
@@ -169,27 +176,27 @@ class OptTS(Policy):
     name = "opt-ts"
     information = "everything placed before, by all servers"
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        observation = observation.truth
-        tasks = observation.tasks
+        view = view.truth
+        tasks = view.tasks
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
-        ahead = observation.backlog_gcycles.clone()
+        ahead = view.backlog_gcycles.clone()
         work = tasks.workload_gcycles * tasks.present
         placed = tasks.present.any(0).transpose(0, 1)  # [N, B], skip places that are empty in all copies
-        alone = expected_delay(observation, tasks, torch.zeros_like(ahead)[:, None, None])  # [E, B, N, B]
+        alone = expected_delay(view, tasks, torch.zeros_like(ahead)[:, None, None])  # [E, B, N, B]
         for n, b in placed.nonzero().tolist():  # inherently sequential: each choice depends on all before it
-            best = (alone[:, b, n] + ahead / observation.capacity_gcycles_s).argmin(-1, keepdim=True)
+            best = (alone[:, b, n] + ahead / view.capacity_gcycles_s).argmin(-1, keepdim=True)
             chosen[:, b, n] = best[:, 0]
             ahead.scatter_add_(1, best, work[:, b, n, None])
         return chosen, memory
 
 
-def expected_delay(observation: RouterView, tasks: Tasks, ahead_gcycles: Tensor) -> Tensor:
+def expected_delay(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor) -> Tensor:
     """Service delay each task would have on each server.
 
     Args:
-        observation: The servers.
+        view: The servers.
         tasks: Tasks ``[E, B]`` or ``[E, B, N]``.
         ahead_gcycles: Work ahead on each server, broadcasting with ``[E, B, (N,) B]``.
 
@@ -200,26 +207,26 @@ def expected_delay(observation: RouterView, tasks: Tasks, ahead_gcycles: Tensor)
     extra = (1,) * (tasks.present.dim() - 2)
     local = torch.eye(servers, dtype=torch.bool, device=ahead_gcycles.device).view(1, servers, *extra, servers)
     per_server = (copies, 1, *extra, servers)
-    per_link = (copies, servers if observation.rate_mbit_s.dim() == 3 else 1, *extra, servers)
+    per_link = (copies, servers if view.rate_mbit_s.dim() == 3 else 1, *extra, servers)
     return service_delay(
         tasks.size_mbit[..., None],
         tasks.workload_gcycles[..., None],
         tasks.result_mbit[..., None],
         local,
         ahead_gcycles,
-        observation.capacity_gcycles_s.view(per_server),
-        observation.rate_mbit_s.view(per_link),
+        view.capacity_gcycles_s.view(per_server),
+        view.rate_mbit_s.view(per_link),
     ).total_s
 
 
-RULES: dict[str, type[Policy]] = {
+RULES: dict[str, type[RoutingRule]] = {
     rule.name: rule
     for rule in (Uniform, Local, RoundRobin, CapacityWeighted, WaterFilling, PowerOfTwo, LeastDelay, OptTS)
 }
 """Rules by name."""
 
 
-def make_rule(name: str, seed: int = 0) -> Policy:
+def make_rule(name: str, seed: int = 0) -> RoutingRule:
     """Make a rule by name.
 
     Raises:
@@ -228,3 +235,11 @@ def make_rule(name: str, seed: int = 0) -> Policy:
     if name not in RULES:
         raise InputError(f"Unknown policy '{name}'; rules are {', '.join(RULES)}.{did_you_mean(name, RULES)}")
     return RULES[name](seed)
+
+
+def _maker(name: str) -> Maker:
+    return lambda scenario, seed: make_rule(name, seed)
+
+
+RULE_BOOK = RuleBook({name: _maker(name) for name in RULES})
+"""The entry for :mod:`edgegen.algorithms.core.rulebook`."""

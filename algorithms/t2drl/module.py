@@ -15,10 +15,6 @@ from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 
-ALLOCATOR = "allocator"
-CACHER = "cacher"
-"""Names of the modules."""
-
 
 class AllocatorModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     """D3PG: an actor, a critic, and targets of both. ``model_config`` holds the ``spec``."""

@@ -1,24 +1,31 @@
-"""The two agents of T2DRL as a :class:`ProvisioningPolicy`: the same object rolls out in training and is compared."""
+"""The two agents of T2DRL as a :class:`Policy`: the same object rolls out in training and is compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory
-from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
+from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
+from edgegen.algorithms.rules.caching import shares
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.algorithms.t2drl.state import FrameState, SlotState, as_users
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.provisioning.amenders import amount_from_raw, fill_storage, raw_from_shares, shares_from_raw
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.envs.provisioning.view import AllocatorView, CacherView
+from edgegen.envs.provisioning.view import ALLOCATOR, CACHER, AllocatorView, CacherView
 
 _BANDWIDTH_NOISE = 0.2
 """Standard deviation of the logarithm of bandwidth where only some users are served."""
+
+ACTOR = "actor"
+"""Name under which the allocating network is stored; the caching one has that of its role."""
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -55,7 +62,7 @@ class AllocationDecision:
     compute: Tensor
 
 
-class T2DRLPolicy(ProvisioningPolicy):
+class T2DRLPolicy(TrainedPolicy):
     """Caching by the values of a DDQN, allocation by a diffusion actor.
 
     The chain's noise is part of the policy, so it is drawn whether or not the policy explores.
@@ -73,7 +80,9 @@ class T2DRLPolicy(ProvisioningPolicy):
         serve_some: Share of slots in which only some random users get computing while exploring; 0 outside training.
     """
 
+    method: ClassVar[str] = "t2drl"
     name = "t2drl"
+    roles = frozenset({CACHER, ALLOCATOR})
     information = "skewness state, requests of the frame before"
 
     def __init__(
@@ -90,11 +99,36 @@ class T2DRLPolicy(ProvisioningPolicy):
         self.serve_some = 0.0
         super().__init__(seed)
 
+    @classmethod
+    def restore(cls, stored: StoredPolicy, scenario: ProvisioningScenario, seed: int = 0) -> T2DRLPolicy:
+        """Rebuild a stored policy for a scenario; its states keep the scales of the world it was trained in.
+
+        Raises:
+            InputError: If it is damaged, or was trained for other numbers of cells, users, models or states of the
+                skewness.
+        """
+        trained_in, spec = stored.scenario, stored.spec(T2DRLSpec)
+        here = T2DRLSpec.of(scenario, spec.settings)
+        for name in ("cells", "users", "models", "skewness_states"):
+            if (trained := getattr(spec, name)) != (found := getattr(here, name)):
+                raise InputError(
+                    f"The policy in '{stored.folder}' was trained for {trained} {name.replace('_', ' ')}, but scenario "
+                    f"'{scenario.name}' has {found}; choose a scenario with {trained} or train anew."
+                )
+        actor, cacher = AllocationActor(spec), CachingNetwork(spec)
+        stored.fill({ACTOR: actor, CACHER: cacher})
+        return cls(actor, cacher, build_scenario(trained_in, ProvisioningScenario), seed)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The deciding networks."""
+        return {ACTOR: self.actor, CACHER: self.cacher}
+
     @torch.no_grad()
-    def decide_cache(self, observation: CacherView, explore: bool = True) -> CachingDecision:
+    def decide_cache(self, view: CacherView, explore: bool = True) -> CachingDecision:
         """Choose what to cache: the best by value, or with probability ε a random one."""
         spec = self.spec
-        state, size = self.frame_state(observation), relative_size(observation)
+        state, size = self.frame_state(view), relative_size(view)
         values = self.cacher(spec.grouped(state))
         cache = spec.ungrouped(self.cacher.best(values, spec.grouped(size)))
         if explore and self.epsilon > 0:
@@ -102,18 +136,18 @@ class T2DRLPolicy(ProvisioningPolicy):
                 # Every cache is as likely as any other, those that do not fit too.
                 other = self.random(tuple(cache.shape), state) < 0.5
             else:
-                priority = self._random_priority(observation, state)
-                other = fill_storage(priority, observation.size_gb, observation.storage_gb[..., None])
+                priority = self._random_priority(view, state)
+                other = fill_storage(priority, view.size_gb, view.storage_gb[..., None])
             at_random = self.random(tuple(cache.shape[:-1]), state) < self.epsilon
             cache = torch.where(at_random[..., None], other, cache)
         return CachingDecision(state, cache)
 
     @torch.no_grad()
-    def decide_allocation(self, observation: AllocatorView, explore: bool = True) -> AllocationDecision:
+    def decide_allocation(self, view: AllocatorView, explore: bool = True) -> AllocationDecision:
         """Divide a slot."""
         spec = self.spec
-        order = self.slot_state.order(observation)
-        state = self.slot_state(observation, order)
+        order = self.slot_state.order(view)
+        state = self.slot_state(view, order)
         grouped = spec.grouped(state)
         raw = self.actor(grouped, self.actor.draw_noise(grouped.shape[1], self.generator))
         if explore and self.noise > 0:
@@ -124,20 +158,20 @@ class T2DRLPolicy(ProvisioningPolicy):
         if explore and self.serve_some > 0:
             raw = self._serve_some(raw)
         action = spec.ungrouped(raw)
-        hit = observation.hit if order is None else observation.hit.gather(-1, order)
+        hit = view.hit if order is None else view.hit.gather(-1, order)
         users = spec.users
         shares = shares_from_raw(spec.allocation, action[..., :users], action[..., users:], hit)
         bandwidth, compute = (as_users(share, order) for share in shares)
         return AllocationDecision(state, action, order, bandwidth, compute)
 
-    def _random_priority(self, observation: CacherView, state: Tensor) -> Tensor:
+    def _random_priority(self, view: CacherView, state: Tensor) -> Tensor:
         """An order in which models are cached at random ``[E, C, M]``."""
-        uniform = self.random(tuple(observation.popularity.shape), state)
+        uniform = self.random(tuple(view.popularity.shape), state)
         if self.spec.settings.random_caches == "uniform":
             return uniform
         # Noise of Gumbel's kind on log-popularity: in full, models are drawn one after the other by their popularity.
         strength = self.random((*uniform.shape[:-1], 1), state)
-        return observation.static_popularity.log() - strength * (-uniform.clamp_min(_TINY).log()).log()
+        return view.static_popularity.log() - strength * (-uniform.clamp_min(_TINY).log()).log()
 
     def _serve_some(self, raw: Tensor) -> Tensor:
         """In some slots give no computing to all but a random number of random users, and disturb the bandwidth.
@@ -164,13 +198,10 @@ class T2DRLPolicy(ProvisioningPolicy):
         factor = (deviation * torch.randn(tuple(bandwidth.shape), generator=self.generator).to(bandwidth)).exp()
         return raw_from_shares(rule, (amount_from_raw(rule, bandwidth) * factor).clamp(0, 1))
 
-    def cache(self, observation: CacherView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.cache`."""
-        return self.decide_cache(observation, explore).cache, memory
-
-    def allocate(
-        self, observation: AllocatorView, memory: Memory, explore: bool = True
-    ) -> tuple[Tensor, Tensor, Memory]:
-        """See :meth:`ProvisioningPolicy.allocate`."""
-        decision = self.decide_allocation(observation, explore)
-        return decision.bandwidth, decision.compute, memory
+    def decide(self, role: str, view: Any, memory: Memory, explore: bool = True) -> Decided:
+        """See :meth:`TrainedPolicy.decide`."""
+        if role == CACHER:
+            caching = self.decide_cache(view, explore)
+            return Decided(caching.cache, caching, memory)
+        allocation = self.decide_allocation(view, explore)
+        return Decided(shares(allocation.bandwidth, allocation.compute), allocation, memory)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
+from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.provisioning.amenders import fill_storage, shares_from_raw
 from edgegen.envs.provisioning.physics import serve

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from edgegen.envs.core.errors import InputError
-
-Scenario = TypeVar("Scenario")
 
 _LONGEST = 80  # characters of a value in a message
 
@@ -74,27 +71,6 @@ def checked_option(name: str, value: Any, options: Sequence[str | None]) -> None
     if not any(value is option or (isinstance(value, str) and value == option) for option in options):
         *others, last = map(repr, options)
         raise InputError(f"{name} is {shown(value)}, but must be {', '.join(others)} or {last}.")
-
-
-def checked_scenario(
-    scenario: Any, model: type[Scenario], load: Callable[[str | Path], Scenario], kind: str
-) -> Scenario:
-    """The scenario that an argument is or names.
-
-    Args:
-        scenario: The argument.
-        model: Class of the scenarios that are allowed.
-        load: Loads one by name or path.
-        kind: Their kind in words, with its article: ``"an offloading"``.
-
-    Raises:
-        InputError: If it is no such scenario, or none of that name can be loaded.
-    """
-    if isinstance(scenario, model):
-        return scenario
-    if isinstance(scenario, str | Path):
-        return load(scenario)
-    raise InputError(f"scenario is {shown(scenario)}, but must be {kind} scenario, or the name or path of one.")
 
 
 def checked_max_cycles(max_cycles: Any) -> int | None:

@@ -7,23 +7,19 @@ the business of the kind's model; this module turns a name and overrides into pl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel
 
-from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
 from edgegen.envs.core.named_files import CSV, YAML, find_file, is_file_name
 from edgegen.envs.core.paths import beside
+from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
 
 SCENARIO_FOLDER = Path(__file__).parents[1] / "scenarios"
-DEFAULT_KIND = "offloading"
-KINDS = ("offloading", "provisioning")
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def shipped_names(kind: str | None = None) -> list[str]:
@@ -45,28 +41,25 @@ def scenario_kind(name_or_path: str | Path) -> str:
     return _kind_of(_path_of(str(name_or_path)))
 
 
-def scenario_data(
-    wanted: str, overrides: dict[str, Any], kind: str, model: type[BaseModel], files: Sequence[str] = ()
-) -> dict[str, Any]:
+def scenario_data(wanted: str, overrides: dict[str, Any], model: type[WorldScenario]) -> dict[str, Any]:
     """Return the data of a scenario on top of what it extends, not yet validated.
 
     Args:
         wanted: ``name``, ``name:variant``, ``path.yaml`` or ``path.yaml:variant``.
         overrides: Values by dotted field name.
-        kind: Kind that is needed.
-        model: Model of that kind.
-        files: Fields, by dotted name, that may name a file, which is looked for beside the scenario file that names it.
+        model: Model of the kind that is needed.
 
     Raises:
         InputError: If the scenario, its variant or a field is unknown, or the scenario is of another kind.
     """
+    kind = model.model_fields["kind"].default
     found = _kind_of(_path_of(wanted, kind))
     if found != kind:
         raise InputError(
             f"Scenario '{wanted}' is of the kind {found}, but one of the kind {kind} is needed here; "
             f"shipped ones are {', '.join(shipped_names(kind))}."
         )
-    data = _merged(wanted, kind, model, files)
+    data = _merged(wanted, kind, model)
     data["kind"] = kind
     return with_overrides(data, overrides, wanted, model)
 
@@ -85,38 +78,6 @@ def split_variant(wanted: str) -> tuple[str, str]:
             return stem + ending, variant
     stem, _, variant = wanted.partition(":")
     return stem, variant
-
-
-def validated(data: dict[str, Any], kind: str, model: type[Model]) -> Model:
-    """Validate plain data as a scenario of a kind.
-
-    Raises:
-        InputError: If the data is of another kind, a field is unknown or missing, or a value is impossible.
-    """
-    what = f"Scenario '{data.get('name', '?')}'"
-    found = data.get("kind", DEFAULT_KIND)
-    if found != kind:
-        raise InputError(f"{what} is of the kind {found}, but one of the kind {kind} is needed here.")
-    plain = {key: value for key, value in data.items() if key != "kind" or "kind" in model.model_fields}
-    try:
-        return model.model_validate(plain)
-    except ValidationError as error:
-        raise from_validation(_without_tags(error), what, model.model_fields) from None
-
-
-def _without_tags(error: ValidationError) -> ValidationError:
-    """Return the first complaint without the tags of unions, written in parentheses, in the name of its field."""
-    first = error.errors(include_url=False)[0]
-    return ValidationError.from_exception_data(
-        error.title,
-        [
-            {
-                "type": PydanticCustomError(first["type"], first["msg"]),
-                "loc": tuple(part for part in first["loc"] if not str(part).startswith("(")),
-                "input": first["input"],
-            }
-        ],
-    )
 
 
 def with_overrides(
@@ -146,9 +107,7 @@ def with_overrides(
     return result
 
 
-def _merged(
-    wanted: str, kind: str, model: type[BaseModel], files: Sequence[str], extending: tuple[Path, ...] = ()
-) -> dict[str, Any]:
+def _merged(wanted: str, kind: str, model: type[WorldScenario], extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     stem, variant = split_variant(wanted)
     path = _path_of(wanted, kind)
     if path.resolve() in extending:
@@ -156,7 +115,7 @@ def _merged(
     data = _read(path)
     variants = data.pop("variants")
     data.setdefault("name", path.stem)
-    for field in files:
+    for field in model.files:
         data = _beside(path, field, data)
         variants = {name: _beside(path, field, changes) for name, changes in variants.items()}
     base = data.pop("extends", None)
@@ -166,7 +125,7 @@ def _merged(
         found = _kind_of(_path_of(base, kind))
         if found != kind:
             raise InputError(f"Scenario file '{path}' is of the kind {kind}, but extends '{base}' of the kind {found}.")
-        data = {**_merged(base, kind, model, files, (*extending, path.resolve())), **data}
+        data = {**_merged(base, kind, model, (*extending, path.resolve())), **data}
     if variant:
         if variant not in variants:
             known = ", ".join(variants) or "none"
@@ -185,10 +144,7 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
     data = _read(path)
     base = data.get("extends")
     if "kind" in data:
-        kind = data["kind"]
-        if kind not in KINDS:
-            raise InputError(f"Scenario file '{path}': the field 'kind' is {kind!r}, but must be {' or '.join(KINDS)}.")
-        return str(kind)
+        return kind_named(data["kind"], f"Scenario file '{path}': the field 'kind'").name
     if base is None or path.resolve() in extending:
         return DEFAULT_KIND
     wanted = beside(path, str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)

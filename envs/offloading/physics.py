@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.offloading.view import ROUTER, RouterView
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,11 @@ class SlotOutcome:
     def dense(self, values: Tensor) -> Tensor:
         """Lay values ``[M]`` of the placed tasks out as ``[E, B, N]``, zero where there is no task."""
         return values.new_zeros(self.shape).index_put_((self.copy, self.edge, self.index), values)
+
+    @property
+    def rewards(self) -> dict[str, Tensor]:
+        """Minus the delays of each router's tasks, summed ``[E, B]``, s."""
+        return {ROUTER: -self.dense(self.delays.total_s).sum(-1)}
 
     def sum_per_copy(self, values: Tensor) -> Tensor:
         """Sum values ``[M]`` over the tasks of each copy, float64 ``[E]``."""

@@ -8,8 +8,7 @@ Symbols in brackets are those of the LAD-TS system model (arXiv 2412.18212 as re
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
@@ -25,11 +24,10 @@ from edgegen.envs.core.fields import (
     Seed,
     Whole,
 )
-from edgegen.envs.core.scenario_files import scenario_data, shipped_names, validated
+from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.offloading.servers import MOST_SERVERS, Outages, Reports, ServerSets
 from edgegen.envs.offloading.traffic import Traffic, most_tasks
 
-KIND = "offloading"
 SERVER_FIELDS = ("capacity_gcycles_s", "rate_mbit_s")
 """Fields that are given, or drawn by ``server_sets``."""
 MOST_TASKS = 100_000
@@ -112,7 +110,7 @@ Rates = Annotated[
 ]
 
 
-class OffloadingScenario(Frozen):
+class OffloadingScenario(WorldScenario):
     """A set of edge servers and the work that reaches them.
 
     Every server is also an agent: it places the tasks of its own users on one of the servers.
@@ -121,8 +119,6 @@ class OffloadingScenario(Frozen):
     an override may change the draw, and another kind of processor draws values that differ in their last bits.
 
     Attributes:
-        name: How the scenario is called in results; ``stem`` or ``stem:variant`` for shipped files.
-        description: One or two sentences for people.
         slot_s: Slot length [Δ], s.
         slots: Scheduled slots per episode [T−1]. One more slot of arrivals is drawn, it only supplies a next state.
         capacity_gcycles_s: Computing capacity of each server [f_b], Gcycle/s.
@@ -139,8 +135,9 @@ class OffloadingScenario(Frozen):
         result_mbit: Size of the generated picture [r_n], Mbit.
     """
 
-    name: str
-    description: str = ""
+    files: ClassVar[tuple[str, ...]] = ("traffic.recorded",)
+
+    kind: Literal["offloading"] = "offloading"
     slot_s: Positive = 1.0
     slots: Annotated[Count, Field(le=100_000)]
     capacity_gcycles_s: PerServer = ()
@@ -300,31 +297,3 @@ class OffloadingScenario(Frozen):
         if quantity.drawn == "per_index":
             return quantity.by_index(self.max_tasks)
         return np.full(self.max_tasks, quantity.mean)
-
-
-def scenario_names() -> list[str]:
-    """Names of the shipped offloading scenarios, variants included."""
-    return shipped_names(KIND)
-
-
-def load_scenario(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> OffloadingScenario:
-    """Load a shipped scenario by name or any scenario file by path.
-
-    Args:
-        name_or_path: ``name``, ``name:variant``, ``path.yaml`` or ``path.yaml:variant``.
-        overrides: Values by dotted field name, for example ``{"tasks_per_slot.high": 30}``.
-
-    Raises:
-        InputError: If the scenario or a field is unknown, a value is impossible, or it is no offloading scenario.
-    """
-    data = scenario_data(str(name_or_path), overrides or {}, KIND, OffloadingScenario, files=("traffic.recorded",))
-    return build_scenario(data)
-
-
-def build_scenario(data: dict[str, Any]) -> OffloadingScenario:
-    """Validate plain data as a scenario.
-
-    Raises:
-        InputError: If a field is unknown or missing, a value is impossible, or it is no offloading scenario.
-    """
-    return validated(data, KIND, OffloadingScenario)

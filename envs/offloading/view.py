@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+ROUTER = "router"
+"""The role of every server: to choose for each task of its users the server that runs it."""
+
 
 @dataclass(frozen=True)
 class Tasks:
@@ -55,7 +58,7 @@ class RouterView:
     backlog_gcycles: Tensor
     capacity_gcycles_s: Tensor
     rate_mbit_s: Tensor
-    tasks: Tasks
+    tasks: Tasks = field(metadata={"open_axes": (2,)})
     available: Tensor | None = field(default=None, kw_only=True)
 
     @property

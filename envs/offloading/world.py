@@ -7,16 +7,17 @@ becomes of placed tasks is in :mod:`edgegen.envs.offloading.physics`.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from edgegen.envs.core.fields import check_copies
+from edgegen.envs.core.world import Role, World
 from edgegen.envs.offloading.draws import LEAST_SEEN, draw_episodes, draw_servers
 from edgegen.envs.offloading.physics import Progress, SlotOutcome, drain_backlog, place
 from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.offloading.view import HeardView, RouterView
+from edgegen.envs.offloading.view import ROUTER, HeardView, RouterView
 
 
 @dataclass
@@ -41,14 +42,14 @@ class OffloadingState:
     history_gcycles: Tensor | None = None
 
 
-class OffloadingWorld:
+class OffloadingWorld(World):
     """E independent copies of a scenario, played in lockstep.
 
     Example:
         >>> simulator = OffloadingWorld(load_scenario("demo"), copies=64)
         >>> observation = simulator.reset(seed=1)
         >>> while not simulator.done:
-        ...     outcome = simulator.step(actions_for(observation))
+        ...     outcome = simulator.decide(actions_for(observation))
         ...     observation = simulator.observe()
 
     Args:
@@ -65,6 +66,9 @@ class OffloadingWorld:
         rate_mbit_s: Rates ``[E, B]`` or ``[E, B, B]``.
     """
 
+    kind: ClassVar[str] = "offloading"
+    roles: ClassVar[dict[str, Role]] = {ROUTER: Role(ROUTER, "choice", "tasks", ("server",), RouterView, varies=True)}
+
     def __init__(
         self,
         scenario: OffloadingScenario,
@@ -79,20 +83,23 @@ class OffloadingWorld:
         self.dtype = dtype
         self.reset(seed=0)
 
-    def reset(self, seed: int | None = None) -> RouterView:
-        """Begin the next E episodes, or with a seed the first E episodes of that seed's stream."""
+    def reset(self, seed: int | None = None, first_episode: int = 0) -> RouterView:
+        """Begin the next E episodes, or with a seed E episodes of that seed's stream; see :meth:`World.reset`."""
         if seed is None:
-            seed, first = self.state.seed, self.state.first_episode + self.copies
-        else:
-            first = 0
+            seed, first_episode = self.state.seed, self.state.first_episode + self.copies
         backlog = torch.zeros(self.copies, self.scenario.servers, device=self.device, dtype=self.dtype)
-        self._load(OffloadingState(seed, first, 0, backlog))
+        self._load(OffloadingState(seed, first_episode, 0, backlog))
         return self.observe()
 
     @property
-    def done(self) -> bool:
-        """True once every scheduled slot has been placed; ``observe`` then shows the one slot beyond."""
-        return self.state.slot >= self.scenario.slots
+    def turn(self) -> str | None:
+        """The routers', until every scheduled slot has been placed."""
+        return ROUTER if self.state.slot < self.scenario.slots else None
+
+    @property
+    def round(self) -> int:
+        """Slots that have been placed."""
+        return self.state.slot
 
     @property
     def progress(self) -> Progress | None:
@@ -102,7 +109,7 @@ class OffloadingWorld:
         return Progress.of(self.capacity_gcycles_s, self._share[:, self.state.slot :], self.scenario.slot_s)
 
     def observe(self) -> RouterView:
-        """Return the slot about to be placed, as the schedulers see it."""
+        """Return the slot about to be placed, as the routers see it; once all are placed, the one slot beyond."""
         slot = self.state.slot
         actual = RouterView(
             slot,
@@ -130,18 +137,18 @@ class OffloadingWorld:
             age.to(self.dtype),
         )
 
-    def step(self, server: Tensor) -> SlotOutcome:
+    def decide(self, action: Tensor) -> SlotOutcome:
         """Place all tasks of the slot and move to the next one.
 
         Args:
-            server: Chosen server of each task ``[E, B, N]``, any integer type.
+            action: Chosen server of each task ``[E, B, N]``, any integer type.
 
         Raises:
             ValueError: If the episode is over or a chosen server does not exist.
         """
         if self.done:
             raise ValueError("the episode is over; call reset()")
-        outcome, placed = place(self.observe().truth, server, progress=self.progress)
+        outcome, placed = place(self.observe().truth, action, progress=self.progress)
         capacity = self.capacity_gcycles_s
         if self._share is not None:
             capacity = capacity * self._share[:, self.state.slot]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgegen.envs.provisioning.amenders import fit_bandwidth, fit_compute, steps_from_share
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.envs.provisioning.view import AllocatorView
+from edgegen.envs.provisioning.view import ALLOCATOR, CACHER, AllocatorView
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class SlotOutcome:
         tv: Total variation of the picture, lower is better.
         cost: Weighted sum of delay and TV.
         reward: Minus the mean cost of a cell's users, and minus the penalty for late requests ``[..., C]``.
+        frame_reward: Reward of the frame that this slot is the last of ``[E, C]``; None in all others.
     """
 
     bandwidth: Tensor
@@ -66,6 +67,13 @@ class SlotOutcome:
     tv: Tensor
     cost: Tensor
     reward: Tensor
+    frame_reward: Tensor | None = None
+
+    @property
+    def rewards(self) -> dict[str, Tensor]:
+        """The allocators' rewards, and the cachers' where a frame is over ``[E, C]``."""
+        frame = {} if self.frame_reward is None else {CACHER: self.frame_reward}
+        return {ALLOCATOR: self.reward, **frame}
 
 
 def watts(dbm: float) -> float:

@@ -10,14 +10,13 @@ Symbols in brackets are those of the equations in :mod:`edgegen.envs.provisionin
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, Frozen, NonNegative, Positive, Real, Share
-from edgegen.envs.core.scenario_files import scenario_data, shipped_names, validated
+from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, NonNegative, Positive, Real, Share
+from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.provisioning.curves import CONSTANTS, CurveSet, load_curves
 from edgegen.envs.provisioning.parts import (
     AllocationRule,
@@ -29,7 +28,6 @@ from edgegen.envs.provisioning.parts import (
     SkewnessChain,
 )
 
-KIND = "provisioning"
 MOST_LOSS_DB = 300
 """Largest path loss or gain, dB; single precision ends near 380."""
 
@@ -50,12 +48,10 @@ def _curves_tag(value: Any) -> str:
     return "(drawn)" if drawn else "(listed)"
 
 
-class ProvisioningScenario(Frozen):
+class ProvisioningScenario(WorldScenario):
     """Edge servers that cache generative models for the users of their cells, and a cloud that holds all models.
 
     Attributes:
-        name: How the scenario is called in results; ``stem`` or ``stem:variant`` for shipped files.
-        description: One or two sentences for people.
         cells: Cells C, each with a base station and an edge server of its own.
         users: Users N in each cell; everyone asks for one picture per slot.
         models: Generative models M.
@@ -98,9 +94,9 @@ class ProvisioningScenario(Frozen):
         allocation_amender: How raw actions become shares.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("curves",)
+
     kind: Literal["provisioning"] = "provisioning"
-    name: str
-    description: str = ""
     cells: Several = 1
     users: Several
     models: Several
@@ -233,6 +229,11 @@ class ProvisioningScenario(Frozen):
         )
         return max(delay_s, 8000 * stored_gb / self.backhaul_mbit_s, delay_s + tv + penalty + self.late_penalty)
 
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Return data that holds the content of a curve file in the place of its name, so that it stands alone."""
+        return {**data, "curves": load_curves(data["curves"])} if isinstance(data.get("curves"), str) else data
+
     @property
     def slots(self) -> int:
         """Slots of an episode, T·K."""
@@ -278,34 +279,3 @@ class ProvisioningScenario(Frozen):
         if self.drift.start == "shuffled":
             return np.full(self.models, 1 / self.models)
         return np.asarray(self.skewness.stationary() @ self.rank_popularity())
-
-
-def provisioning_names() -> list[str]:
-    """Names of the shipped provisioning scenarios, variants included."""
-    return shipped_names(KIND)
-
-
-def load_provisioning(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> ProvisioningScenario:
-    """Load a shipped provisioning scenario by name or any such file by path.
-
-    Args:
-        name_or_path: ``name``, ``name:variant``, ``path.yaml`` or ``path.yaml:variant``.
-        overrides: Values by dotted field name, for example ``{"users": 14, "mobility.kind": "walk"}``.
-
-    Raises:
-        InputError: If the scenario or a field is unknown, a value is impossible, or it is no provisioning scenario.
-    """
-    return build_provisioning(
-        scenario_data(str(name_or_path), overrides or {}, KIND, ProvisioningScenario, files=("curves",))
-    )
-
-
-def build_provisioning(data: dict[str, Any]) -> ProvisioningScenario:
-    """Validate plain data, as of ``model_dump``, as a provisioning scenario; curves may be a name or a path.
-
-    Raises:
-        InputError: If a field is unknown or missing, a value is impossible, or it is no provisioning scenario.
-    """
-    if isinstance(data.get("curves"), str):  # the scenario holds the content, so that a saved one stands alone
-        data = {**data, "curves": load_curves(data["curves"])}
-    return validated(data, KIND, ProvisioningScenario)

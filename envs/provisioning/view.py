@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from torch import Tensor
 
 from edgegen.envs.provisioning.curves import CurveTensors
+
+CACHER, ALLOCATOR = "cacher", "allocator"
+"""The roles of every cell's server: to choose what it keeps, and to divide uplink and steps among its users."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class CacherView:
     skewness_state: Tensor
     previous_cache: Tensor
     frequency: Tensor
-    history: Tensor
+    history: Tensor = field(metadata={"open_axes": (1,)})
     static_popularity: Tensor
-    popularity: Tensor
+    popularity: Tensor = field(metadata={"unknowable_like": "static_popularity"})
     size_gb: Tensor
     storage_gb: Tensor
     curves: CurveTensors

@@ -11,19 +11,20 @@ backhaul and at the best quality.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from edgegen.envs.core.fields import check_copies
+from edgegen.envs.core.world import Role, World
 from edgegen.envs.provisioning.amenders import CachingAmender, make_caching_amender, storage_overflow_gb
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.draws import MBIT_PER_MB, Episodes, draw_requests
 from edgegen.envs.provisioning.physics import SlotOutcome, serve
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.envs.provisioning.view import AllocatorView, CacherView
+from edgegen.envs.provisioning.view import ALLOCATOR, CACHER, AllocatorView, CacherView
 
 MBIT_PER_GB = 1000 * MBIT_PER_MB
 
@@ -43,6 +44,11 @@ class CacheOutcome:
     overflow_gb: Tensor
     fetch_s: Tensor
     penalty: Tensor
+
+    @property
+    def rewards(self) -> dict[str, Tensor]:
+        """Nothing yet: a cacher is judged when its frame is over."""
+        return {}
 
 
 @dataclass
@@ -72,16 +78,14 @@ class ProvisioningState:
     reward_sum: Tensor
 
 
-class ProvisioningWorld:
+class ProvisioningWorld(World):
     """E independent copies of a scenario, played in lockstep, first the caching and then the slots of each frame.
 
     Example:
-        >>> simulator = ProvisioningWorld(load_provisioning("t2drl-default"), copies=64)
+        >>> simulator = ProvisioningWorld(load_scenario("t2drl-default"), copies=64)
         >>> simulator.reset(seed=1)
-        >>> while not simulator.done:
-        ...     if simulator.caching:
-        ...         simulator.cache(bits_for(simulator.observe_frame()))
-        ...     outcome = simulator.allocate(*shares_for(simulator.observe_slot()))
+        >>> while simulator.turn is not None:
+        ...     outcome = simulator.decide(action_for(simulator.turn, simulator.observe()))
 
     Args:
         scenario: The world.
@@ -93,6 +97,12 @@ class ProvisioningWorld:
     Raises:
         InputError: If no memory holds so many copies.
     """
+
+    kind: ClassVar[str] = "provisioning"
+    roles: ClassVar[dict[str, Role]] = {
+        CACHER: Role(CACHER, "subset", "models", ("cache",), CacherView),
+        ALLOCATOR: Role(ALLOCATOR, "shares", "users", ("bandwidth", "compute"), AllocatorView),
+    }
 
     def __init__(
         self,
@@ -132,9 +142,27 @@ class ProvisioningWorld:
         return self.observe_frame()
 
     @property
-    def done(self) -> bool:
-        """True once every slot has been allocated; ``observe_frame`` then shows the frame that would follow."""
-        return self.state.frame >= self.scenario.frames
+    def turn(self) -> str | None:
+        """The cachers' at the beginning of a frame, else the allocators', until every slot has been allocated."""
+        if self.state.frame >= self.scenario.frames:
+            return None
+        return CACHER if self.state.caching else ALLOCATOR
+
+    @property
+    def round(self) -> int:
+        """Frames that are over."""
+        return self.state.frame
+
+    def observe(self) -> CacherView | AllocatorView:
+        """Return the frame or the slot that waits for a decision; at the end, the frame that would follow."""
+        return self.observe_slot() if self.turn == ALLOCATOR else self.observe_frame()
+
+    def decide(self, action: Tensor) -> CacheOutcome | SlotOutcome:
+        """Cache models ``[E, C, M]``, or divide bandwidth and computing ``[E, C, N, 2]``, whichever is due."""
+        if self.turn == ALLOCATOR:
+            bandwidth, compute = (part.contiguous() for part in action.unbind(-1))
+            return self.allocate(bandwidth, compute)
+        return self.cache(action)
 
     @property
     def caching(self) -> bool:
@@ -142,8 +170,8 @@ class ProvisioningWorld:
         return self.state.caching and not self.done
 
     @property
-    def episodes(self) -> Episodes:
-        """Everything that happens from outside in the episodes being played, future included: for oracles."""
+    def future(self) -> Episodes:
+        """See :attr:`World.future`."""
         return self._episodes
 
     def observe_frame(self) -> CacherView:
@@ -242,6 +270,7 @@ class ProvisioningWorld:
         state.slot += 1
         if state.slot == self.scenario.slots_per_frame:
             state.frame, state.slot, state.caching = state.frame + 1, 0, True
+            return replace(outcome, frame_reward=self.frame_reward())
         return outcome
 
     def frame_reward(self) -> Tensor:
@@ -252,7 +281,8 @@ class ProvisioningWorld:
         """
         if self.state.frame == 0 or not self.state.caching:
             raise ValueError("no frame has just been finished")
-        return self.state.reward_sum / self.scenario.slots_per_frame - self.state.penalty
+        reward: Tensor = self.state.reward_sum / self.scenario.slots_per_frame - self.state.penalty
+        return reward
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state as plain values and tensors."""

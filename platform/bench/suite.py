@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.algorithms.rules.offloading import RULES, make_rule
-from edgegen.algorithms.rules.provisioning import make_provisioning_rule
 from edgegen.envs.core.device import finish, is_gpu
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import ROUTER
 from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.view import CACHER
 from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.platform.process import quiet_libraries
 from edgegen.platform.screen import PlainTable
@@ -119,7 +122,7 @@ def run_bench(
     for copies in all_copies:
         tell(f"the simulator with {copies} copies")
         rows += bench_simulator(scenario, copies, repeats, seed, device)
-    world = load_provisioning(PROVISIONING_SCENARIO, {"frames": 2} if quick else None)
+    world = load_scenario(PROVISIONING_SCENARIO, {"frames": 2} if quick else None)
     for copies in all_copies:
         tell(f"the provisioning simulator with {copies} copies")
         rows += bench_provisioning(world, copies, repeats, seed, device)
@@ -138,7 +141,7 @@ def run_bench(
     if training:
         for preset in ("paper", "improved"):
             tell(f"updates of D3PG, {preset} preset")
-            rows += bench_updates(load_provisioning(PROVISIONING_SCENARIO), preset, 3 if quick else 15, seed, device)
+            rows += bench_updates(load_scenario(PROVISIONING_SCENARIO), preset, 3 if quick else 15, seed, device)
     return BenchReport(scenario.name, seed, quick, machine_info(device), tuple(rows))
 
 
@@ -159,7 +162,7 @@ def bench_simulator(
         simulator.state.slot = 0
         simulator.state.backlog_gcycles = torch.zeros_like(simulator.state.backlog_gcycles)
         for action in actions:
-            simulator.step(action)
+            simulator.decide(action)
         finish(device)
 
     yield _rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
@@ -173,7 +176,7 @@ def bench_provisioning(
     """Measure the provisioning simulator alone: drawing requests, and playing frames with equal shares."""
     simulator = ProvisioningWorld(scenario, copies, device)
     simulator.reset(seed)
-    bits, _ = make_provisioning_rule("popular-static").cache(simulator.observe_frame(), {})
+    bits, _ = make_provisioning_rule("popular-static").act(CACHER, simulator.observe_frame(), {})
     shares = torch.full((copies, scenario.cells, scenario.users), 1 / scenario.users, device=device)
     begin = simulator.state_dict()
     count = copies * scenario.cells * scenario.users * scenario.slots
@@ -204,11 +207,11 @@ def bench_policy(
     """Measure a policy's decisions for one slot of many copies, without the simulator."""
     simulator = OffloadingWorld(scenario, copies, device)
     observation = simulator.reset(seed)
-    memory = policy.begin(observation)
+    memory = policy.begin(ROUTER, observation)
 
     def act() -> None:
         with torch.no_grad():
-            policy.act(observation, memory)
+            policy.act(ROUTER, observation, memory)
         finish(device)
 
     count = int(observation.tasks.present.sum())

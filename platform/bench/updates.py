@@ -14,12 +14,12 @@ from torch import Tensor
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.algorithms.t2drl.module import ALLOCATOR
 from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.core.device import finish, is_gpu
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.view import ALLOCATOR
 
 Seconds = tuple[float, float]
 """By wall clock, and by processor time of this process."""
@@ -50,8 +50,8 @@ def measure_updates(
             settings, replay = algorithm.settings, algorithm.replays[ALLOCATOR]
             while int(replay.sizes.min()) < 4 * settings.batch_size:
                 for fragment in algorithm.sample(scenario.slots_per_frame):
-                    replay.add(fragment.slots.columns, fragment.slots.valid)
-            loop = PlainD3PG(algorithm.spec, settings, seed, device)
+                    replay.add(fragment.roles[ALLOCATOR].columns, fragment.roles[ALLOCATOR].valid)
+            loop = PlainD3PG(algorithm.learning.spec, settings, seed, device)
 
             def through_rllib() -> None:
                 batch = MultiAgentBatch(

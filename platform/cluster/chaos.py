@@ -21,10 +21,10 @@ from typing import Any
 
 from edgegen.algorithms.core.catalog import latest_checkpoint, make_policy
 from edgegen.envs.core.errors import InputError, did_you_mean, first_line
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.cluster.local import LocalCluster
 from edgegen.platform.cluster.processes import Processes
-from edgegen.platform.runs.evaluation import run_episodes
+from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.runs.statistics import Interval, mean_interval
 from edgegen.platform.runs.training import ClusterUse, EpisodeReport, Listener, TrainRequest, TrainResult, resume, train
 
@@ -280,7 +280,7 @@ def _outcome(
 ) -> Outcome:
     world = load_scenario("demo", {"slots": 20})
     policy = make_policy(str(result.policy), world)
-    delays = run_episodes(world, policy, plan.evaluation_episodes, 0, validation=True).mean_delay_s
+    delays = evaluate(world, policy, plan.evaluation_episodes, 0, validation=True).deciding
     manifest = json.loads((result.policy / "policy.json").read_text(encoding="utf-8"))
     return Outcome(
         fault=fault,

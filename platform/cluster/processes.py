@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgegen.envs.core.errors import first_line, from_validation
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.rllib.config import ArrayConfig
+    from edgegen.algorithms.rllib.config import JointConfig
 
 RESTART_WAIT_S = 120.0
 """How long a training that lost processes waits for room for new ones at least, s: a machine may be coming back."""
@@ -55,12 +55,12 @@ class Processes(BaseModel):
             raise ValueError(f"gpus_per_learner is {self.gpus_per_learner:g}, but must be a fraction of one or whole")
         return self
 
-    def apply(self, config: ArrayConfig, wait_s: float | None = None) -> ArrayConfig:
+    def apply(self, config: JointConfig, wait_s: float | None = None) -> JointConfig:
         """Tell an algorithm's config.
 
         Args:
             config: The config; changed and returned.
-            wait_s: How long to wait for room, s; as for :meth:`ArrayConfig.placement`.
+            wait_s: How long to wait for room, s; as for :meth:`JointConfig.placement`.
         """
         config.env_runners(
             num_env_runners=self.num_env_runners,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.methods.registry import find_method
 from edgegen.envs.core.errors import InputError
 from edgegen.platform.bench.suite import machine_info
 from edgegen.platform.canvas import drawing, new_figure, no_minor_ticks, plain_numbers, save
@@ -180,7 +180,7 @@ def measure_scaling(
         raise InputError(f"repeats is {repeats}, but must be at least 3: intervals need them.")
     if not runners or min(runners) < 1:
         raise InputError(f"runners is {list(runners)}, but must be one or more numbers of at least 1.")
-    learner = find_learner(algorithm)
+    learner = find_method(algorithm)
     world = learner.load_scenario(learner.default_scenario if scenario is None else scenario)
     settings = learner.make_settings(preset)
     tell = on_measurement or (lambda name: None)

@@ -25,7 +25,7 @@ def bench(
 ) -> None:
     """Measure simulator, rules, policy and training."""
     from edgegen.envs.core.device import check_device
-    from edgegen.platform.bench import suite as suite
+    from edgegen.platform.bench import suite
     from edgegen.platform.files import write_json
 
     check_device(device)

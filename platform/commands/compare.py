@@ -28,8 +28,9 @@ from edgegen.platform.commands.options import (
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
+    from edgegen.algorithms.core.policy import Policy
+    from edgegen.envs.core.world import WorldScenario
     from edgegen.platform.runs.comparison import Comparison
-    from edgegen.platform.worlds import AnyPolicy, World
 
 _INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
 _CHECKPOINT = "checkpoint-"
@@ -44,20 +45,23 @@ def evaluate(
     json: JsonOption = None,
 ) -> None:
     """Measure one policy over whole episodes; a trained one both sampled and greedy."""
+    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.algorithms.core.rulebook import rules_for
+    from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
-    from edgegen.platform.runs.comparison import decimals_for, measure_text, play
+    from edgegen.platform.runs.comparison import decimals_for, measure_text
+    from edgegen.platform.runs.evaluation import evaluate as measured
     from edgegen.platform.runs.statistics import mean_interval
     from edgegen.platform.screen import PlainTable
-    from edgegen.platform.worlds import kind_of, policy_for, rules_for
 
     prefer_one_thread()
     world = world_from(scenario, settings)
     kind = kind_of(world)
-    decider = policy_for(policy, world, seed)
+    decider = make_policy(policy, world, seed)
     modes = {"rule": True} if policy in rules_for(world) else {"sampled": True, "greedy": False}
     with activity(progress_console(), f"Playing {episodes} episodes of {world.name}"):
-        results = {mode: play(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
-    intervals = {mode: mean_interval(kind.values(result)) for mode, result in results.items()}
+        results = {mode: measured(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
+    intervals = {mode: mean_interval(result.deciding) for mode, result in results.items()}
     decimals = decimals_for(min(interval.estimate for interval in intervals.values()))
     table = PlainTable(
         title=f"{decider.name} on {world.name}: {episodes} episodes, seed {seed}",
@@ -107,9 +111,10 @@ def compare(
     plot: PlotOption = None,
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
+    from edgegen.algorithms.core.rulebook import rules_for
+    from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
     from edgegen.platform.runs import comparison
-    from edgegen.platform.worlds import kind_of, rules_for
 
     refuse_same_output(json, plot)
     prefer_one_thread()
@@ -147,13 +152,16 @@ def _draw(result: Comparison, plot: Path) -> list[Path]:
     return plot_comparison(result, plot)
 
 
-def make_entrants(names: list[str], labels: list[str], reference: str, world: World, seed: int) -> dict[str, AnyPolicy]:
+def make_entrants(
+    names: list[str], labels: list[str], reference: str, world: WorldScenario, seed: int
+) -> dict[str, Policy]:
     """Make the policies of a comparison by label; all rules and benchmarks if none is named.
 
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
     """
-    from edgegen.platform.worlds import policy_for, rules_for
+    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.algorithms.core.rulebook import rules_for
 
     rules = rules_for(world)
     wanted = names or list(rules)
@@ -161,14 +169,14 @@ def make_entrants(names: list[str], labels: list[str], reference: str, world: Wo
     if len(labels) > len(trained):
         raise InputError(f"There are {len(labels)} --label names for {len(trained)} trained policies.")
     given = iter(labels)
-    entrants: dict[str, AnyPolicy] = {}
+    entrants: dict[str, Policy] = {}
     for name in wanted:
         label = name if name in rules else next(given, folder_label(name))
         if label in entrants or (name not in rules and label in rules):
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
-        entrants[label] = policy_for(name, world, seed)
+        entrants[label] = make_policy(name, world, seed)
     if reference not in entrants and reference in rules:
-        entrants[reference] = policy_for(reference, world, seed)
+        entrants[reference] = make_policy(reference, world, seed)
     return entrants
 
 

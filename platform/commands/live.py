@@ -98,7 +98,7 @@ def _check_policy(policy: str) -> None:
     from edgegen.algorithms.rules.offloading import RULES
 
     if policy not in RULES and not is_registered(policy):
-        find_policy_folder(policy)
+        find_policy_folder(policy, RULES)
 
 
 def generate(

@@ -12,7 +12,6 @@ from rich.console import Console
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.paths import as_path
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
 from edgegen.platform.files import (
     check_plot_path,
     check_readable_file,
@@ -27,7 +26,8 @@ from edgegen.platform.screen import activity, console, progress_console
 
 if TYPE_CHECKING:
     from edgegen.algorithms.core.policy import Policy
-    from edgegen.platform.worlds import World
+    from edgegen.envs.core.world import WorldScenario
+    from edgegen.envs.offloading.scenario import OffloadingScenario
 
 __all__ = ["activity", "console", "progress_console"]
 
@@ -170,20 +170,24 @@ def scenario_from(name: str, settings: list[str] | None) -> OffloadingScenario:
     Raises:
         InputError: If the scenario, a name or a value is wrong.
     """
-    overrides, _ = split_overrides(parse_overrides(settings or []), OffloadingScenario.model_fields)
-    return load_scenario(name, overrides)
+    from edgegen.envs.core.scenarios import load_scenario
+    from edgegen.envs.offloading.scenario import OffloadingScenario
+
+    overrides, _ = split_overrides(parse_overrides(settings or []), set(OffloadingScenario.model_fields) - {"kind"})
+    return load_scenario(name, overrides, OffloadingScenario)
 
 
-def world_from(name: str, settings: list[str] | None) -> World:
+def world_from(name: str, settings: list[str] | None) -> WorldScenario:
     """Load a scenario of any kind with ``--set`` overrides.
 
     Raises:
         InputError: If the scenario, a name or a value is wrong.
     """
-    from edgegen.platform.worlds import load_world
+    from edgegen.envs.core.scenarios import load_scenario, scenario_model
 
-    parsed = parse_overrides(settings or [])
-    return load_world(name, lambda fields: split_overrides(parsed, fields)[0])
+    overrides, _ = split_overrides(parse_overrides(settings or []), set(scenario_model(name).model_fields) - {"kind"})
+    scenario: WorldScenario = load_scenario(name, overrides)
+    return scenario
 
 
 def policy_from(name_or_path: str, scenario: OffloadingScenario, seed: int) -> Policy:

@@ -195,13 +195,13 @@ def _fresh(
     tracking: bool,
 ) -> _Start:
     """Check a new run before anything heavy is loaded; returns what starts it."""
-    from edgegen.algorithms.learners import find_learner
+    from edgegen.algorithms.methods.registry import find_method
     from edgegen.platform.cluster.processes import make_processes
     from edgegen.platform.files import check_writable_folder
 
-    learner = find_learner(algorithm)
+    learner = find_method(algorithm)
     for_scenario, for_algorithm = split_overrides(
-        parse_overrides(settings or []), learner.scenario.model_fields, learner.settings.model_fields
+        parse_overrides(settings or []), set(learner.scenario.model_fields) - {"kind"}, learner.settings.model_fields
     )
     scenario = learner.load_scenario(learner.default_scenario if scenario_name is None else scenario_name, for_scenario)
     learner.make_settings(preset, for_algorithm)

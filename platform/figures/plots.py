@@ -40,7 +40,7 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     jitter = np.random.default_rng(0)
     for y, row in enumerate(rows):
-        values = kind.values(row.results)
+        values = row.results.deciding
         left.plot(values, y + jitter.uniform(-0.18, 0.18, len(values)), ".", color=_LIGHT, markersize=4, zorder=1)
         _interval(left, y, row.mean.estimate, row.mean.low, row.mean.high, row.label == comparison.reference)
     left.set_yticks(range(len(rows)), [row.label for row in rows])

@@ -1,12 +1,13 @@
 """Policies as MLflow models: what goes in, what comes out, and how ``mlflow.pyfunc`` loads one.
 
-An input is what a policy observes, as arrays by name; parts of parts have dotted names (``tasks.size_mbit``).
+An input is what a policy observes, as arrays by name; parts of parts have dotted names (``tasks.size_mbit``). Where a
+policy has several roles, names begin with the role (``cacher.size_gb``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,22 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import read_manifest
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.learners import find_learner
-from edgegen.envs.offloading.view import RouterView
-from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.envs.provisioning.view import AllocatorView, CacherView
-from edgegen.envs.provisioning.world import ProvisioningWorld
-from edgegen.platform.worlds import AnyPolicy, World, policy_for
+from edgegen.algorithms.methods.registry import find_method
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.world import Role, WorldScenario
 
 Arrays = dict[str, NDArray[Any]]
 
-_UNKNOWABLE = ("frame.popularity",)
-"""What no real server knows, and no trained policy uses."""
-_OPEN_AXES = {"tasks.": (2,), "server": (2,), "frame.history": (1,)}
-"""Axes of any length beside the first, by beginning of the name."""
+NUMBERS = ("slot", "frame")
+"""Whole numbers of views, which are parameters of a call."""
 
 
 class PolicyModel:
@@ -38,12 +34,19 @@ class PolicyModel:
 
     Args:
         policy: The policy.
-        world: The world it was trained in.
+        scenario: The world it was trained in.
     """
 
-    def __init__(self, policy: AnyPolicy, world: World) -> None:
+    def __init__(self, policy: Policy, scenario: WorldScenario) -> None:
         self.policy = policy
-        self.world = world
+        self.scenario = scenario
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Roles that it decides for, by what the names of their inputs begin with."""
+        roles: Mapping[str, Role] = kind_of(self.scenario).world.roles
+        own = [role for name, role in roles.items() if name in self.policy.roles]
+        return {(f"{role.name}." if len(own) > 1 else ""): role for role in own}
 
     def predict(self, model_input: Mapping[str, Any], params: Mapping[str, Any] | None = None) -> Arrays:
         """Decide.
@@ -54,32 +57,58 @@ class PolicyModel:
                 and ``seed``.
 
         Returns:
-            For offloading ``server [E, B, N]``; for provisioning what to cache in the frame, ``cache [E, C, M]``, and
-            how to divide the slot given what is cached now, ``bandwidth`` and ``compute [E, C, N]``.
+            What each role decides: for offloading ``server [E, B, N]``; for provisioning what to cache in the frame,
+            ``cache [E, C, M]``, and how to divide the slot given what is cached now, ``bandwidth`` and ``compute
+            [E, C, N]``.
         """
-        given = {"slot": 0, "frame": 0, "sample": False, "seed": 0, **(params or {})}
+        given = {**dict.fromkeys(NUMBERS, 0), "sample": False, "seed": 0, **(params or {})}
         explore = bool(given["sample"])
         self.policy.seed(int(given["seed"]))
-        numbers = {"slot": int(given["slot"]), "frame": int(given["frame"])}
+        numbers = {name: int(given[name]) for name in NUMBERS}
+        decided: Arrays = {}
+        memory: dict[str, Tensor] = {}
         with torch.no_grad():
-            if isinstance(self.policy, Policy):
-                observation = _rebuilt(RouterView, model_input, "", numbers)
-                server, _ = self.policy.act(observation, self.policy.begin(observation), explore)
-                return {"server": server.numpy()}
-            frame = _rebuilt(CacherView, model_input, "frame.", numbers)
-            slot = _rebuilt(AllocatorView, model_input, "slot.", numbers)
-            memory = self.policy.begin(frame)
-            cache, memory = self.policy.cache(frame, memory, explore)
-            bandwidth, compute, _ = self.policy.allocate(slot, memory, explore)
-            return {"cache": cache.numpy(), "bandwidth": bandwidth.numpy(), "compute": compute.numpy()}
+            for prefix, role in self.roles.items():
+                view = _rebuilt(role.view, model_input, prefix, numbers)
+                memory |= self.policy.begin(role.name, view)
+                action, memory = self.policy.act(role.name, view, memory, explore)
+                parts = [action] if len(role.decides) == 1 else action.unbind(-1)
+                decided |= {name: part.contiguous().numpy() for name, part in zip(role.decides, parts, strict=True)}
+        return decided
+
+    def example_input(self) -> Arrays:
+        """Return what the policy observes at the beginning of an episode, one copy."""
+        world = kind_of(self.scenario).world(self.scenario, 1)
+        world.reset(0)
+        arrays: Arrays = {}
+        memory = self.policy.prepare(world)
+        for prefix, role in self.roles.items():
+            view = world.observe()
+            arrays |= _flat(view, role.view, prefix)
+            memory |= self.policy.begin(role.name, view)
+            action, memory = self.policy.act(role.name, view, memory, explore=False)
+            world.decide(action)
+        return arrays
+
+    def open_axes(self, name: str) -> set[int]:
+        """Axes of any length of an input or an output."""
+        for prefix, role in self.roles.items():
+            if name in role.decides:
+                return {0, 2} if role.varies else {0}
+            if name.startswith(prefix):
+                head = name.removeprefix(prefix).partition(".")[0]
+                found = [field for field in fields(role.view) if field.name == head]
+                if found:
+                    return {0, *found[0].metadata.get("open_axes", ())}
+        return {0}
 
 
 def _load_pyfunc(data_path: str) -> PolicyModel:
     """Load a policy folder; called by ``mlflow.pyfunc.load_model``."""
     folder = Path(data_path)
     manifest = read_manifest(folder)
-    world: World = find_learner(manifest["algorithm"]).build_scenario(dict(manifest["scenario"]))
-    return PolicyModel(policy_for(str(folder), world, 0), world)
+    scenario: WorldScenario = find_method(manifest["algorithm"]).build_scenario(dict(manifest["scenario"]))
+    return PolicyModel(make_policy(str(folder), scenario, 0), scenario)
 
 
 def signature_of(folder: Path) -> Any:
@@ -88,14 +117,13 @@ def signature_of(folder: Path) -> Any:
     from mlflow.types import ParamSchema, ParamSpec, Schema
 
     model = _load_pyfunc(str(folder))
-    example = example_input(model.world)
+    example = model.example_input()
     return ModelSignature(
-        inputs=Schema(_specs(example)),
-        outputs=Schema(_specs(model.predict(example))),
+        inputs=Schema(_specs(model, example)),
+        outputs=Schema(_specs(model, model.predict(example))),
         params=ParamSchema(
             [
-                ParamSpec("slot", "long", 0),
-                ParamSpec("frame", "long", 0),
+                *(ParamSpec(name, "long", 0) for name in NUMBERS),
                 ParamSpec("sample", "boolean", False),
                 ParamSpec("seed", "long", 0),
             ]
@@ -103,52 +131,45 @@ def signature_of(folder: Path) -> Any:
     )
 
 
-def example_input(world: World) -> Arrays:
-    """Return what a policy observes at the beginning of an episode, one copy."""
-    if not isinstance(world, ProvisioningScenario):
-        return _flat(OffloadingWorld(world, 1).reset(seed=0), "")
-    simulator = ProvisioningWorld(world, 1)
-    simulator.reset(0)
-    frame = simulator.observe_frame()
-    simulator.cache(torch.zeros_like(frame.previous_cache))
-    return {**_flat(frame, "frame."), **_flat(simulator.observe_slot(), "slot.")}
-
-
-def _specs(arrays: Arrays) -> list[Any]:
+def _specs(model: PolicyModel, arrays: Arrays) -> list[Any]:
     from mlflow.types import TensorSpec
 
     specs = []
     for name, array in arrays.items():
-        open_axes = {0, *(axis for start, axes in _OPEN_AXES.items() if name.startswith(start) for axis in axes)}
+        open_axes = model.open_axes(name)
         shape = tuple(-1 if axis in open_axes else size for axis, size in enumerate(array.shape))
         specs.append(TensorSpec(array.dtype, shape, name))
     return specs
 
 
-def _flat(part: Any, prefix: str) -> Arrays:
+def _flat(view: Any, of: type[Any], prefix: str) -> Arrays:
+    """Arrays of a view by name: those fields that its class has, and that can be known."""
     arrays: Arrays = {}
-    for field in fields(part):
-        name, value = prefix + field.name, getattr(part, field.name)
+    for field in _known(of):
+        name, value = prefix + field.name, getattr(view, field.name)
         if is_dataclass(value):
-            arrays |= _flat(value, f"{name}.")
-        elif isinstance(value, Tensor) and name not in _UNKNOWABLE:
+            arrays |= _flat(value, type(value), f"{name}.")
+        elif isinstance(value, Tensor):
             arrays[name] = value.contiguous().numpy()
     return arrays
 
 
-def _rebuilt(kind: type[Any], arrays: Mapping[str, Any], prefix: str, numbers: Mapping[str, int]) -> Any:
+def _known(of: type[Any]) -> Iterator[Any]:
+    return (field for field in fields(of) if "unknowable_like" not in field.metadata)
+
+
+def _rebuilt(of: type[Any], arrays: Mapping[str, Any], prefix: str, numbers: Mapping[str, int]) -> Any:
     values: dict[str, Any] = {}
-    may_be_absent = {field.name for field in fields(kind) if field.default is not MISSING}
-    for name, hint in get_type_hints(kind).items():
-        full = prefix + name
-        if name in may_be_absent and full not in arrays:  # worlds without it do not show it
-            continue
+    hints = get_type_hints(of)
+    for field in fields(of):
+        full, hint = prefix + field.name, hints[field.name]
+        like = field.metadata.get("unknowable_like")
         if is_dataclass(hint):
-            values[name] = _rebuilt(hint, arrays, f"{full}.", numbers)  # type: ignore[arg-type]
+            values[field.name] = _rebuilt(hint, arrays, f"{full}.", numbers)  # type: ignore[arg-type]
         elif hint is int:
-            values[name] = numbers[name]
-        elif full in _UNKNOWABLE:
-            values[name] = torch.full(arrays["frame.previous_cache"].shape, torch.nan)
-        else:
-            values[name] = torch.from_numpy(np.ascontiguousarray(arrays[full]))
-    return kind(**values)
+            values[field.name] = numbers[field.name]
+        elif like is not None:
+            values[field.name] = torch.full(arrays[prefix + like].shape, torch.nan)
+        elif full in arrays or hint is Tensor:  # others may be missing
+            values[field.name] = torch.from_numpy(np.ascontiguousarray(arrays[full]))
+    return of(**values)

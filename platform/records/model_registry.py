@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.registered import MODELS_PREFIX, URI_VARIABLE, fetch
 from edgegen.envs.core.errors import InputError
 from edgegen.platform.records.model_flavor import signature_of
 from edgegen.platform.records.tracking import Store
-from edgegen.platform.runs.comparison import play
+from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.sweeps.study import Study
-from edgegen.platform.worlds import policy_for
 
 CHAMPION = "champion"
 """Alias of the best version so far."""
@@ -116,10 +116,10 @@ def _judged(study: Study, policy: Path, version: str, champion: str | None) -> t
 def _score(study: Study, folder: Path) -> float:
     validation = study.spec.validation
     seed = (validation.seed + 1) % 2**32
-    decider = policy_for(str(folder), study.world, seed)
+    decider = make_policy(str(folder), study.world, seed)
     explore = validation.actions == "sampled"
-    results = play(study.world, decider, study.spec.evaluation.episodes, seed, explore, validation=True)
-    return float(np.mean(getattr(results, study.metric)))
+    results = evaluate(study.world, decider, study.spec.evaluation.episodes, seed, explore, validation=True)
+    return float(np.mean(results[study.metric]))
 
 
 @contextmanager

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.platform.runs.episodes import Array
-from edgegen.platform.runs.evaluation import run_episodes
-from edgegen.platform.runs.provisioning_evaluation import run_provisioning
+from edgegen.envs.core.kinds import Array, Kind, Measure, kind_of
+from edgegen.envs.core.world import WorldScenario
+from edgegen.platform.runs.evaluation import Results, evaluate, known_mean
 from edgegen.platform.runs.statistics import (
     Interval,
     improvement_probability,
@@ -25,7 +22,6 @@ from edgegen.platform.runs.statistics import (
     paired_difference,
 )
 from edgegen.platform.screen import PlainTable
-from edgegen.platform.worlds import AnyPolicy, Kind, Measure, Results, World, kind_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Comparison:
         rows: One per policy, best first.
     """
 
-    scenario: World
+    scenario: WorldScenario
     seed: int
     episodes: int
     reference: str
@@ -124,7 +120,7 @@ class Comparison:
         return table
 
     def _any(self, measure: Measure) -> bool:
-        return any(bool(np.any(getattr(row.results, measure.metric))) for row in self.rows)
+        return any(bool(np.any(row.results[measure.metric])) for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values.
@@ -134,7 +130,7 @@ class Comparison:
         """
         kind, runs = self.kind, {}
         for row in self.rows:
-            metrics: dict[str, Any] = {metric: getattr(row.results, metric).tolist() for metric in kind.metrics}
+            metrics: dict[str, Any] = {metric: row.results[metric].tolist() for metric in kind.metrics}
             # Tools of that layout expect at least one metric where more is better.
             metrics["mean_reward"] = [-value for value in metrics[kind.metric]]
             runs[row.label] = {
@@ -163,8 +159,8 @@ class Comparison:
 
 
 def compare(
-    scenario: World,
-    policies: Mapping[str, AnyPolicy],
+    scenario: WorldScenario,
+    policies: Mapping[str, Policy],
     episodes: int,
     seed: int,
     reference: str | None = None,
@@ -198,8 +194,8 @@ def compare(
     for label, policy in policies.items():
         if on_policy is not None:
             on_policy(label)
-        results[label] = play(scenario, policy, episodes, seed, explore, device).renamed(label)
-    values = {label: kind.values(result) for label, result in results.items()}
+        results[label] = evaluate(scenario, policy, episodes, seed, explore, device).renamed(label)
+    values = {label: result.deciding for label, result in results.items()}
     base, ceiling = values[reference], values.get(kind.ceiling or "")
     rows = [
         Row(
@@ -218,34 +214,11 @@ def compare(
     return Comparison(scenario, seed, episodes, reference, tuple(rows))
 
 
-def play(
-    scenario: World,
-    policy: AnyPolicy,
-    episodes: int,
-    seed: int,
-    explore: bool = True,
-    device: torch.device | str = "cpu",
-    validation: bool = False,
-) -> Results:
-    """Play evaluation or validation episodes of any kind of world: :func:`run_episodes`, :func:`run_provisioning`.
-
-    Raises:
-        InputError: If seed or episodes are out of range.
-        TypeError: If the policy is for worlds of another kind.
-    """
-    if isinstance(scenario, ProvisioningScenario) and isinstance(policy, ProvisioningPolicy):
-        return run_provisioning(scenario, policy, episodes, seed, explore, device, validation=validation)
-    if isinstance(scenario, OffloadingScenario) and isinstance(policy, Policy):
-        return run_episodes(scenario, policy, episodes, seed, explore, device, validation=validation)
-    raise TypeError(f"the policy {policy.name} can not play worlds of the kind {kind_of(scenario).name}")
-
-
 def measure_text(measure: Measure, results: Results) -> str:
     """Return the mean of a measure over the episodes that have it, as text; a dash if none has."""
-    values = getattr(results, measure.metric)
-    known = values[np.isfinite(values)]
+    mean = known_mean(results[measure.metric])
     decimals = 2 if measure.decimals is None else measure.decimals
-    return f"{measure.factor * known.mean():,.{decimals}f}" if known.size else "-"
+    return f"{measure.factor * mean:,.{decimals}f}" if mean is not None else "-"
 
 
 def _closed(values: Array, base: Array, ceiling: Array | None) -> Interval | None:

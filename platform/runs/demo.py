@@ -19,7 +19,8 @@ from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rules.offloading import RULES
 from edgegen.algorithms.store_urls import database_url
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario, load_scenario
+from edgegen.envs.core.scenarios import build_scenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.commands.compare import make_entrants
 from edgegen.platform.commands.live import curl_line, require_serve_extra
 from edgegen.platform.commands.train import training_progress
@@ -135,9 +136,9 @@ def service_scenario(config: ServiceConfig) -> OffloadingScenario:
     base["steps"] = {"low": max(1, steps // 2), "high": max(2, 2 * steps - steps // 2), "integer": True}
     base["name"] = f"service-{config.name}"
     base["description"] = f"The edge servers of the service '{config.name}' at the edge of stability."
-    chosen = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": 1}})
+    chosen = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": 1}}, OffloadingScenario)
     for high in range(2, config.max_queue + 2):
-        candidate = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": high}})
+        candidate = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": high}}, OffloadingScenario)
         if candidate.load > _MAX_LOAD:
             break
         chosen = candidate

@@ -1,14 +1,11 @@
-"""What evaluations of both kinds share: seeds apart from training, episodes in chunks, and results per episode."""
+"""Episodes of evaluations: seeds apart from those of training, and chunks that fit the memory."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import MAX_SEED
@@ -21,8 +18,6 @@ VALIDATION_SEED_OFFSET = 2**61
 
 _MAX_COPIES = 256
 _MAX_CELLS = 4_000_000  # entries of the largest tensor held at once; about 16 bytes each
-
-Array = NDArray[np.float64]
 
 
 def evaluation_seed(seed: int, validation: bool = False) -> int:
@@ -37,58 +32,6 @@ def evaluation_seed(seed: int, validation: bool = False) -> int:
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"The seed is {seed}, but must be between 0 and {MAX_SEED}.")
     return (VALIDATION_SEED_OFFSET if validation else EVALUATION_SEED_OFFSET) + seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationResults(ABC):
-    """What a policy achieved in K episodes; subclasses add arrays ``[K]``.
-
-    Attributes:
-        policy: Name of the policy.
-        scenario: Name of the scenario.
-        seed: The person's seed; what happens from outside is drawn from ``evaluation_seed(seed)``.
-        explore: Whether actions were sampled (True) or the most likely ones.
-        decision_wall_s: Wall time spent in the policy, all episodes together, s.
-        validation: Whether it was a validation.
-    """
-
-    SEED_NAME: ClassVar[str]
-    """What the seed of the simulator is called in JSON."""
-
-    policy: str
-    scenario: str
-    seed: int
-    explore: bool
-    decision_wall_s: float
-    validation: bool = False
-
-    @property
-    @abstractmethod
-    def episodes(self) -> int:
-        """Number of episodes K."""
-
-    @property
-    @abstractmethod
-    def decisions(self) -> int:
-        """Decisions in all episodes."""
-
-    @property
-    def decisions_per_s(self) -> float:
-        """Decisions per second of wall time in the policy, copies side by side."""
-        return self.decisions / self.decision_wall_s
-
-    def renamed(self, policy: str) -> Self:
-        """Return the same results under another policy name."""
-        return replace(self, policy=policy)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values: names and units as in the attributes, arrays as lists."""
-        values = {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in asdict(self).items()}
-        return {
-            **values,
-            self.SEED_NAME: evaluation_seed(self.seed, self.validation),
-            "decisions_per_s": self.decisions_per_s,
-        }
 
 
 def play_in_chunks(

@@ -1,68 +1,102 @@
-"""Evaluation: whole episodes of a policy, many copies side by side, measured per episode."""
+"""Evaluation: whole episodes of a policy in any kind of world, many copies side by side, measured per episode."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.play import measuring, play
+from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.device import finish
-from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.physics import SlotOutcome
-from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.platform.runs.episodes import Array, EvaluationResults, evaluation_seed, play_in_chunks
+from edgegen.envs.core.kinds import Array, Kind, kind_of
+from edgegen.envs.core.world import World, WorldScenario
+from edgegen.platform.runs.episodes import evaluation_seed, play_in_chunks
 
-_PARTS = ("transfer_s", "wait_s", "compute_s", "return_s")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeResults(EvaluationResults):
-    """What a policy achieved, one value per episode ``[K]``; delays are task-weighted within an episode.
+class Results:
+    """What a policy achieved in K episodes.
 
     Attributes:
-        mean_delay_s: Mean service delay, s.
-        transfer_s: Mean input transfer, s.
-        wait_s: Mean waiting, s.
-        compute_s: Mean computing, s.
-        return_s: Mean result return, s.
-        p95_delay_s: 95th percentile of the service delay, s.
-        p99_delay_s: 99th percentile of the service delay, s.
-        tasks: Tasks in the episode.
+        policy: Name of the policy.
+        scenario: The world.
+        seed: The person's seed; what happens from outside is drawn from ``evaluation_seed(seed)``.
+        explore: Whether actions were sampled (True) or the most likely ones.
+        decision_wall_s: Wall time spent in the policy, all episodes together, s.
+        validation: Whether it was a validation.
+        values: What the meter of the kind of world measured, arrays ``[K]`` by name.
     """
 
-    SEED_NAME = "arrival_seed"
+    policy: str
+    scenario: WorldScenario
+    seed: int
+    explore: bool
+    decision_wall_s: float
+    validation: bool = False
+    values: Mapping[str, Array]
 
-    mean_delay_s: Array
-    transfer_s: Array
-    wait_s: Array
-    compute_s: Array
-    return_s: Array
-    p95_delay_s: Array
-    p99_delay_s: Array
-    tasks: NDArray[np.int64]
+    def __getitem__(self, metric: str) -> Array:
+        """Values of a metric, one per episode ``[K]``."""
+        return self.values[metric]
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the world."""
+        return kind_of(self.scenario)
+
+    @property
+    def deciding(self) -> Array:
+        """Values of what decides, one per episode ``[K]``."""
+        return self.values[self.kind.metric]
 
     @property
     def episodes(self) -> int:
         """Number of episodes K."""
-        return len(self.mean_delay_s)
+        return len(self.deciding)
 
     @property
     def decisions(self) -> int:
-        """Task decisions in all episodes."""
-        return int(self.tasks.sum())
+        """Tasks or requests in all episodes."""
+        counted = self.kind.counted
+        if counted in self.values:
+            return int(self.values[counted].sum())
+        return self.kind.constant(self.scenario)[counted] * self.episodes
+
+    @property
+    def decisions_per_s(self) -> float:
+        """Decisions per second of wall time in the policy, copies side by side."""
+        return self.decisions / self.decision_wall_s
+
+    def renamed(self, policy: str) -> Results:
+        """Return the same results under another policy name."""
+        return replace(self, policy=policy)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: names and units as those of the meter, arrays as lists."""
+        return {
+            "policy": self.policy,
+            "scenario": self.scenario.name,
+            "seed": self.seed,
+            "explore": self.explore,
+            "decision_wall_s": self.decision_wall_s,
+            "validation": self.validation,
+            **{name: values.tolist() for name, values in self.values.items()},
+            **self.kind.constant(self.scenario),
+            self.kind.seed_name: evaluation_seed(self.seed, self.validation),
+            "decisions_per_s": self.decisions_per_s,
+        }
 
 
-def run_episodes(
-    scenario: OffloadingScenario,
+def evaluate(
+    scenario: WorldScenario,
     policy: Policy,
     episodes: int,
     seed: int,
@@ -70,98 +104,83 @@ def run_episodes(
     device: torch.device | str = "cpu",
     on_chunk: Callable[[int], None] | None = None,
     validation: bool = False,
-) -> EpisodeResults:
+) -> Results:
     """Play evaluation episodes ``0 .. episodes-1`` of a seed.
 
-    The arrivals depend on the scenario, the seed and the episode's number alone, so results of different policies are
-    paired by episode. The policy's own random numbers restart from the seed: the same call gives the same results.
+    What happens from outside depends on the scenario, the seed and the episode's number alone, so results of different
+    policies are paired by episode. It comes from ``evaluation_seed(seed)``, which no training reaches; what a scenario
+    draws ``per_seed`` is therefore another thing than in a training with the same seed. The policy's own random numbers
+    restart from the seed: the same call gives the same results.
 
     Args:
         scenario: The world.
         policy: Who decides.
         episodes: Number of episodes K, at least 1.
-        seed: The person's seed; arrivals are drawn from ``evaluation_seed(seed)``.
+        seed: The person's seed.
         explore: Sample the policy's actions; otherwise take its most likely ones.
         device: Where simulator and observations live.
         on_chunk: Called with the number of finished episodes whenever a chunk is done.
-        validation: Draw the arrivals of a validation instead.
+        validation: Draw what happens from outside for a validation instead.
 
     Raises:
-        InputError: If the seed or the number of episodes is out of range, or an episode has no tasks.
+        InputError: If the seed or the number of episodes is out of range, or an episode has nothing to measure.
+        ValueError: If the policy does not decide for all roles of the world.
     """
-    arrival_seed = evaluation_seed(seed, validation)
+    kind, root = kind_of(scenario), evaluation_seed(seed, validation)
     policy.seed(seed)
 
-    def play(first: int, copies: int) -> dict[str, Any]:
-        simulator = OffloadingWorld(scenario, copies, device)
-        simulator.load_state_dict(
-            {
-                "seed": arrival_seed,
-                "first_episode": first,
-                "slot": 0,
-                "backlog_gcycles": torch.zeros(copies, scenario.servers),
-            }
-        )
-        return _play(simulator, policy, explore)
+    def measured(first: int, copies: int) -> dict[str, Any]:
+        world = kind.world(scenario, copies, device)
+        world.reset(root, first)
+        meter, timed = kind.meter(world), _Timed(policy, world.device)
+        play(world, timed, explore, measuring(meter))
+        return {**meter.values(), "decision_wall_s": timed.wall_s}
 
-    merged = play_in_chunks(episodes, scenario.cells_of_an_episode, play, on_chunk)
-    if not merged["tasks"].all():
-        number = int(np.flatnonzero(merged["tasks"] == 0)[0])
-        raise InputError(
-            f"Episode {number} of scenario '{scenario.name}' has no tasks, so its mean delay is undefined; "
-            f"{scenario.remedy_without_tasks}."
-        )
-    return EpisodeResults(
+    values = play_in_chunks(episodes, kind.entries(scenario), measured, on_chunk)
+    wall_s = float(values.pop("decision_wall_s"))
+    return Results(
         policy=policy.name,
-        scenario=scenario.name,
+        scenario=scenario,
         seed=seed,
         explore=explore,
+        decision_wall_s=wall_s,
         validation=validation,
-        **merged,
+        values=values,
     )
 
 
-@torch.no_grad()
-def _play(simulator: OffloadingWorld, policy: Policy, explore: bool) -> dict[str, Any]:
-    """Play the copies of a freshly reset simulator to the end; values per copy, and the wall time in the policy."""
-    observation = simulator.observe()
-    memory = policy.begin(observation)
-    outcomes: list[SlotOutcome] = []
-    wall_s = 0.0
-    while not simulator.done:
-        observation = simulator.observe()
+class _Timed(Policy):
+    """A policy that is timed, with all that it starts on a device.
+
+    Attributes:
+        wall_s: Wall time spent so far, s.
+    """
+
+    def __init__(self, policy: Policy, device: torch.device) -> None:
+        self._policy, self._device = policy, device
+        self.name, self.roles, self.wall_s = policy.name, policy.roles, 0.0
+
+    def prepare(self, world: World) -> Memory:
+        """See :meth:`Policy.prepare`."""
+        return self._measure(lambda: self._policy.prepare(world))
+
+    def begin(self, role: str, view: Any) -> Memory:
+        """See :meth:`Policy.begin`."""
+        return self._measure(lambda: self._policy.begin(role, view))
+
+    def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """See :meth:`Policy.act`."""
+        return self._measure(lambda: self._policy.act(role, view, memory, explore))
+
+    def _measure(self, call: Callable[[], T]) -> T:
         started = time.perf_counter()
-        server, memory = policy.act(observation, memory, explore)
-        finish(simulator.device)
-        wall_s += time.perf_counter() - started
-        outcomes.append(simulator.step(server))
-    return {**_per_episode(outcomes, simulator.copies), "decision_wall_s": wall_s}
+        result = call()
+        finish(self._device)
+        self.wall_s += time.perf_counter() - started
+        return result
 
 
-def _per_episode(outcomes: list[SlotOutcome], copies: int) -> dict[str, Any]:
-    copy = torch.cat([outcome.copy for outcome in outcomes])
-
-    def gather(values: list[Tensor]) -> Array:
-        return torch.cat(values).double().cpu().numpy()
-
-    order = torch.argsort(copy, stable=True).cpu().numpy()
-    tasks = torch.bincount(copy, minlength=copies).cpu().numpy()
-    delay = gather([outcome.delays.total_s for outcome in outcomes])[order]
-    bounds = np.concatenate([[0], tasks.cumsum()])
-
-    def mean(values: Array) -> Array:
-        total = np.bincount(np.repeat(np.arange(copies), tasks), weights=values, minlength=copies)
-        averaged: Array = total / np.maximum(tasks, 1)
-        return averaged
-
-    percentiles = np.array(
-        [np.percentile(delay[a:b], (95, 99)) if b > a else (np.nan, np.nan) for a, b in itertools.pairwise(bounds)]
-    )
-    parts = {part: mean(gather([getattr(outcome.delays, part) for outcome in outcomes])[order]) for part in _PARTS}
-    return {
-        "mean_delay_s": mean(delay),
-        **parts,
-        "p95_delay_s": percentiles[:, 0],
-        "p99_delay_s": percentiles[:, 1],
-        "tasks": tasks,
-    }
+def known_mean(values: Array) -> float | None:
+    """Mean over the episodes that have a value, None if none has."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import replacing
+from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.core.trace import OUTCOME_COLUMNS, Trace, read_trace
 from edgegen.envs.offloading.physics import drain_backlog, place
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
-from edgegen.envs.offloading.view import RouterView, Tasks
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 from edgegen.platform.files import refuse_same_file
 
 _CHUNK = 65_536  # slots of a long pause that are computed and written at once
@@ -78,8 +79,7 @@ def replay(
     Raises:
         InputError: If the trace is wrong, a file can not be written, or nobody decides.
     """
-    if not isinstance(scenario, OffloadingScenario):
-        scenario = load_scenario(scenario)
+    scenario = as_scenario(scenario, OffloadingScenario)
     refuse_same_file({"the trace": trace_path, "the output": out_path, "the backlog output": backlog_path})
     trace = read_trace(trace_path, scenario.servers, decisions=not redecide)
     slots = int(trace.slot[-1]) + 1 if len(trace) else 0
@@ -134,9 +134,9 @@ def _serve(
             assert policy is not None  # replay() has refused this
             seen = _as_type(observation, policy_dtype)
             if memory is None:
-                memory = policy.begin(seen)
+                memory = policy.begin(ROUTER, seen)
             with torch.no_grad():
-                server, memory = policy.act(seen, memory, explore)
+                server, memory = policy.act(ROUTER, seen, memory, explore)
         served, placed = place(observation, server)
         backlog = drain_backlog(backlog, placed, capacity, scenario.slot_s)
         _write_backlogs(backlogs, slot, backlog)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgegen.algorithms.core.catalog import checkpoints, latest_checkpoint
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.methods.registry import find_method
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.cluster.processes import Processes, make_processes
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 
@@ -34,7 +33,7 @@ class ClusterUse:
 
     Attributes:
         address: Ray cluster to use; a private one if None.
-        wait_s: How long to wait for room, s; as for ``ArrayConfig.placement``.
+        wait_s: How long to wait for room, s; as for ``JointConfig.placement``.
         max_restarts: Restarts from the latest checkpoint after a part of the cluster was lost, without a new
             checkpoint in between, before giving up.
     """
@@ -64,7 +63,7 @@ class TrainRequest:
         tracking: Whether to record the run in MLflow.
     """
 
-    scenario: OffloadingScenario | ProvisioningScenario
+    scenario: WorldScenario
     out: Path
     algorithm: str = "ladts"
     preset: str = "improved"
@@ -156,7 +155,7 @@ def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | L
     """
     from edgegen.platform.runs.training_run import TrainingRun
 
-    learner = find_learner(request.algorithm)
+    learner = find_method(request.algorithm)
     if request.episodes < 1:
         raise InputError(f"episodes is {request.episodes}, but must be at least 1.")
     settings = learner.make_settings(request.preset, request.overrides)
@@ -219,7 +218,7 @@ def _read_run(out: Path) -> tuple[dict[str, Any], Path]:
     """
     try:
         run: dict[str, Any] = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
-        learner = find_learner(run["algorithm"])
+        learner = find_method(run["algorithm"])
         learner.build_scenario(dict(run["scenario"]))
         learner.make_settings(overrides=run["settings"])
         seen = {run[name] for name in ("seed", "num_env_runners", "checkpoint_every", "episodes")}

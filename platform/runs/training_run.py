@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.algorithms.core.catalog import CHECKPOINT_PREFIX, checkpoints, latest_checkpoint
-from edgegen.algorithms.learners import Learner, find_learner
+from edgegen.algorithms.methods.registry import Method, find_method
 from edgegen.algorithms.stop_signals import StopRequest, noting_stops, stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError, first_line
+from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.yaml_files import dump_yaml
-from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.platform.cluster.processes import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
 from edgegen.platform.files import draw_or_tell, write_json
 from edgegen.platform.process import prefer_one_thread
@@ -22,7 +22,7 @@ from edgegen.platform.records.tracking import Store, Tracker
 from edgegen.platform.runs.training import RUN_FILE, ClusterUse, EpisodeReport, Listener, TrainResult, processes_of
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
+    from edgegen.algorithms.rllib.algorithm import JointAlgorithm
 
 EPISODES_FILE = "episodes.json"
 CURVE_FILE = "learning_curve.png"
@@ -45,7 +45,7 @@ class TrainingRun:
         self.tracking = tracking
         self.listener = listener
         self.processes = make_processes(**processes_of(run))
-        self.learner: Learner = find_learner(run["algorithm"])
+        self.learner: Method = find_method(run["algorithm"])
         self.scenario = self.learner.build_scenario(dict(run["scenario"]))
         self.tracker: Tracker | None = None
         self._tracked_episodes = 0
@@ -145,7 +145,7 @@ class TrainingRun:
                 finally:
                     self._stop(algorithm)
 
-    def _stop(self, algorithm: ArrayAlgorithm) -> None:
+    def _stop(self, algorithm: JointAlgorithm) -> None:
         """Stop what is still there of an algorithm; what is lost can not be stopped."""
         try:
             algorithm.stop()
@@ -154,10 +154,10 @@ class TrainingRun:
                 raise
             logger.debug("while stopping: %s", error)
 
-    def _build(self, checkpoint: Path | None, wait_s: float | None) -> ArrayAlgorithm:
+    def _build(self, checkpoint: Path | None, wait_s: float | None) -> JointAlgorithm:
         config = self.learner.config().world(self.scenario).training(**self.run["settings"])
         config = self.processes.apply(config, wait_s).debugging(seed=self.run["seed"], log_level="ERROR")
-        algorithm: ArrayAlgorithm = config.build_algo()
+        algorithm: JointAlgorithm = config.build_algo()
         if checkpoint is not None:
             try:
                 algorithm.restore_from_path(str((checkpoint / "algorithm").resolve()))
@@ -172,7 +172,7 @@ class TrainingRun:
                 ) from None
         return algorithm
 
-    def _loop(self, algorithm: ArrayAlgorithm, watch: RunnerWatch) -> bool:
+    def _loop(self, algorithm: JointAlgorithm, watch: RunnerWatch) -> bool:
         """Train until done or asked to stop; returns whether it was asked to.
 
         A checkpoint on the way that can not be written costs a notice, not the training: the one before is whole.
@@ -195,7 +195,7 @@ class TrainingRun:
                 saved_at = finished
         return False
 
-    def _report(self, algorithm: ArrayAlgorithm, result: dict[str, Any], done: int) -> None:
+    def _report(self, algorithm: JointAlgorithm, result: dict[str, Any], done: int) -> None:
         if self.tracker is not None:
             # Episodes that are played again after a restart were recorded the first time.
             rows: list[tuple[int, dict[str, float]]] = [
@@ -212,7 +212,7 @@ class TrainingRun:
             )
             self.listener.on_episode(report)
 
-    def _per_slot(self, algorithm: ArrayAlgorithm, result: dict[str, Any]) -> dict[str, float]:
+    def _per_slot(self, algorithm: JointAlgorithm, result: dict[str, Any]) -> dict[str, float]:
         """Losses and the like, and how many updates there were, by module if there are several."""
         values: dict[str, float] = {}
         for module_id, updates in algorithm.updates.items():
@@ -223,7 +223,7 @@ class TrainingRun:
                     values[prefix + name] = float(value)
         return values
 
-    def _save(self, algorithm: ArrayAlgorithm) -> Path:
+    def _save(self, algorithm: JointAlgorithm) -> Path:
         """Write a checkpoint that appears whole or not at all, and drop the oldest ones."""
         from safetensors import SafetensorError
 
@@ -260,7 +260,7 @@ class TrainingRun:
             "algorithm": self.run["algorithm"],
             "preset": self.run["preset"],
             "scenario": self.scenario.name,
-            **_size(self.scenario),
+            **_rounded(kind_of(self.scenario).size(self.scenario)),
             "seed": self.run["seed"],
             "num_env_runners": self.processes.num_env_runners,
             "num_learners": self.processes.num_learners,
@@ -297,8 +297,6 @@ def _columns(episodes: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [episode[name] for episode in episodes] for name in names}
 
 
-def _size(scenario: OffloadingScenario | ProvisioningScenario) -> dict[str, Any]:
-    """What of a scenario is worth a column in a table of runs."""
-    if isinstance(scenario, ProvisioningScenario):
-        return {"cells": scenario.cells, "users": scenario.users, "models": scenario.models}
-    return {"servers": scenario.servers, "load": round(scenario.load, 4)}
+def _rounded(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes as a table of runs shows them."""
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in sizes.items()}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.envs.core.kinds import Array
 from edgegen.platform.runs.comparison import decimals_for
-from edgegen.platform.runs.episodes import Array
 from edgegen.platform.runs.statistics import Interval, crossed_difference, iqm_interval, mean_interval, mean_ratio
 from edgegen.platform.studies.data import ExperimentData, Place
 from edgegen.platform.studies.levels import level_interval, place_ratio

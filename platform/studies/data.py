@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.methods.registry import headline_of
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import Array, Kind, kind_named
 from edgegen.platform.files import write_text
-from edgegen.platform.runs.episodes import Array
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
 from edgegen.platform.studies.runner import available_cpus, unit_folder
 from edgegen.platform.studies.spec import Experiment
 from edgegen.platform.studies.unit import RULE, SAMPLED, TRAINING_FILE, read_done
-from edgegen.platform.worlds import OFFLOADING, PROVISIONING, Kind
 
 FORMAT = "edgegen-experiment-1"
 DATA_FOLDER = "data"
@@ -41,7 +40,7 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
         runs: Folder of the study.
         mlflow: ``parent`` and, by unit, ``units``: ids of runs; empty without tracking.
     """
-    headline = find_learner("ladts" if experiment.kind == OFFLOADING.name else "t2drl").headline
+    headline = headline_of(experiment.kind)
     information: dict[str, str] = {}
     spent: dict[str, list[tuple[float, int]]] = {}
     cells = []
@@ -324,7 +323,7 @@ class ExperimentData:
 
 
 def _kind(data: Mapping[str, Any]) -> Kind:
-    return OFFLOADING if data["kind"] == OFFLOADING.name else PROVISIONING
+    return kind_named(data["kind"], "The kind of a study's data")
 
 
 def _read(path: Path) -> Any:

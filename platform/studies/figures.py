@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.envs.core.kinds import Array, Kind
 from edgegen.platform.files import draw_or_tell, write_json
-from edgegen.platform.runs.episodes import Array
 from edgegen.platform.runs.statistics import (
     Band,
     Interval,
@@ -32,7 +32,6 @@ from edgegen.platform.studies.levels import (
     ratio_interval,
 )
 from edgegen.platform.studies.plots import draw
-from edgegen.platform.worlds import Kind
 
 logger = logging.getLogger(__name__)
 

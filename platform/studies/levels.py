@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgegen.platform.runs.episodes import Array
+from edgegen.envs.core.kinds import Array
 from edgegen.platform.runs.statistics import Interval, iqm_interval, mean_interval, mean_ratio
 from edgegen.platform.studies.data import ExperimentData, Place
 

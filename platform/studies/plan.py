@@ -8,14 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.core.rulebook import rules_for
+from edgegen.algorithms.methods.registry import find_method, methods
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.studies.spec import Experiment, Extent, Method, Point, Size, StudySpec
 from edgegen.platform.studies.work import PLAY, PPO, STREAM, TRAINING, Evaluation, Unit
-from edgegen.platform.worlds import World, kind_of, load_world, rules_for
 
-ALGORITHMS = ("ladts", "t2drl", PPO)
+OFFLOADING = "offloading"
+"""Kind of world that PPO plays."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,13 @@ def settings_of(method: Method) -> tuple[list[str], Callable[..., BaseModel]]:
         from edgegen.platform.studies import ppo
 
         return list(ppo.PPOSettings.model_fields), ppo.make_settings
-    if method.algorithm not in ALGORITHMS:
+    known = (*methods(), PPO)
+    if method.algorithm not in known:
         raise InputError(
-            f"algorithm is '{method.algorithm}', but must be one of {', '.join(ALGORITHMS)}."
-            f"{did_you_mean(method.algorithm, ALGORITHMS)}"
+            f"algorithm is '{method.algorithm}', but must be one of {', '.join(known)}."
+            f"{did_you_mean(method.algorithm, known)}"
         )
-    learner = find_learner(method.algorithm)
+    learner = find_method(method.algorithm)
     return list(learner.settings.model_fields), learner.make_settings
 
 
@@ -192,7 +196,7 @@ class _Builder:
         evaluation: Evaluation,
         scenario: str,
         point: Point | None,
-        trained_in: World,
+        trained_in: WorldScenario,
     ) -> list[Cell]:
         value, world = point.value if point else None, evaluation.world
         reference = experiment.reference or kind_of(world).reference
@@ -273,9 +277,9 @@ class _Builder:
     def _knows(self, setting: str) -> bool:
         return any(setting in settings_of(method)[0] for method in self.spec.methods.values())
 
-    def _check_world(self, method: Method, world: World) -> None:
-        wants_provisioning = method.algorithm == "t2drl"
-        if isinstance(world, ProvisioningScenario) != wants_provisioning:
+    def _check_world(self, method: Method, world: WorldScenario) -> None:
+        plays = OFFLOADING if method.algorithm == PPO else find_method(method.algorithm).kind_name
+        if world.kind != plays:
             raise InputError(
                 f"method '{method.title}' is trained by {method.algorithm}, which can not play the scenario "
                 f"'{world.name}' of the kind {kind_of(world).name}."
@@ -310,8 +314,9 @@ def shown_value(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _load(scenario: str, changes: dict[str, Any]) -> World:
-    return load_world(scenario, lambda fields: changes)
+def _load(scenario: str, changes: dict[str, Any]) -> WorldScenario:
+    loaded: WorldScenario = load_scenario(scenario, changes)
+    return loaded
 
 
 def _title(

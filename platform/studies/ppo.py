@@ -31,8 +31,9 @@ from edgegen.algorithms.core.catalog import CHECKPOINT_PREFIX, checkpoints, late
 from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
 from edgegen.envs.core.errors import from_validation
 from edgegen.envs.core.fields import Batch, Count, Frozen, NonNegative, Positive, Probability, Share, StepSize, Width
-from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario
-from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.core.scenarios import build_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import ROUTER, RouterView
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
 from edgegen.platform.files import write_json
 from edgegen.platform.studies.streams import training_arrivals_seed
@@ -171,6 +172,7 @@ class PPOPolicy(Policy):
     """A trained RLModule of PPO behind the interface of all policies; a slot's tasks are placed one after the other."""
 
     name = "ppo"
+    roles = frozenset({ROUTER})
     information = "slot-start backlogs, own placements in the slot"
 
     def __init__(self, module: RLModule, scenario: OffloadingScenario, seed: int = 0) -> None:
@@ -179,16 +181,16 @@ class PPOPolicy(Policy):
         self.scenario = scenario
 
     @torch.no_grad()
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        tasks = observation.tasks
+        tasks = view.tasks
         copies, servers, width = tasks.present.shape
         count = tasks.present.sum(-1)
-        placed = observation.backlog_gcycles.new_zeros(copies, servers, servers)
+        placed = view.backlog_gcycles.new_zeros(copies, servers, servers)
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
         backlog, capacity, rate = (  # rates may be per link: a row for every server already
             (values if values.dim() == 3 else values[:, None]).expand(-1, servers, -1)
-            for values in (observation.backlog_gcycles, observation.capacity_gcycles_s, observation.rate_mbit_s)
+            for values in (view.backlog_gcycles, view.capacity_gcycles_s, view.rate_mbit_s)
         )
         for n in range(width):
             task = tasks.at_index(n)

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgegen.envs.core.kinds import kind_of
 from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.unit import TRAINING_FILE, described
 from edgegen.platform.studies.work import Unit
-from edgegen.platform.worlds import kind_of
 
 STUDY, ROLE, UNIT = "edgegen.study", "edgegen.role", "edgegen.unit"
 """Tags of the runs of studies."""

@@ -18,15 +18,17 @@ from typing import Any
 from filelock import FileLock
 
 import edgegen
-from edgegen.algorithms.core.catalog import latest_checkpoint
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.core.catalog import latest_checkpoint, make_policy
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.methods.registry import headline_of
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
-from edgegen.platform.runs.comparison import play
+from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.studies.streams import play_training_stream
 from edgegen.platform.studies.work import PLAY, PPO, STREAM, TRAINING, Evaluation, Unit
-from edgegen.platform.worlds import AnyPolicy, kind_of, policy_for
 
 UNIT_FILE, TRAINING_FILE, DONE_FILE, EFFORT_FILE = "unit.json", "training.json", "done.json", "effort.json"
 LOCK_FILE = ".lock"
@@ -109,7 +111,7 @@ def _work(unit: Unit, folder: Path, on_progress: OnProgress) -> None:
             curve = _train_ppo(unit, folder, note) if unit.name == PPO else _train(unit, folder, note)
             write_json(folder / TRAINING_FILE, {"episodes": curve})
         elif unit.kind == STREAM:
-            policy = policy_for(unit.name, unit.world, unit.seed)
+            policy = make_policy(unit.name, unit.world, unit.seed)
             values = play_training_stream(unit.world, policy, unit.seed, unit.episodes)
             write_json(folder / TRAINING_FILE, {"episodes": {_headline(unit): values}})
         shutil.rmtree(folder / RUN_FOLDER, ignore_errors=True)  # checkpoints are large, and only for going on
@@ -142,7 +144,7 @@ def described(unit: Unit) -> dict[str, Any]:
 
 
 def _headline(unit: Unit) -> str:
-    return find_learner("ladts" if isinstance(unit.world, OffloadingScenario) else "t2drl").headline
+    return headline_of(unit.world.kind)
 
 
 def _train(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]:
@@ -174,11 +176,9 @@ def _train(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]
 def _train_ppo(unit: Unit, folder: Path, note: OnProgress) -> dict[str, list[float]]:
     from edgegen.platform.studies import ppo
 
-    if not isinstance(unit.world, OffloadingScenario):
-        raise TypeError("PPO plays offloading worlds only")
     settings = ppo.PPOSettings(**unit.settings)
-    run = folder / RUN_FOLDER
-    delays = ppo.train_ppo(unit.world, settings, unit.episodes, unit.seed, run, unit.checkpoint_every, note)
+    run, world = folder / RUN_FOLDER, as_scenario(unit.world, OffloadingScenario)
+    delays = ppo.train_ppo(world, settings, unit.episodes, unit.seed, run, unit.checkpoint_every, note)
     _keep(folder, lambda target: ppo.export_ppo(run, target))
     return {_headline(unit): delays[: unit.episodes]}
 
@@ -197,28 +197,27 @@ def _evaluate(unit: Unit, folder: Path, evaluation: Evaluation) -> dict[str, Any
     policy = _policy(unit, folder, evaluation)
     kind = kind_of(evaluation.world)
     results = {
-        mode: play(evaluation.world, policy, evaluation.episodes, evaluation.seed, explore)
+        mode: evaluate(evaluation.world, policy, evaluation.episodes, evaluation.seed, explore)
         for mode, explore in modes.items()
     }
     return {
         "information": policy.information,
         "modes": {
-            mode: {metric: getattr(result, metric).tolist() for metric in kind.metrics}
-            for mode, result in results.items()
+            mode: {metric: result[metric].tolist() for metric in kind.metrics} for mode, result in results.items()
         },
         "decisions": sum(result.decisions for result in results.values()),
         "decision_wall_s": sum(result.decision_wall_s for result in results.values()),
     }
 
 
-def _policy(unit: Unit, folder: Path, evaluation: Evaluation) -> AnyPolicy:
+def _policy(unit: Unit, folder: Path, evaluation: Evaluation) -> Policy:
     world = evaluation.world
-    if unit.kind == TRAINING and unit.name == PPO and isinstance(world, OffloadingScenario):
-        from edgegen.platform.studies.ppo import load_ppo
+    if unit.kind == TRAINING and unit.name == PPO:
+        from edgegen.platform.studies import ppo
 
-        return load_ppo(folder / POLICY_FOLDER, world)
+        return ppo.load_ppo(folder / POLICY_FOLDER, as_scenario(world, OffloadingScenario))
     wanted = unit.name if unit.kind == PLAY else str(folder / POLICY_FOLDER)
-    return policy_for(wanted, world, evaluation.seed)
+    return make_policy(wanted, world, evaluation.seed)
 
 
 class _Effort:

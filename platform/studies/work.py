@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edgegen.envs.provisioning.scenario import ProvisioningScenario
-from edgegen.platform.worlds import World
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.world import WorldScenario
 
 FORMAT = "edgegen-unit-1"
 PPO = "ppo"
@@ -23,7 +23,7 @@ STREAM: UnitKind = "stream"
 class Evaluation:
     """What policies are judged on: the arrivals of ``edgegen compare`` in a world with the same seed."""
 
-    world: World
+    world: WorldScenario
     episodes: int
     seed: int
 
@@ -54,7 +54,7 @@ class Unit:
 
     kind: UnitKind
     title: str
-    world: World
+    world: WorldScenario
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Unit:
         return json.dumps([self.kind, self.name, dict(self.changed), *_size(self.world)], sort_keys=True)
 
 
-def _plain(world: World) -> dict[str, Any]:
+def _plain(world: WorldScenario) -> dict[str, Any]:
     """What of a world decides results."""
     data = world.model_dump(mode="json", exclude_defaults=True)
     return {name: value for name, value in data.items() if name not in ("name", "description")}
@@ -92,8 +92,6 @@ def _hash(what: Any) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _size(world: World) -> tuple[int, ...]:
+def _size(world: WorldScenario) -> tuple[int, ...]:
     """What of a world decides how long an episode takes."""
-    if isinstance(world, ProvisioningScenario):
-        return world.slots, world.cells, world.users, world.models
-    return world.slots, world.servers, world.max_tasks
+    return kind_of(world).effort(world)

@@ -9,28 +9,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from edgegen.algorithms.learners import Learner, find_learner
+from edgegen.algorithms.core.rulebook import rules_for
+from edgegen.algorithms.methods.registry import Method, find_method
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.named_files import existing, is_file_name
 from edgegen.envs.core.paths import beside
 from edgegen.envs.core.scenario_files import split_variant, with_overrides
+from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
-from edgegen.platform.worlds import World, kind_of, rules_for
 
 MAXIMISED = frozenset({"hit_ratio"})
 """Metrics of which more is better."""
-
-IN_FLIGHT = {
-    "ladts": ("actor_lr", "critic_lr", "temperature_lr", "gamma", "tau", "batch_size", "updates_per_slot"),
-    "t2drl": (
-        *("actor_lr", "critic_lr", "cacher_lr", "gamma", "frame_gamma", "tau", "batch_size", "frame_batch_size"),
-        *("updates_per_slot", "updates_per_frame", "exploration_noise"),
-    ),
-}
-"""By algorithm, the settings that population-based training may change in the middle of a run; all others decide the
-shape of what a checkpoint holds, or what the replay means."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +40,8 @@ class Study:
     """
 
     spec: SweepSpec
-    learner: Learner
-    world: World
+    learner: Method
+    world: WorldScenario
     space: dict[str, Domain]
     metric: str
     mode: Literal["min", "max"]
@@ -64,7 +56,7 @@ class Study:
         own = {name: value for name, value in values.items() if not name.startswith(SCENARIO_PREFIX)}
         return self.learner.make_settings(self.spec.preset, {**self.spec.settings, **own})
 
-    def training_world(self, values: Mapping[str, Any]) -> World:
+    def training_world(self, values: Mapping[str, Any]) -> WorldScenario:
         """Return the world a trial trains in: the sweep's, with the fields that vary."""
         changes = {
             name.removeprefix(SCENARIO_PREFIX): v for name, v in values.items() if name.startswith(SCENARIO_PREFIX)
@@ -74,14 +66,14 @@ class Study:
         return changed_world(self.learner, self.world, changes)
 
 
-def changed_world(learner: Learner, world: World, changes: Mapping[str, Any]) -> World:
+def changed_world(learner: Method, world: WorldScenario, changes: Mapping[str, Any]) -> WorldScenario:
     """Return a world with fields replaced, by dotted name.
 
     Raises:
         InputError: If a field is unknown or a value impossible.
     """
     data = with_overrides(world.model_dump(), dict(changes), world.name, learner.scenario)
-    changed: World = learner.build_scenario(data)
+    changed: WorldScenario = learner.build_scenario(data)
     return changed
 
 
@@ -146,7 +138,7 @@ def _fields_at(error: ValidationError) -> list[str]:
 
 
 def _checked(spec: SweepSpec) -> Study:
-    learner = find_learner(spec.algorithm)
+    learner = find_method(spec.algorithm)
     learner.make_settings(spec.preset)  # a wrong preset is named as such
     _check_names(learner, spec)
     world = _world(learner, spec)
@@ -172,7 +164,7 @@ def _checked(spec: SweepSpec) -> Study:
     return study
 
 
-def _check_names(learner: Learner, spec: SweepSpec) -> None:
+def _check_names(learner: Method, spec: SweepSpec) -> None:
     known = list(learner.settings.model_fields)
     for field, names in (("settings", spec.settings), ("space", spec.space)):
         for name in names:
@@ -191,15 +183,15 @@ def _check_names(learner: Learner, spec: SweepSpec) -> None:
         raise InputError(f"'{min(both)}' is fixed in overrides and varied in space; remove one of them.")
 
 
-def _world(learner: Learner, spec: SweepSpec) -> World:
-    world: World
+def _world(learner: Method, spec: SweepSpec) -> WorldScenario:
+    world: WorldScenario
     if spec.service is None:
         world = learner.load_scenario(spec.scenario or learner.default_scenario, spec.overrides)
         return world
     from edgegen.platform.runs.demo import service_scenario
     from edgegen.serve.config import load_config
 
-    if learner.name != "ladts":
+    if learner.kind_name != "offloading":
         raise InputError(f"service is '{spec.service}', but services are scheduled by ladts, not by {learner.name}.")
     world = service_scenario(load_config(spec.service))
     return changed_world(learner, world, spec.overrides) if spec.overrides else world
@@ -221,9 +213,10 @@ def _check_space(study: Study) -> None:
             _check_same_size(study.world, world, name)
 
 
-def _check_same_size(world: World, changed: World, name: str) -> None:
-    for size in ("servers", "cells", "users", "models"):
-        if getattr(world, size, None) != getattr(changed, size, None):
+def _check_same_size(world: WorldScenario, changed: WorldScenario, name: str) -> None:
+    before, after = (kind_of(each).shape(each) for each in (world, changed))
+    for size in before:
+        if before[size] != after[size]:
             raise InputError(
                 f"space.{name} changes the number of {size}, but every trial is judged in the same world; vary another "
                 "field, or make one sweep for each."
@@ -233,7 +226,7 @@ def _check_same_size(world: World, changed: World, name: str) -> None:
 def _check_scheduler(study: Study) -> None:
     if study.spec.scheduler.kind != "pbt":
         return
-    allowed = IN_FLIGHT.get(study.learner.name, ())
+    allowed = study.learner.in_flight
     for name in study.space:
         if name not in allowed:
             raise InputError(

@@ -21,11 +21,11 @@ from ray.tune import Trainable
 from edgegen.algorithms.core.codec import save_policy
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
-from edgegen.platform.runs.comparison import play
+from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.sweeps.study import Study, make_study
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.rllib.algorithm import ArrayAlgorithm
+    from edgegen.algorithms.rllib.algorithm import JointAlgorithm
 
 SWEEP_FILE = "sweep.json"
 """In the sweep's folder: what the sweep is."""
@@ -54,7 +54,7 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         """Build the algorithms."""
         prefer_one_thread()
         quiet_libraries()
-        self.algorithms: dict[int, ArrayAlgorithm] = {}
+        self.algorithms: dict[int, JointAlgorithm] = {}
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -141,7 +141,7 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         while len(algorithm.episodes) < episodes:
             losses = _losses(algorithm.train())
         validation = self.study.spec.validation
-        results = play(
+        results = evaluate(
             self.study.world,
             algorithm.policy(),
             validation.episodes,
@@ -151,7 +151,7 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         )
         headline = [episode[self.study.learner.headline] for episode in algorithm.episodes[before:]]
         return {
-            "validation": float(np.mean(getattr(results, self.study.metric))),
+            "validation": float(np.mean(results[self.study.metric])),
             "training": float(np.mean(headline)),
             **losses,
         }
@@ -237,7 +237,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(files)}
 
 
-def _groups(algorithm: ArrayAlgorithm) -> list[dict[str, Any]]:
+def _groups(algorithm: JointAlgorithm) -> list[dict[str, Any]]:
     """Parameter groups of every optimizer, always in the same order."""
     learner = algorithm.learner_group._learner
     optimizers = {} if learner is None else learner._named_optimizers

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.offloading.draws import LEAST_SEEN
-from edgegen.envs.offloading.view import RouterView, Tasks
+from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
@@ -258,8 +258,8 @@ class Scheduler:
     def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
         observation, column = self.observe(task, open_servers)
         with torch.inference_mode():
-            memory = self.policy.begin(observation) if self._memory is None else self._memory
-            actions, memory = self.policy.act(observation, memory, self._explore)
+            memory = self.policy.begin(ROUTER, observation) if self._memory is None else self._memory
+            actions, memory = self.policy.act(ROUTER, observation, memory, self._explore)
             expected = tuple(observation.tasks.present.shape)
             if tuple(actions.shape) != expected:
                 raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {expected}")

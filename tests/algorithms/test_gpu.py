@@ -3,37 +3,36 @@
 import pytest
 import torch
 
+from edgegen.algorithms.core.play import Turn, play
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.provisioning_policy import ProvisioningPolicy
-from edgegen.algorithms.rules.benchmarks import SCHRS, BestAllocation, Oracle, first_memory
+from edgegen.algorithms.rules.benchmarks import SCHRS, BestAllocation, Oracle
+from edgegen.algorithms.rules.caching import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
 from edgegen.algorithms.rules.offloading import RULES, make_rule
-from edgegen.algorithms.rules.provisioning import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.platform.bench.suite import untrained_policy
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda:0"
-WORLD = load_provisioning("t2drl-contended", {"frames": 3, "slots_per_frame": 2})
+WORLD = load_scenario("t2drl-contended", {"frames": 3, "slots_per_frame": 2})
 
 
 def delays(policy: Policy, scenario_name: str, device: str, dtype: torch.dtype) -> torch.Tensor:
     """Delay of every task of two short episodes, s."""
     simulator = OffloadingWorld(load_scenario(scenario_name, {"slots": 8}), copies=2, device=device, dtype=dtype)
     observation, slots = simulator.reset(seed=1), []
-    memory = policy.begin(observation)
+    memory = policy.begin("router", observation)
     with torch.no_grad():
         while not simulator.done:
-            server, memory = policy.act(simulator.observe(), memory)
+            server, memory = policy.act("router", simulator.observe(), memory)
             assert server.device.type == torch.device(device).type
-            slots.append(simulator.step(server).delays.total_s)
+            slots.append(simulator.decide(server).delays.total_s)
     return torch.cat(slots).cpu()
 
 
@@ -56,18 +55,18 @@ def test_ladts_policies(preset: str) -> None:
     assert (results[0] - results[1]).abs().median() < 1e-4
 
 
-def costs(policy: ProvisioningPolicy, device: str, dtype: torch.dtype) -> torch.Tensor:
+def costs(policy: Policy, device: str, dtype: torch.dtype) -> torch.Tensor:
     """Cost of every slot of two short episodes."""
     simulator = ProvisioningWorld(WORLD, copies=2, device=device, dtype=dtype)
     simulator.reset(seed=1)
-    memory, slots = first_memory(policy, simulator), []
-    while not simulator.done:
-        if simulator.caching:
-            bits, memory = policy.cache(simulator.observe_frame(), memory)
-            simulator.cache(bits)
-        bandwidth, compute, memory = policy.allocate(simulator.observe_slot(), memory)
-        assert compute.device.type == torch.device(device).type
-        slots.append(simulator.allocate(bandwidth, compute).cost)
+    slots = []
+
+    def watch(turn: Turn) -> None:
+        assert turn.action.device.type == torch.device(device).type
+        if turn.role == "allocator":
+            slots.append(turn.outcome.cost)
+
+    play(simulator, policy, watch=watch)
     return torch.stack(slots).cpu()
 
 

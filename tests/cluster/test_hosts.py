@@ -31,7 +31,7 @@ CLUSTER = f"{HEAD}:6379"
 CPUS = 3
 PAIR = Processes(num_env_runners=2, num_learners=2, cpus_per_learner=2, placement="spread", fragment_length=3)
 """A runner and a learner fill a host, so that neither both runners nor both learners can be on one."""
-RUNNER, LEARNER = "LADTSRunner", "_WrappedExecutable"
+RUNNER, LEARNER = "JointEnvRunner", "_WrappedExecutable"
 """What Ray calls the actors; RLlib runs a learner inside an actor of Ray Train's."""
 
 

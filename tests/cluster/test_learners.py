@@ -5,14 +5,12 @@ import pytest
 import torch
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from edgegen.algorithms.ladts.module import MODULE_ID
-from edgegen.algorithms.ladts.runner import LADTSRunner
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rllib.replay import TensorReplay
+from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.algorithms.t2drl.module import ALLOCATOR, CACHER
-from edgegen.algorithms.t2drl.runner import T2DRLRunner
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.view import ROUTER
 
 pytestmark = pytest.mark.e2e
 ROWS = 8
@@ -27,10 +25,11 @@ def session():
 def ladts_batches(make_config, preset="improved"):
     """A config, by default with a chain whose noise matters, and batches for two learners."""
     config = make_config(preset, batch_size=ROWS)
-    (fragment,) = LADTSRunner(config=config).sample(num_timesteps=24)
+    (joint,) = JointEnvRunner(config=config).sample(num_timesteps=24)
+    fragment = joint.roles[ROUTER]
     replay = TensorReplay(fragment.valid.shape[0], 200, seed=1)
     replay.add(fragment.columns, fragment.valid)
-    return config, [{MODULE_ID: replay.sample(2 * ROWS)} for _ in range(5)]
+    return config, [{ROUTER: replay.sample(2 * ROWS)} for _ in range(5)]
 
 
 def dqn_batches(make_config):
@@ -44,13 +43,13 @@ def t2drl_batches(make_config):
     With values per model: moving all expectations ``per_request`` at once changes nothing, so some of its gradients are
     rounding, of which Adam makes whole steps.
     """
-    world = load_provisioning("t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2})
+    world = load_scenario("t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2})
     sizes = {"hidden": 8, "hidden_layers": 1, "cacher_hidden": 8, "batch_size": ROWS, "frame_batch_size": ROWS}
     config = T2DRLConfig().scenario(world).preset("improved", caching_head="per_model", **sizes)
     config = config.debugging(seed=0)
-    (fragment,) = T2DRLRunner(config=config).sample(num_timesteps=24)
+    (joint,) = JointEnvRunner(config=config).sample(num_timesteps=24)
     replays = {}
-    for name, part in ((ALLOCATOR, fragment.slots), (CACHER, fragment.frames)):
+    for name, part in joint.roles.items():
         replays[name] = TensorReplay(part.valid.shape[0], 200, seed=1)
         replays[name].add(part.columns, part.valid)
     return config, [{name: replay.sample(2 * ROWS) for name, replay in replays.items()} for _ in range(5)]

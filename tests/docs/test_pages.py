@@ -12,7 +12,7 @@ import typer
 from doc_pages import ROOT, anchors, blocks, inline_code, links, pages
 from pydantic import BaseModel
 
-from edgegen.algorithms.learners import LEARNERS
+from edgegen.algorithms.methods.registry import LEARNERS
 from edgegen.envs.core.scenario_files import shipped_names
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.cli import app

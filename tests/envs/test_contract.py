@@ -11,13 +11,12 @@ from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
 
 from edgegen.envs import parallel, turns
-from edgegen.envs.offloading.scenario import load_scenario, scenario_names
+from edgegen.envs.core.scenarios import load_scenario, scenario_names
 from edgegen.envs.parallel import OffloadingParallelEnv
-from edgegen.envs.provisioning.scenario import load_provisioning, provisioning_names
 from edgegen.envs.turns import ProvisioningTurns
 
-OFFLOADING = pytest.mark.parametrize("name", scenario_names())
-PROVISIONING = pytest.mark.parametrize("name", provisioning_names())
+OFFLOADING = pytest.mark.parametrize("name", scenario_names("offloading"))
+PROVISIONING = pytest.mark.parametrize("name", scenario_names("provisioning"))
 HINTS = pytest.mark.filterwarnings("ignore::UserWarning")  # at observations that are not one of a few usual kinds
 
 
@@ -30,7 +29,7 @@ def offloading(name: str) -> Any:
 
 def provisioning(name: str) -> Any:
     """Make the world with episodes of two frames."""
-    return partial(turns.env, scenario=load_provisioning(name, {"frames": 2, "slots_per_frame": 2}))
+    return partial(turns.env, scenario=load_scenario(name, {"frames": 2, "slots_per_frame": 2}))
 
 
 def play(env: OffloadingParallelEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:

@@ -16,9 +16,8 @@ from torchrl.envs.utils import check_env_specs
 from torchrl.modules import MaskedCategorical
 
 from edgegen.envs import parallel, turns
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
-from edgegen.envs.provisioning.scenario import load_provisioning
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -71,7 +70,7 @@ def test_torchrl_plays_agent_by_agent() -> None:
 @pytest.mark.parametrize("cache_action", ["bits", "index"])
 @pytest.mark.parametrize("name", ["t2drl-default", "t2drl-contended:cells3"])
 def test_torchrl_takes_turns(name: str, cache_action: str) -> None:
-    scenario = load_provisioning(name, {"frames": 2, "slots_per_frame": 2})
+    scenario = load_scenario(name, {"frames": 2, "slots_per_frame": 2})
     env = PettingZooWrapper(turns.env(scenario=scenario, cache_action=cache_action), use_mask=True, seed=0)
     rollout = env.rollout(1000)
     assert len(rollout) == 2 * 3 * scenario.cells  # a round of caching and two of allocation in every frame

@@ -13,10 +13,10 @@ from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parall
 
 from edgegen.envs import parallel
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
-from edgegen.envs.provisioning.scenario import load_provisioning
 
 KINDS = pytest.mark.parametrize("observation", ["dict", "vector"])
 
@@ -159,7 +159,7 @@ def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Offloa
                     assert info["server"] == actions[agent]
                 else:
                     assert rewards[agent] == 0
-        outcome = oracle.step(server)
+        outcome = oracle.decide(server)
         np.testing.assert_allclose(delays, outcome.dense(outcome.delays.total_s).numpy(), rtol=1e-5, atol=1e-6)
         expected = oracle.observe()
         assert all(truncations.values()) == oracle.done
@@ -256,7 +256,7 @@ def test_the_age_of_reports_is_seen_as_policies_see_it(name: str, oldest: int) -
             server[0, :, n] = torch.tensor(list(actions.values()))
             observations = env.step(actions)[0]
         ages |= set(seen.age_slots[0].int().tolist())
-        simulator.step(server)
+        simulator.decide(server)
         seen = simulator.observe()
     assert len(ages) > 2
 
@@ -349,9 +349,12 @@ def test_seeds_may_be_numpys_and_large(short: OffloadingScenario) -> None:
         ({"observation": "image"}, "'dict' or 'vector'"),
         ({"observation": ["dict"]}, "'dict' or 'vector'"),
         ({"scenario": "t2drl-default"}, "of the kind provisioning"),
-        ({"scenario": None}, "scenario is None, but must be an offloading scenario, or the name or path of one"),
-        ({"scenario": load_provisioning("t2drl-default")}, "must be an offloading scenario, or the name"),
-        ({"scenario": {"extends": "demo"}}, "must be an offloading scenario, or the name"),
+        (
+            {"scenario": None},
+            "scenario is None, but must be a scenario of the kind offloading, or the name or path of one",
+        ),
+        ({"scenario": load_scenario("t2drl-default")}, "must be a scenario of the kind offloading, or the name"),
+        ({"scenario": {"extends": "demo"}}, "must be a scenario of the kind offloading, or the name"),
         ({"max_cycles": 0}, "at least 1"),
         ({"max_cycles": "ten"}, "max_cycles is 'ten', but must be a whole number"),
         ({"max_cycles": 2.5}, "max_cycles is 2.5, but must be a whole number"),

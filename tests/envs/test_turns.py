@@ -12,8 +12,9 @@ from pettingzoo.test import api_test, seed_test
 
 from edgegen.envs import turns
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.amenders import shares_from_raw
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.envs.turns import ProvisioningTurns
 
@@ -23,7 +24,7 @@ CELLS = "t2drl-contended:cells3"
 
 @pytest.fixture
 def short() -> ProvisioningScenario:
-    return load_provisioning(CELLS, {"frames": 3, "slots_per_frame": 2})
+    return load_scenario(CELLS, {"frames": 3, "slots_per_frame": 2})
 
 
 def sample(env: ProvisioningTurns, rng: np.random.Generator) -> Any:
@@ -79,7 +80,7 @@ def test_agents_appear_on_their_turn_only(short: ProvisioningScenario) -> None:
 @KINDS
 @pytest.mark.parametrize("name", ["t2drl-default", CELLS])
 def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
-    scenario = load_provisioning(name, {"frames": 3, "slots_per_frame": 3, "switching_weight": 1e-3})
+    scenario = load_scenario(name, {"frames": 3, "slots_per_frame": 3, "switching_weight": 1e-3})
     env, oracle, rng = (
         ProvisioningTurns(scenario, cache_action),
         ProvisioningWorld(scenario),
@@ -270,11 +271,11 @@ def test_steps_outside_an_episode_are_refused(short: ProvisioningScenario) -> No
     [
         ({"scenario": "t2drl-defalt"}, r"Did you mean 't2drl-default'\?"),
         ({"scenario": "demo"}, "of the kind offloading"),
-        ({"scenario": 3}, "scenario is 3, but must be a provisioning scenario, or the name or path of one"),
+        ({"scenario": 3}, "scenario is 3, but must be a scenario of the kind provisioning, or the name or path of one"),
         ({"cache_action": "names"}, "'bits' or 'index'"),
         ({"render_mode": "rgb_array"}, "'ansi', 'human' or None"),
         (
-            {"scenario": load_provisioning("t2drl-default", {"models": 21}), "cache_action": "index"},
+            {"scenario": load_scenario("t2drl-default", {"models": 21}), "cache_action": "index"},
             "21 models, but as one number .* 20 at most; use 'bits'",
         ),
     ],

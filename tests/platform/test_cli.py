@@ -235,9 +235,9 @@ def test_exit_code_and_no_traceback_in_a_real_process():
 
 def test_ctrl_c_ends_with_130_and_no_traceback():
     code = (
-        "import signal; from edgegen.platform import cli, comparison; "
+        "import signal; from edgegen.platform import cli; from edgegen.platform.runs import comparison; "
         # To this very thread: another one would only pass it on, some time later.
-        "comparison.run_episodes = lambda *a, **k: signal.raise_signal(signal.SIGINT); "
+        "comparison.evaluate = lambda *a, **k: signal.raise_signal(signal.SIGINT); "
         "cli.app(['compare', 'uniform'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

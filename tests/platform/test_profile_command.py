@@ -7,8 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import load_curves
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.platform.cli import app
 from edgegen.platform.commands import profile as command
 from edgegen.platform.commands.profile import SELECTED, parse_steps
@@ -154,8 +154,8 @@ def test_a_scenario_can_name_the_shipped_curve(tmp_path):
     (tmp_path / "lab.yaml").write_text("extends: t2drl-default\ncurves: shapes-64\nsteps_per_slot: 24\n")
     result = invoke("evaluate", "popular-static-best", "-n", 1, "-s", tmp_path / "lab.yaml")
     assert result.exit_code == 0, result.output
-    overridden = load_provisioning("t2drl-default", {"curves": "shapes-64"})
-    assert overridden.curves == load_provisioning(tmp_path / "lab.yaml").curves == load_curves("shapes-64")
+    overridden = load_scenario("t2drl-default", {"curves": "shapes-64"})
+    assert overridden.curves == load_scenario(tmp_path / "lab.yaml").curves == load_curves("shapes-64")
 
 
 @pytest.mark.parametrize(

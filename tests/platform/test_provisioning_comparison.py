@@ -8,11 +8,11 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-from edgegen.algorithms.core.catalog import make_provisioning_policy
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.algorithms.rules.offloading import make_rule
-from edgegen.algorithms.rules.provisioning import make_provisioning_rule
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.cli import app
 from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import write_json
@@ -24,12 +24,12 @@ TINY = ["--set", "frames=2", "--set", "slots_per_frame=2"]
 
 @pytest.fixture(scope="module")
 def scenario():
-    return load_provisioning("t2drl-contended", {"frames": 3, "slots_per_frame": 2})
+    return load_scenario("t2drl-contended", {"frames": 3, "slots_per_frame": 2})
 
 
 @pytest.fixture(scope="module")
 def comparison(scenario):
-    return compare(scenario, {name: make_provisioning_policy(name, scenario) for name in NAMES}, 6, seed=0)
+    return compare(scenario, {name: make_policy(name, scenario) for name in NAMES}, 6, seed=0)
 
 
 def test_best_comes_first_and_the_reference_is_popularity_with_equal_shares(comparison):
@@ -39,7 +39,7 @@ def test_best_comes_first_and_the_reference_is_popularity_with_equal_shares(comp
 
 def test_differences_are_paired_by_episode(comparison):
     row, base = comparison.row("popular-static-best"), comparison.row("popular-static")
-    difference = row.results.mean_cost - base.results.mean_cost
+    difference = row.results["mean_cost"] - base.results["mean_cost"]
     assert row.difference.estimate == pytest.approx(difference.mean())
     assert row.improvement == (difference < 0).mean() == 1
     half = stats.t.ppf(0.975, 5) * difference.std(ddof=1) / np.sqrt(6)
@@ -47,7 +47,7 @@ def test_differences_are_paired_by_episode(comparison):
 
 
 def test_the_gap_to_the_oracle_is_closed_by_none_and_by_all(comparison):
-    cost = {row.label: row.results.mean_cost.mean() for row in comparison.rows}
+    cost = {row.label: row.results["mean_cost"].mean() for row in comparison.rows}
     share = (cost["popular-static"] - cost["popular-static-best"]) / (cost["popular-static"] - cost["oracle"])
     closed = comparison.row("popular-static-best").closed
     assert closed.estimate == pytest.approx(share)
@@ -73,7 +73,7 @@ def test_the_table_has_every_quantity_by_itself(comparison, scenario):
         assert expected in text
     assert "overflow" not in text
     assert "late" not in text
-    limited = load_provisioning("t2drl-contended", {"frames": 1, "slots_per_frame": 1, "max_delay_s": 20})
+    limited = load_scenario("t2drl-contended", {"frames": 1, "slots_per_frame": 1, "max_delay_s": 20})
     late = compare(limited, {"popular-static": make_provisioning_rule("popular-static")}, 2, seed=0)
     assert "late, %" in [column.header for column in late.table().columns]
 
@@ -100,7 +100,7 @@ def test_the_plot_is_drawn(comparison, tmp_path):
 
 
 def test_policies_for_other_worlds_do_not_play(scenario):
-    with pytest.raises(TypeError, match="kind provisioning"):
+    with pytest.raises(ValueError, match="the policy local does not decide for the role allocator"):
         compare(scenario, {"local": make_rule("local")}, 1, seed=0, reference="local")
     with pytest.raises(InputError, match="Did you mean 'rcars'"):
         compare(scenario, {"rcars": make_provisioning_rule("rcars")}, 1, seed=0, reference="racrs")

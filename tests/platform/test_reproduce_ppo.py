@@ -8,12 +8,12 @@ import torch
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.learners import find_learner
+from edgegen.algorithms.methods.registry import find_method
+from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.algorithms.rules.offloading import make_rule
-from edgegen.algorithms.rules.provisioning import make_provisioning_rule
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.platform.studies.ppo import PPOPolicy, PPOSettings, ScaledOffloading, export_ppo, load_ppo, train_ppo
 from edgegen.platform.studies.streams import play_training_stream, training_arrivals_seed
 
@@ -54,8 +54,8 @@ def mean_delays(scenario: OffloadingScenario, policy: Policy, seed: int, episode
         simulator.reset(training_arrivals_seed(seed) if episode == 0 else None)
         memory, delays = {}, []
         while not simulator.done:
-            server, memory = policy.act(simulator.observe(), memory, explore)
-            delays.append(simulator.step(server).delays.total_s)
+            server, memory = policy.act("router", simulator.observe(), memory, explore)
+            delays.append(simulator.decide(server).delays.total_s)
         means.append(float(torch.cat(delays).mean()))
     return means
 
@@ -69,7 +69,7 @@ def test_rules_meet_what_learners_train_on():
 
 
 def test_costs_of_rules_on_training_episodes_of_provisioning():
-    world = load_provisioning("t2drl-default", {"frames": 2, "slots_per_frame": 2})
+    world = load_scenario("t2drl-default", {"frames": 2, "slots_per_frame": 2})
     values = play_training_stream(world, make_provisioning_rule("never-cache"), seed=1, episodes=18)
     assert len(values) == 18
     assert 40 < values.mean() < 50  # about 44.4 over whole episodes
@@ -78,7 +78,7 @@ def test_costs_of_rules_on_training_episodes_of_provisioning():
 
 @pytest.mark.parametrize("algorithm", ["ladts", "t2drl"])
 def test_the_seed_of_the_arrivals_is_the_learners(algorithm):
-    learner = find_learner(algorithm)
+    learner = find_method(algorithm)
     config = learner.config().world(learner.load_scenario(learner.default_scenario)).debugging(seed=11)
     runner = config.env_runner_cls(config=config, worker_index=0)
     assert training_arrivals_seed(11) == runner.arrivals_seed
@@ -151,6 +151,6 @@ def test_a_training_that_was_cut_off_is_what_it_would_have_been(tmp_path, local_
     first, second = (dict(policy.module.named_parameters()) for policy in policies)
     assert all((first[name] == second[name]).all() for name in first)
     observation = OffloadingWorld(world, 8).reset(seed=0)
-    chosen = [policy.act(observation, {}, explore=True)[0] for policy in policies]
+    chosen = [policy.act("router", observation, {}, explore=True)[0] for policy in policies]
     assert (chosen[0] == chosen[1]).all()
     assert len(chosen[0][observation.tasks.present].unique()) > 1

@@ -158,7 +158,7 @@ def test_other_broken_pipes_are_faults(monkeypatch):
     def broken(*arguments, **options):
         raise BrokenPipeError(errno.EPIPE, "a worker is gone")
 
-    monkeypatch.setattr("edgegen.platform.runs.comparison.run_episodes", broken)
+    monkeypatch.setattr("edgegen.platform.runs.comparison.evaluate", broken)
     result = CliRunner().invoke(app, ["compare", "uniform", "-n", "1"])
     assert isinstance(result.exception, RuntimeError)
 

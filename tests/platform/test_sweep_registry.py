@@ -18,7 +18,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
-from edgegen.platform.records.model_flavor import example_input
+from edgegen.platform.records.model_flavor import PolicyModel
 from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, register
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.sweeps.study import make_study
@@ -83,7 +83,7 @@ def test_a_registered_policy_decides_like_its_folder(registered):
         "models:/edgegen-small/latest",
     ):
         policy = make_policy(name, STUDY.world, 4)
-        decided.append(policy.act(observation, policy.begin(observation), explore=False)[0])
+        decided.append(policy.act("router", observation, policy.begin("router", observation), explore=False)[0])
     for other in decided[1:]:
         assert torch.equal(decided[0], other)
 
@@ -95,10 +95,10 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
     names = model.metadata.signature.inputs.input_names()
     assert {"backlog_gcycles", "tasks.present", "tasks.size_mbit"} <= set(names)
     assert model.metadata.signature.outputs.input_names() == ["server"]
-    given = example_input(STUDY.world)
+    given = PolicyModel(make_policy(str(registered[0]), STUDY.world), STUDY.world).example_input()
     policy = make_policy(str(registered[0]), STUDY.world, 3)
     observation = OffloadingWorld(STUDY.world, 1).reset(seed=0)
-    expected, _ = policy.act(observation, policy.begin(observation), explore=True)
+    expected, _ = policy.act("router", observation, policy.begin("router", observation), explore=True)
     assert np.array_equal(model.predict(given, params={"sample": True, "seed": 3})["server"], expected.numpy())
     with pytest.raises(mlflow.exceptions.MlflowException, match="backlog_gcycles"):
         model.predict({**given, "backlog_gcycles": given["backlog_gcycles"][:, :2]})
@@ -146,7 +146,7 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
     policy = T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), study.world)
     save_policy(policy, tmp_path / "policy", study.world, {"seed": 0})
     done = register(store, study, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
-    decided = mlflow.pyfunc.load_model(done.uri).predict(example_input(study.world))
+    decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, study.world).example_input())
     cells, users, models = study.world.cells, study.world.users, study.world.models
     assert decided["cache"].shape == (1, cells, models)
     assert decided["bandwidth"].shape == decided["compute"].shape == (1, cells, users)

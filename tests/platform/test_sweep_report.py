@@ -4,6 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
+from edgegen.algorithms.core.catalog import make_policy
 from edgegen.platform.live_table import duration
 from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import compare
@@ -19,7 +20,6 @@ from edgegen.platform.sweeps.report import (
     write_report,
 )
 from edgegen.platform.sweeps.study import make_study
-from edgegen.platform.worlds import policy_for
 
 STUDY = make_study(
     {
@@ -67,7 +67,7 @@ def test_importances_compare_trials_after_the_same_training():
 @pytest.fixture(scope="module")
 def outcome():
     rules = ("least-delay", "capacity-weighted")
-    comparison = compare(STUDY.world, {rule: policy_for(rule, STUDY.world, 0) for rule in rules}, 3, 1000)
+    comparison = compare(STUDY.world, {rule: make_policy(rule, STUDY.world, 0) for rule in rules}, 3, 1000)
     trials = [
         view(number, 3.0 + 0.001 * number, 2.0 - 0.1 * (number % 2), hidden=8 + 8 * (number % 2)) for number in range(8)
     ]

@@ -7,7 +7,7 @@ import pytest
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.platform.files import write_json
-from edgegen.platform.runs.comparison import play
+from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.sweeps.study import make_study
 from edgegen.platform.sweeps.trial import SweepTrial, newest_checkpoint, read_json
 
@@ -70,10 +70,10 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
         ).build_algo()
         while len(algorithm.episodes) < 12:
             algorithm.train()
-        judged = play(study.world, algorithm.policy(), 4, 5, validation=True)
+        judged = evaluate(study.world, algorithm.policy(), 4, 5, validation=True)
         report = results[-1]["history"][-1]["seeds"][str(seed)]
-        assert report["validation"] == judged.mean_delay_s.mean()
-        assert report["validation"] != play(study.world, algorithm.policy(), 4, 5).mean_delay_s.mean()
+        assert report["validation"] == judged["mean_delay_s"].mean()
+        assert report["validation"] != evaluate(study.world, algorithm.policy(), 4, 5)["mean_delay_s"].mean()
         last = [episode["delay_mean_s"] for episode in algorithm.episodes[8:]]
         assert report["training"] == pytest.approx(sum(last) / 4)
         algorithm.stop()
@@ -84,7 +84,7 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
     (tmp_path / "saved").mkdir()
     one.save_checkpoint(str(tmp_path / "saved"))
     policy = make_policy(str(tmp_path / "saved" / "seed-3"), study.world)
-    assert play(study.world, policy, 4, 5, validation=True).mean_delay_s.mean() == means[1]
+    assert evaluate(study.world, policy, 4, 5, validation=True)["mean_delay_s"].mean() == means[1]
 
 
 def test_no_validation_is_reported_twice_where_more_episodes_are_played_at_once(trial):

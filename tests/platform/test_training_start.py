@@ -9,7 +9,7 @@ import pytest
 
 from edgegen.algorithms import ray_session, stop_signals
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.runs import training_run
 from edgegen.platform.runs.training import Listener, TrainRequest, resume, train
 from edgegen.platform.runs.training_run import TrainingRun

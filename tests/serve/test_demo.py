@@ -16,7 +16,7 @@ DEMO = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from edgegen.envs.offloading.scenario import build_scenario
+from edgegen.envs.core.scenarios import build_scenario
 from edgegen.platform.runs import demo
 from edgegen.platform.process import prefer_one_thread
 

@@ -11,7 +11,7 @@ from edgegen.algorithms.core.codec import load_policy, save_policy
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 
 pytestmark = pytest.mark.e2e
 

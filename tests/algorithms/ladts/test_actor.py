@@ -7,7 +7,7 @@ from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
 from edgegen.algorithms.nets.diffusion import reverse_chain
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
 

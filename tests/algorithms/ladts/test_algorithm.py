@@ -8,11 +8,11 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.algorithms.ladts.algorithm import LADTS
-from edgegen.algorithms.ladts.config import LADTSConfig
-from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT
-from edgegen.algorithms.ladts.runner import LADTSRunner
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.algorithms.ladts.config import LADTS, LADTSConfig
+from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT
+from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.view import ROUTER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("cluster")]
 
@@ -26,21 +26,23 @@ def configure(preset="paper", seed=0, scenario=SMALL, **settings):
 
 
 def test_fragment_pairs_every_task_with_the_agents_next_one():
-    runner = LADTSRunner(config=configure(copies=2))
+    runner = JointEnvRunner(config=configure(copies=2))
     before = copy.deepcopy(runner.get_world_state())
-    (fragment,) = runner.sample(num_timesteps=2 * 2)  # two slots of two copies
-    twin = LADTSRunner(config=configure(copies=2))
+    (joint,) = runner.sample(num_timesteps=2 * 2)  # two slots of two copies
+    fragment = joint.roles[ROUTER]
+    twin = JointEnvRunner(config=configure(copies=2))
     twin.set_state(runner.get_state(components="rl_module"))
     twin.set_world_state(before)
-    simulator, spec = twin.simulator, twin.spec
+    simulator, spec = twin.simulator, twin.policy.spec
+    memory = twin.policy.begin(ROUTER, simulator.observe())
     rows = {name: value.view(spec.groups, 2, 2, 3, *value.shape[2:]) for name, value in fragment.columns.items()}
     valid = fragment.valid.view(spec.groups, 2, 2, 3)  # [server, slot, copy, index]
     for slot in range(2):
         observation = simulator.observe()
         present = observation.tasks.present
         assert torch.equal(valid[:, slot].transpose(0, 1), present)
-        decision = twin.policy.decide(observation, twin.memory)
-        delay = simulator.step(decision.action)
+        decision = twin.policy.place(observation, memory)
+        delay = simulator.decide(decision.action)
         reward = -delay.dense(delay.delays.total_s)
         following = simulator.observe()
         for copy_, server, index in present.nonzero().tolist():
@@ -62,14 +64,12 @@ def test_fragment_pairs_every_task_with_the_agents_next_one():
                     ]
                 )
                 assert torch.equal(row[Columns.NEXT_OBS], expected)
-                assert torch.equal(row[NEXT_LATENT], twin.memory["latent"][copy_, slot + 1, server, 0])
+                assert torch.equal(row[NEXT_LATENT], memory["latent"][copy_, slot + 1, server, 0])
 
 
 def test_legacy_switches_change_what_they_say():
-    plain, legacy = (
-        LADTSRunner(config=configure(legacy_alias=on, legacy_zero_next_queue=on)).sample(num_timesteps=2)[0]
-        for on in (False, True)
-    )
+    runners = (JointEnvRunner(config=configure(legacy_alias=on, legacy_zero_next_queue=on)) for on in (False, True))
+    plain, legacy = (runner.sample(num_timesteps=2)[0].roles[ROUTER] for runner in runners)
     assert torch.equal(plain.columns[Columns.OBS], legacy.columns[Columns.OBS])
     assert not torch.equal(plain.columns[LATENT], legacy.columns[LATENT])
     assert torch.allclose(legacy.columns[LATENT].sum(-1), torch.ones(5, 6))  # probabilities, not Gaussian numbers
@@ -81,7 +81,7 @@ def test_legacy_switches_change_what_they_say():
 
 def test_workers_and_seeds_have_arrivals_of_their_own():
     def sizes(seed, worker):
-        runner = LADTSRunner(config=configure(seed=seed), worker_index=worker)
+        runner = JointEnvRunner(config=configure(seed=seed), worker_index=worker)
         return runner.simulator.observe().tasks.size_mbit
 
     assert torch.equal(sizes(0, 1), sizes(0, 1))
@@ -104,15 +104,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset, assert_same_
     resumed.restore_from_path(path)
     for _ in range(2):
         resumed.train()
-    assert resumed.updates[MODULE_ID] > 10
+    assert resumed.updates[ROUTER] > 10
     assert_same_training(resumed, whole)
     if preset in ("paper", "improved"):
-        assert torch.equal(resumed.latents(), whole.latents())
+        assert torch.equal(resumed.kept_memory()["latent"], whole.kept_memory()["latent"])
     else:
-        assert resumed.latents() is None
-    assert torch.equal(
-        resumed.replays[MODULE_ID].sample(32)[Columns.OBS], whole.replays[MODULE_ID].sample(32)[Columns.OBS]
-    )
+        assert resumed.kept_memory() == {}
+    assert torch.equal(resumed.replays[ROUTER].sample(32)[Columns.OBS], whole.replays[ROUTER].sample(32)[Columns.OBS])
     for algorithm in (whole, resumed):
         algorithm.stop()
 
@@ -143,7 +141,7 @@ def test_two_remote_runners_sample_learn_and_resume(tmp_path, assert_same_traini
         result = whole.train()
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 3 * 2 * 6
     assert len(whole.episodes) == 6
-    assert whole.updates[MODULE_ID] > 0
+    assert whole.updates[ROUTER] > 0
     resumed = build()
     resumed.restore_from_path(path)
     for _ in range(2):
@@ -173,9 +171,9 @@ def test_learners_on_two_processes_share_one_update():
     algorithm = configure().learners(num_learners=2, num_cpus_per_learner=0.5).build_algo()
     for _ in range(2):
         algorithm.train()
-    states = algorithm.learner_group.foreach_learner(lambda learner: learner.module[MODULE_ID].unwrapped().state_dict())
+    states = algorithm.learner_group.foreach_learner(lambda learner: learner.module[ROUTER].unwrapped().state_dict())
     first, second = (state.get() for state in states)
-    assert algorithm.updates[MODULE_ID] > 0
+    assert algorithm.updates[ROUTER] > 0
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
     algorithm.stop()
@@ -194,7 +192,7 @@ def test_policy_of_a_checkpoint_decides_as_the_algorithm_does(tmp_path, preset):
     save_policy(policy, tmp_path / "policy", SMALL, {"seed": 0})
     loaded = make_policy(str(tmp_path), SMALL, seed=3)
     observation = algorithm.env_runner.simulator.observe()
-    mine, theirs = (p.act(observation, p.begin(observation))[0] for p in (policy, loaded))
+    mine, theirs = (p.act(ROUTER, observation, p.begin(ROUTER, observation))[0] for p in (policy, loaded))
     assert torch.equal(mine, theirs)
     assert loaded.name == METHODS[preset]
     algorithm.stop()
@@ -238,13 +236,13 @@ def test_finds_the_server_that_is_always_best(preset, seed, settings):
         algorithm.train()
     policy = algorithm.policy()
     observation = algorithm.env_runner.simulator.reset(10_000)
-    memory, chosen, tasks = policy.begin(observation), 0, 0
+    memory, chosen, tasks = policy.begin(ROUTER, observation), 0, 0
     while not algorithm.env_runner.simulator.done:
-        action, memory = policy.act(observation, memory)
+        action, memory = policy.act(ROUTER, observation, memory)
         present = observation.tasks.present
         chosen += int((action[present] == 1).sum())
         tasks += int(present.sum())
-        algorithm.env_runner.simulator.step(action)
+        algorithm.env_runner.simulator.decide(action)
         observation = algorithm.env_runner.simulator.observe()
     assert chosen / tasks > 0.97
     algorithm.stop()

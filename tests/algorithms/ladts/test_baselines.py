@@ -9,12 +9,13 @@ from ray.rllib.core.columns import Columns
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.baselines import QNetwork, SoftmaxActor, make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
-from edgegen.algorithms.ladts.module import LATENT, MODULE_ID, NEXT_LATENT
+from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.runner import LADTSRunner
 from edgegen.algorithms.ladts.settings import PRESETS, LADTSSettings, make_settings
+from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.view import ROUTER
 from edgegen.envs.offloading.world import OffloadingWorld
 
 PAIR = load_scenario("demo", {"capacity_gcycles_s": [1, 3], "rate_mbit_s": [100, 100]})
@@ -35,7 +36,7 @@ def build(preset, **settings):
     config = LADTSConfig().scenario(PAIR).preset(preset, sharing="full", hidden=4, gamma=0.9, **settings)
     learner = config.debugging(seed=0).build_learner()
     learner.build()
-    return learner, learner.module[MODULE_ID]
+    return learner, learner.module[ROUTER]
 
 
 def transitions(spec, rows=3):
@@ -106,17 +107,17 @@ def test_exploring_dqn_takes_a_random_server_at_the_rate_epsilon():
     make_constant(actor.net, [0.0, 0.0, 1.0, 0.0, 0.0])
     policy = LADTSPolicy(actor, seed=4)
     observation = OffloadingWorld(scenario, 50).reset(0)
-    action, memory = policy.act(observation, {})
+    action, memory = policy.act(ROUTER, observation, {})
     assert memory == {}
     share = (action != 2).float().mean().item()  # 10 000 decisions; 0.25 · 4/5, standard error 0.004
     assert share == pytest.approx(0.2, abs=0.016)
-    assert (policy.act(observation, {}, explore=False)[0] == 2).all()
+    assert (policy.act(ROUTER, observation, {}, explore=False)[0] == 2).all()
 
 
 def test_actors_without_a_chain_leave_their_latents_empty():
     policy = LADTSPolicy(make_actor(spec_of("sac-ts")), seed=0)
     observation = OffloadingWorld(PAIR, 3).reset(0)
-    decision = policy.decide(observation, policy.begin(observation))
+    decision = policy.place(observation, policy.begin(ROUTER, observation))
     copies, servers, width = observation.tasks.present.shape
     assert decision.latent.shape == (copies, servers, width, 0)
 
@@ -127,9 +128,9 @@ def test_dqn_learns_from_the_target_by_hand():
     make_constant(module.target_actor.net, [-8.0, -4.0])
     batch = transitions(module.spec)
     # y = −2 + 0.9·max(−8, −4) = −5.6; the chosen second server has Q = −6
-    assert learner.losses(MODULE_ID, module, batch).item() == pytest.approx(0.4**2, rel=1e-5)
+    assert learner.losses(ROUTER, module, batch).item() == pytest.approx(0.4**2, rel=1e-5)
     before = module.actor.net.layers[-1].bias.clone()
-    results = learner.update_module(MODULE_ID, module, batch)
+    results = learner.update_module(ROUTER, module, batch)
     assert results["critic_loss"].item() == pytest.approx(0.16, rel=1e-5)
     moved = (module.actor.net.layers[-1].bias - before)[0, 0]
     assert moved[0] == 0  # the server that was not chosen
@@ -146,18 +147,18 @@ def test_dqn_copies_into_its_target_every_so_many_updates():
 
     seen = []
     for _ in range(7):
-        learner._update({MODULE_ID: {name: value.transpose(0, 1) for name, value in batch.items()}})
+        learner._update({ROUTER: {name: value.transpose(0, 1) for name, value in batch.items()}})
         seen.append(behind())
     assert seen == [True, True, False, True, True, False, True]
 
 
 def test_env_runners_get_the_q_network_alone():
     learner, module = build("dqn-ts")
-    runner = LADTSRunner(config=learner.config)
+    runner = JointEnvRunner(config=learner.config)
     sent = module.get_state(inference_only=True)
     assert {name.split(".")[0] for name in sent} == {"actor"}
-    runner.set_state({"rl_module": {MODULE_ID: sent}})
-    mine, theirs = module.actor.state_dict(), runner.module[MODULE_ID].actor.state_dict()
+    runner.set_state({"rl_module": {ROUTER: sent}})
+    mine, theirs = module.actor.state_dict(), runner.module[ROUTER].actor.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
@@ -172,7 +173,7 @@ def test_sac_losses_by_hand(soft_target):
     y = -2 + 0.9 * (-8.25 + (0.1 * entropy if soft_target else 0))
     critic = (-6 - y) ** 2 + (-5 - y) ** 2
     actor = -0.1 * entropy + 7 / 4 + 6 * 3 / 4
-    assert learner.losses(MODULE_ID, module, transitions(module.spec)).item() == pytest.approx(critic + actor, rel=1e-5)
+    assert learner.losses(ROUTER, module, transitions(module.spec)).item() == pytest.approx(critic + actor, rel=1e-5)
 
 
 def test_policies_saved_before_there_was_a_choice_are_latent_diffusion():

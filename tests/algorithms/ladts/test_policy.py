@@ -4,7 +4,7 @@ import torch
 from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.settings import make_settings
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
 SCENARIO = load_scenario("demo", {"tasks_per_slot.high": 4, "slots": 3})
@@ -20,10 +20,10 @@ def test_latents_of_present_tasks_become_their_probabilities(memory, shape):
     policy = make(memory=memory)
     simulator = OffloadingWorld(SCENARIO, 2)
     observation = simulator.reset(1)
-    latents = policy.begin(observation)
+    latents = policy.begin("router", observation)
     assert latents["latent"].shape == shape
     before = latents["latent"].clone()
-    decision = policy.decide(observation, latents)
+    decision = policy.place(observation, latents)
     cells = (latents["latent"], before) if memory == "task" else (latents["latent"][:, 0], before[:, 0])
     present = observation.tasks.present
     assert torch.equal(cells[0][present], decision.probability[present])
@@ -36,12 +36,12 @@ def test_latents_of_present_tasks_become_their_probabilities(memory, shape):
 def test_same_seed_same_decisions_and_exploration_samples():
     simulator = OffloadingWorld(SCENARIO, 64)
     observation = simulator.reset(2)
-    runs = [make(seed=seed).decide(observation, make(seed=0).begin(observation)) for seed in (1, 1, 2)]
+    runs = [make(seed=seed).place(observation, make(seed=0).begin("router", observation)) for seed in (1, 1, 2)]
     assert torch.equal(runs[0].action, runs[1].action)
     assert not torch.equal(runs[0].action, runs[2].action)
     assert not torch.equal(runs[0].action, runs[0].probability.argmax(-1))
     policy = make(seed=1)
-    greedy = policy.decide(observation, make(seed=0).begin(observation), explore=False)
+    greedy = policy.place(observation, make(seed=0).begin("router", observation), explore=False)
     assert torch.equal(greedy.action, greedy.probability.argmax(-1))
 
 
@@ -49,7 +49,7 @@ def test_a_servers_own_placements_reach_its_next_state_and_no_other():
     policy = make("improved")
     simulator = OffloadingWorld(SCENARIO, 3)
     observation = simulator.reset(4)
-    decision = policy.decide(observation, policy.begin(observation))
+    decision = policy.place(observation, policy.begin("router", observation))
     tasks = observation.tasks
     own = torch.zeros(3, 5, 5)
     for n in range(4):
@@ -64,11 +64,11 @@ def test_slots_and_indices_beyond_training_wrap_around():
     wide = load_scenario("demo", {"tasks_per_slot.low": 9, "tasks_per_slot.high": 9, "slots": 9})
     simulator = OffloadingWorld(wide)
     observation = simulator.reset(0)
-    memory = policy.begin(observation)
+    memory = policy.begin("router", observation)
     for _ in range(9):
-        action, memory = policy.act(observation, memory)
+        action, memory = policy.act("router", observation, memory)
         assert action.shape == (1, 5, 9)
-        simulator.step(action)
+        simulator.decide(action)
         observation = simulator.observe()
     assert memory["latent"].shape == (1, 4, 5, 4, 5)
 
@@ -76,5 +76,5 @@ def test_slots_and_indices_beyond_training_wrap_around():
 def test_gaussian_memory_carries_nothing():
     policy = make(memory="gaussian")
     observation = OffloadingWorld(SCENARIO, 2).reset(0)
-    assert policy.begin(observation) == {}
-    assert policy.act(observation, {})[1] == {}
+    assert policy.begin("router", observation) == {}
+    assert policy.act("router", observation, {})[1] == {}

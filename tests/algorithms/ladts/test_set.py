@@ -10,17 +10,17 @@ from edgegen.algorithms.ladts.baselines import make_actor
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.ladts.credit import delay_to_others
 from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.runner import LADTSRunner
 from edgegen.algorithms.ladts.set_memory import PLACED, before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.ladts.set_networks import SetCritic
 from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay_slots, split
 from edgegen.algorithms.ladts.settings import make_settings
 from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.algorithms.rules.offloading import expected_delay
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.physics import drain_backlog, place
-from edgegen.envs.offloading.scenario import load_scenario
-from edgegen.envs.offloading.view import HeardView, RouterView, Tasks
+from edgegen.envs.offloading.view import ROUTER, HeardView, RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 
 WORLD = load_scenario("stable", {"slots": 4, "tasks_per_slot": {"low": 1, "high": 4}})
@@ -47,7 +47,7 @@ def busy(scenario=WORLD, copies=3, seed=1):
     simulator = OffloadingWorld(scenario, copies)
     observation = simulator.reset(seed)
     for _ in range(2):
-        simulator.step(torch.zeros_like(observation.tasks.present, dtype=torch.long))
+        simulator.decide(torch.zeros_like(observation.tasks.present, dtype=torch.long))
     return simulator.observe()
 
 
@@ -94,11 +94,11 @@ def test_one_policy_for_any_number_of_servers(overrides, servers):
     policy = LADTSPolicy(there, seed=2)
     simulator = OffloadingWorld(scenario, 2)
     observation = simulator.reset(0)
-    memory = policy.begin(observation)
+    memory = policy.begin(ROUTER, observation)
     while not simulator.done:
-        action, memory = policy.act(simulator.observe(), memory)
+        action, memory = policy.act(ROUTER, simulator.observe(), memory)
         assert action.shape == (2, servers, 3)
-        simulator.step(action)
+        simulator.decide(action)
 
 
 @pytest.mark.parametrize("overrides", KINDS)
@@ -109,7 +109,7 @@ def test_a_saved_policy_decides_for_other_servers(overrides, tmp_path):
     loaded = load_policy(tmp_path / "policy", more, seed=2)
     assert loaded.spec.servers == 17
     observation = busy(more, copies=2)
-    actions, _ = loaded.act(observation, loaded.begin(observation))
+    actions, _ = loaded.act(ROUTER, observation, loaded.begin(ROUTER, observation))
     assert actions.shape == (2, 17, 6)
     assert len(actions[observation.tasks.present].unique()) > 10
 
@@ -131,7 +131,7 @@ def test_the_expected_delay_of_a_first_task_is_the_real_one_if_nobody_else_comes
 def test_an_untrained_policy_prefers_what_is_fast():
     policy = make(random_output=False)
     observation = busy()
-    decision = policy.decide(observation, policy.begin(observation))
+    decision = policy.place(observation, policy.begin(ROUTER, observation))
     present = observation.tasks.present[:, :, 0]
     real = expected_delay(observation, observation.tasks.at_index(0), observation.backlog_gcycles[:, None])
     wanted = (observation.capacity_gcycles_s[:, None].log() - real / 0.05).softmax(-1)
@@ -250,10 +250,10 @@ def test_arrivals_are_remembered_as_they_came_however_often_a_service_asks():
 
 def test_who_takes_over_meets_new_arrivals_in_every_world():
     config = LADTSConfig().scenario(WORLD).preset("set", train_servers=(5, 10), copies=2, hidden=8).debugging(seed=3)
-    donor, comer = (LADTSRunner(config=config, worker_index=index) for index in (1, 2))
+    donor, comer = (JointEnvRunner(config=config, worker_index=index) for index in (1, 2))
     fragments = donor.sample(num_episodes=4)  # two of each copy, the second with ten servers
     assert [part.env_steps() for part in fragments] == [2 * WORLD.slots] * 2
-    assert len({part.columns[Columns.OBS].shape[-1] for part in fragments}) == 2
+    assert len({part.roles[ROUTER].columns[Columns.OBS].shape[-1] for part in fragments}) == 2
     comer.take_over(donor.get_world_state(), life=1)
     assert comer.get_world_state()["turn"] == donor.get_world_state()["turn"]
     for own, other in zip(comer.simulators, donor.simulators, strict=True):
@@ -286,13 +286,13 @@ def test_it_trains_and_goes_on_bit_for_bit(overrides, tmp_path):
         whole.train()
         whole.save_to_path(str(tmp_path / "at-one"))
         whole.train()
-        assert whole.updates["ladts"] > 4
+        assert whole.updates[ROUTER] > 4
         again = build()
         again.restore_from_path(str(tmp_path / "at-one"))
         again.train()
-        one, two = (algorithm.learned_weights("ladts", "actor") for algorithm in (whole, again))
+        one, two = (algorithm.learned_weights(ROUTER, "actor") for algorithm in (whole, again))
         assert all(torch.equal(one[name], two[name]) for name in one)
-        fresh = make_actor(whole.spec).state_dict()
+        fresh = make_actor(whole.learning.spec).state_dict()
         assert any(not torch.equal(one[name], fresh[name]) for name in one if "own.2" in name)
         policy = whole.policy(0)
         assert policy.name == ("set-lad-ts" if overrides else "set-ts")

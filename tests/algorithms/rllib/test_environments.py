@@ -14,7 +14,7 @@ from ray.tune.registry import _global_registry
 
 from edgegen.algorithms.rllib.environments import OFFLOADING_ENV, make_offloading_env, register_rllib_envs
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.parallel import OffloadingParallelEnv
 
 

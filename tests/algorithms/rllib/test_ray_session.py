@@ -14,7 +14,7 @@ from edgegen.algorithms.rllib import ray_session as module
 from edgegen.algorithms.rllib.ray_session import ATTEMPTS, ray_session, start_patiently
 from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.runs import training_run
 from edgegen.platform.runs.training import TrainRequest, train
 

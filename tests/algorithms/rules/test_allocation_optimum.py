@@ -8,10 +8,10 @@ import torch
 from scipy import optimize
 
 from edgegen.algorithms.rules.allocation_optimum import best_allocation, best_bandwidth, best_steps, best_steps_value
-from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
+from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.physics import link_rate, serve
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
@@ -19,7 +19,7 @@ ALPHA = 0.7
 
 
 def slots(name: str, copies: int = 4, **changes) -> tuple:
-    scenario = load_provisioning(name, {"frames": 2, "slots_per_frame": 2, **changes})
+    scenario = load_scenario(name, {"frames": 2, "slots_per_frame": 2, **changes})
     simulator = ProvisioningWorld(scenario, copies, dtype=torch.float64)
     simulator.reset(seed=5)
     cache = torch.zeros(copies, scenario.cells, scenario.models, dtype=torch.bool)

@@ -5,14 +5,14 @@ import torch
 
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.rules.allocation_search import SearchSettings, search_allocation
-from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
+from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.physics import serve
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 
 def slot(name: str, copies: int = 6, **changes):
-    scenario = load_provisioning(name, changes)
+    scenario = load_scenario(name, changes)
     simulator = ProvisioningWorld(scenario, copies)
     simulator.reset(seed=3)
     cache = torch.zeros(copies, scenario.cells, scenario.models, dtype=torch.bool)

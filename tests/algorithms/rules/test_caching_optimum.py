@@ -7,10 +7,11 @@ import torch
 
 from edgegen.algorithms.rules import caching_costs, caching_optimum
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
+from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
 from edgegen.algorithms.rules.caching_optimum import is_plannable, plan_caching
-from edgegen.algorithms.rules.provisioning import equal_bandwidth, equal_compute
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 COPIES = 3
@@ -26,7 +27,7 @@ TINY = {
 
 
 def tiny(**changes) -> ProvisioningScenario:
-    return load_provisioning("t2drl-contended", TINY | changes)
+    return load_scenario("t2drl-contended", TINY | changes)
 
 
 def cost_of(scenario: ProvisioningScenario, caches: torch.Tensor, allocation: str = "best") -> torch.Tensor:
@@ -75,7 +76,7 @@ def test_a_plan_is_as_good_as_trying_every_sequence(changes, allocation):
     scenario = tiny(**changes)
     simulator = ProvisioningWorld(scenario, COPIES, dtype=torch.float64)
     simulator.reset(seed=8)
-    plan = plan_caching(scenario, simulator.episodes, allocation)
+    plan = plan_caching(scenario, simulator.future, allocation)
     tried = torch.stack([cost_of(scenario, caches, allocation) for caches in every_sequence(scenario)])
     torch.testing.assert_close(plan.cost, tried.amin(0), rtol=1e-7, atol=0)
     torch.testing.assert_close(plan.bound, plan.cost)
@@ -90,7 +91,7 @@ def test_plans_of_several_cells(shared_by, allocation):
     scenario = tiny(cells=2, frames=1, backhaul_shared_by=shared_by, backhaul_mbit_s=30, storage_gb=[10, 10])
     simulator = ProvisioningWorld(scenario, COPIES, dtype=torch.float64)
     simulator.reset(seed=8)
-    plan = plan_caching(scenario, simulator.episodes, allocation)
+    plan = plan_caching(scenario, simulator.future, allocation)
     tried = torch.stack([cost_of(scenario, caches, allocation) for caches in every_sequence(scenario)]).amin(0)
     for copy in range(COPIES):
         played = cost_of(scenario, plan.cache[copy], allocation)[copy]
@@ -105,20 +106,20 @@ def test_plans_of_several_cells(shared_by, allocation):
 
 
 def test_coupled_plans_stay_near_their_bound_with_switching():
-    simulator = ProvisioningWorld(load_provisioning("t2drl-contended:cells3", {"switching_weight": 0.001}), 2)
+    simulator = ProvisioningWorld(load_scenario("t2drl-contended:cells3", {"switching_weight": 0.001}), 2)
     simulator.reset(seed=1)
-    plan = plan_caching(simulator.scenario, simulator.episodes)
+    plan = plan_caching(simulator.scenario, simulator.future)
     assert bool((plan.bound <= plan.cost).all())
     assert float((plan.cost / plan.bound).max()) < 1.04
 
 
 def test_pieces_give_the_same_plan(monkeypatch):
-    simulator = ProvisioningWorld(load_provisioning("t2drl-contended", {"frames": 3}), 4)
+    simulator = ProvisioningWorld(load_scenario("t2drl-contended", {"frames": 3}), 4)
     simulator.reset(seed=1)
-    whole = plan_caching(simulator.scenario, simulator.episodes)
+    whole = plan_caching(simulator.scenario, simulator.future)
     monkeypatch.setattr(caching_optimum, "MOST_ENTRIES", 60_000)
     monkeypatch.setattr(caching_costs, "MOST_ENTRIES", 20_000)
-    pieces = plan_caching(simulator.scenario, simulator.episodes)
+    pieces = plan_caching(simulator.scenario, simulator.future)
     assert torch.equal(whole.cache, pieces.cache)
     torch.testing.assert_close(whole.cost, pieces.cost)
 
@@ -130,7 +131,7 @@ def test_alike_episodes_get_the_caches_of_the_least_mean_cost(changes):
     scenario = tiny(**changes)
     simulator = ProvisioningWorld(scenario, COPIES, dtype=torch.float64)
     simulator.reset(seed=8)
-    plan = plan_caching(scenario, simulator.episodes, alike=COPIES)
+    plan = plan_caching(scenario, simulator.future, alike=COPIES)
     assert plan.cache.shape == (1, scenario.frames, scenario.cells, 3)
     tried = torch.stack([cost_of(scenario, caches).mean() for caches in every_sequence(scenario)]).amin()
     torch.testing.assert_close(plan.cost[0], tried, rtol=1e-7 if scenario.cells == 1 else 5e-3, atol=0)
@@ -146,7 +147,7 @@ def test_alike_episodes_get_the_caches_of_the_least_mean_cost(changes):
     ],
 )
 def test_what_can_not_be_planned_is_refused(changes, complaint):
-    scenario = load_provisioning("t2drl-default", {"frames": 1, "slots_per_frame": 1, **changes})
+    scenario = load_scenario("t2drl-default", {"frames": 1, "slots_per_frame": 1, **changes})
     assert not is_plannable(scenario)
     with pytest.raises(InputError, match=complaint):
-        plan_caching(scenario, ProvisioningWorld(scenario).episodes)
+        plan_caching(scenario, ProvisioningWorld(scenario).future)

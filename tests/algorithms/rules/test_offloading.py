@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgegen.algorithms.core.policy import Policy, sample_shares
 from edgegen.algorithms.rules.offloading import RULES, make_rule, water_fill
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 
@@ -35,7 +35,7 @@ def slot(
 
 
 def decide(policy: Policy, observation: RouterView) -> torch.Tensor:
-    return policy.act(observation, policy.begin(observation))[0]
+    return policy.act("router", observation, policy.begin("router", observation))[0]
 
 
 def frequencies(policy: Policy, observation: RouterView) -> list[float]:
@@ -51,12 +51,12 @@ def test_every_rule_plays_an_episode_and_repeats_itself(name: str, dtype: torch.
     totals = []
     for _ in range(2):
         policy, observation, total = make_rule(name, seed=3), simulator.reset(seed=1), 0.0
-        memory = policy.begin(observation)
+        memory = policy.begin("router", observation)
         while not simulator.done:
-            server, memory = policy.act(simulator.observe(), memory)
+            server, memory = policy.act("router", simulator.observe(), memory)
             assert server.dtype == torch.int64
             assert server.shape == (3, 5, 15)
-            total += float(simulator.step(server).delays.total_s.sum())
+            total += float(simulator.decide(server).delays.total_s.sum())
         totals.append(total)
     assert totals[0] == totals[1]
     assert policy.name == name
@@ -76,11 +76,11 @@ def test_local_stays_at_home() -> None:
 
 def test_round_robin_deals_in_turn_across_slots() -> None:
     rule, observation = make_rule("round-robin"), slot([0, 0, 0], [1, 1, 1], [[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
-    chosen, memory = rule.act(observation, rule.begin(observation))
+    chosen, memory = rule.act("router", observation, rule.begin("router", observation))
     assert chosen[0, 0].tolist() == [0, 1, 2, 0]
     assert chosen[0, 1, :2].tolist() == [1, 2]
     assert memory["turn"].tolist() == [[1, 0, 2]]
-    assert rule.act(observation, memory)[0][0, 0].tolist() == [1, 2, 0, 1]
+    assert rule.act("router", observation, memory)[0][0, 0].tolist() == [1, 2, 0, 1]
 
 
 def test_uniform_and_capacity_weighted_frequencies() -> None:
@@ -199,11 +199,11 @@ def test_published_levels_of_delay(name: str, mean_delay_s: float, tolerance_s: 
     """The published instance gives the delays that the authors' own code gives (mean of episode means)."""
     simulator = OffloadingWorld(load_scenario("ladts-paper"), copies=30)
     policy = make_rule(name, seed=123)
-    memory = policy.begin(simulator.reset(seed=123))
+    memory = policy.begin("router", simulator.reset(seed=123))
     delay, tasks = torch.zeros(30, dtype=torch.float64), torch.zeros(30, dtype=torch.float64)
     while not simulator.done:
-        server, memory = policy.act(simulator.observe(), memory)
-        outcome = simulator.step(server)
+        server, memory = policy.act("router", simulator.observe(), memory)
+        outcome = simulator.decide(server)
         delay += outcome.sum_per_copy(outcome.delays.total_s)
         tasks += outcome.sum_per_copy(torch.ones_like(outcome.delays.total_s))
     assert float((delay / tasks).mean()) == pytest.approx(mean_delay_s, abs=tolerance_s)

@@ -8,19 +8,16 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
-from edgegen.algorithms.core.codec import load_provisioning_policy, save_policy
-from edgegen.algorithms.t2drl.algorithm import T2DRL
-from edgegen.algorithms.t2drl.config import T2DRLConfig
+from edgegen.algorithms.core.codec import load_policy, save_policy
+from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.t2drl.config import T2DRL, T2DRLConfig
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES
-from edgegen.algorithms.t2drl.runner import T2DRLRunner
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("cluster")]
 
-SMALL = load_provisioning(
-    "t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2, "storage_gb": 12}
-)
+SMALL = load_scenario("t2drl-default", {"users": 3, "models": 4, "frames": 3, "slots_per_frame": 2, "storage_gb": 12})
 QUICK = {
     "hidden": 8,
     "hidden_layers": 1,
@@ -43,19 +40,20 @@ def configure(preset="paper", seed=0, scenario=SMALL, **settings):
 
 @pytest.mark.parametrize("remember", ["raw", "amended"])
 def test_a_fragment_is_what_happened(remember):
-    runner = T2DRLRunner(config=configure(copies=2, remember=remember))
+    runner = JointEnvRunner(config=configure(copies=2, remember=remember))
     before = copy.deepcopy(runner.get_world_state())
     fragments = [runner.sample(num_timesteps=2 * 2)[0] for _ in range(3)]  # the three frames of an episode
-    twin = T2DRLRunner(config=configure(copies=2, remember=remember))
+    twin = JointEnvRunner(config=configure(copies=2, remember=remember))
     twin.set_state(runner.get_state(components="rl_module"))
     twin.set_world_state(before)
     simulator, policy = twin.simulator, twin.policy
     for number, fragment in enumerate(fragments):
+        frames, slots = (fragment.roles[role].columns for role in ("cacher", "allocator"))
         policy.epsilon = 1.0
         if number == 0:
             caching = policy.decide_cache(simulator.observe_frame())
             outcome = simulator.cache(caching.cache)
-        row = {name: value[0] for name, value in fragment.frames.columns.items()}
+        row = {name: value[0] for name, value in frames.items()}
         kept = outcome.cache if remember == "amended" else caching.cache
         assert torch.equal(row[Columns.OBS], caching.state[:, 0])
         assert torch.equal(row[Columns.ACTIONS], kept[:, 0])
@@ -64,7 +62,7 @@ def test_a_fragment_is_what_happened(remember):
             decision = policy.decide_allocation(simulator.observe_slot())
             served = simulator.allocate(decision.bandwidth, decision.compute)
             total = total + served.reward
-            cells = {name: value[0, 2 * slot : 2 * slot + 2] for name, value in fragment.slots.columns.items()}
+            cells = {name: value[0, 2 * slot : 2 * slot + 2] for name, value in slots.items()}
             assert torch.equal(cells[Columns.ACTIONS], decision.action[:, 0])
             assert torch.equal(cells[Columns.REWARDS], served.reward)
             assert (cells[DONE] == float(number == 2 and slot == 1)).all()
@@ -79,11 +77,11 @@ def test_a_fragment_is_what_happened(remember):
             outcome = simulator.cache(caching.cache)
             # The last slot of a frame is followed by the first of the next, with its new cache.
             following = policy.slot_state(simulator.observe_slot())[:, 0]
-            assert torch.equal(fragment.slots.columns[Columns.NEXT_OBS][0, 2:], following)
+            assert torch.equal(slots[Columns.NEXT_OBS][0, 2:], following)
 
 
 def test_random_caches_give_way_as_episodes_pass():
-    runner = T2DRLRunner(config=configure(epsilon_episodes=2, epsilon_start=1, epsilon_end=0.2))
+    runner = JointEnvRunner(config=configure(epsilon_episodes=2, epsilon_start=1, epsilon_end=0.2))
     seen = []
     for _ in range(4):
         runner.sample(num_timesteps=2)
@@ -179,32 +177,31 @@ def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worl
     algorithm.train()
     policy = algorithm.policy(seed=3)
     save_policy(policy, tmp_path / "policy", SMALL, {"seed": 0})
-    loaded = load_provisioning_policy(tmp_path / "policy", SMALL, seed=3)
+    loaded = load_policy(tmp_path / "policy", SMALL, seed=3)
     simulator = algorithm.env_runner.simulator
     frame, slot = simulator.observe_frame(), None
-    assert torch.equal(policy.cache(frame, {})[0], loaded.cache(frame, {})[0])
+    assert torch.equal(policy.act("cacher", frame, {})[0], loaded.act("cacher", frame, {})[0])
     if simulator.caching:
-        simulator.cache(loaded.cache(frame, {})[0])
+        simulator.cache(loaded.act("cacher", frame, {})[0])
     slot = simulator.observe_slot()
-    for mine, theirs in zip(policy.allocate(slot, {})[:2], loaded.allocate(slot, {})[:2], strict=True):
-        assert torch.equal(mine, theirs)
+    assert torch.equal(policy.act("allocator", slot, {})[0], loaded.act("allocator", slot, {})[0])
     algorithm.stop()
     with pytest.raises(InputError, match=r"was trained for 4 models.*has 10"):
-        load_provisioning_policy(tmp_path / "policy", load_provisioning("t2drl-default", {"users": 3}))
+        load_policy(tmp_path / "policy", load_scenario("t2drl-default", {"users": 3}))
     manifest = tmp_path / "policy" / "policy.json"
     manifest.write_text(manifest.read_text().replace('"users": 3', '"users": -3', 1))
     with pytest.raises(InputError, match=r"bad field 'spec\.users'"):
-        load_provisioning_policy(tmp_path / "policy", SMALL)
+        load_policy(tmp_path / "policy", SMALL)
     manifest.write_text(manifest.read_text().replace('"scenario"', '"world"'))
     with pytest.raises(InputError, match="no field 'scenario'"):
-        load_provisioning_policy(tmp_path / "policy", SMALL)
+        load_policy(tmp_path / "policy", SMALL)
 
 
 @pytest.mark.parametrize(("head", "seed"), [("subsets", 0), ("per_model", 1), ("per_request", 2)])
 def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     # Room for one of two models of one size; the skewness 3 sends 8/9 of the requests to the first. A hit saves at
     # least the detour of (5 + 5) MB · 8 / (10 / 3) Mbit/s = 24 s: more than any picture or any steps are worth.
-    world = load_provisioning(
+    world = load_scenario(
         "t2drl-default",
         {
             "users": 3,
@@ -237,12 +234,12 @@ def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     policy, simulator = algorithm.policy(), algorithm.env_runner.simulator
     observation = simulator.reset(seed=12_345)
     while not simulator.done:
-        cache, _ = policy.cache(observation, {}, explore=False)
+        cache, _ = policy.act("cacher", observation, {}, explore=False)
         if head != "subsets":
             assert cache[..., 0].all()
         cached = simulator.cache(cache).cache
         assert cached[..., 0].all()
         for _ in range(world.slots_per_frame):
-            simulator.allocate(*policy.allocate(simulator.observe_slot(), {})[:2])
+            simulator.decide(policy.act("allocator", simulator.observe_slot(), {})[0])
         observation = simulator.observe_frame()
     algorithm.stop()

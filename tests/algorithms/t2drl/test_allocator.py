@@ -8,10 +8,10 @@ from edgegen.algorithms.t2drl.objectives import search_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.algorithms.t2drl.state import SlotState
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
-WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3, "storage_gb": 12})
+WORLD = load_scenario("t2drl-default", {"models": 4, "users": 3, "storage_gb": 12})
 
 
 def spec_of(**overrides):
@@ -108,7 +108,7 @@ def test_a_critic_that_sees_shares_can_not_tell_actions_that_mean_the_same_apart
 
 
 def test_agents_of_cells_share_weights_only_if_asked():
-    world = load_provisioning("t2drl-default:cells3")
+    world = load_scenario("t2drl-default:cells3")
     alone = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8}))
     shared = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8, "sharing": "full"}))
     assert (alone.groups, shared.groups) == (3, 1)

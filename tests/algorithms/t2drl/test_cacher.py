@@ -16,10 +16,10 @@ from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.algorithms.t2drl.state import FrameState
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
-WORLD = load_provisioning("t2drl-default", {"models": 4, "users": 3})
+WORLD = load_scenario("t2drl-default", {"models": 4, "users": 3})
 
 
 def network(**overrides):
@@ -73,7 +73,7 @@ def test_greedy_fits_is_useful_and_never_beats_the_exact_search(models):
 
 
 def test_hundreds_of_models_need_no_table_of_all_caches():
-    world = load_provisioning("t2drl-default", {"models": 300, "storage_gb": 100})
+    world = load_scenario("t2drl-default", {"models": 300, "storage_gb": 100})
     with pytest.raises(InputError, match=r"a value for each of 2\^300 sets of models.*choose 'per_request'"):
         T2DRLSpec.of(world, make_settings("paper"))
     spec = T2DRLSpec.of(world, make_settings("paper", {"caching_head": "per_model", "cacher_hidden": 8}))

@@ -8,7 +8,8 @@ import torch
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.t2drl.config import T2DRLConfig
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
@@ -22,7 +23,7 @@ FLAT = {"a1_steps": 20, "a2_tv": 80, "a3_steps": 150, "a4_tv": 50, "b1_s_per_ste
 
 
 def two_models(users: int) -> ProvisioningScenario:
-    return load_provisioning(
+    return load_scenario(
         "t2drl-default",
         {
             "users": users,
@@ -63,7 +64,7 @@ def test_d3pg_comes_within_two_percent_of_the_best_allocation(users, iterations,
         for _ in range(iterations):
             algorithm.train()
         policy = algorithm.policy(seed=5)
-        learned = mean_cost(world, lambda slot: policy.allocate(slot, {})[:2])
+        learned = mean_cost(world, lambda slot: policy.act("allocator", slot, {})[0].unbind(-1))
         algorithm.stop()
     assert best <= learned * (1 + 1e-6)
     assert learned < 1.02 * best

@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from edgegen.algorithms.rules.provisioning import StaticPopular, equal_bandwidth, equal_compute
+from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.rules.caching import StaticPopular, equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.reward_scale import RewardScale
-from edgegen.algorithms.t2drl.runner import T2DRLRunner
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.physics import serve
-from edgegen.envs.provisioning.scenario import load_provisioning
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
-WORLD = load_provisioning("t2drl-default")
+WORLD = load_scenario("t2drl-default")
 
 
 def policy_of(preset="improved", **overrides):
@@ -35,14 +35,14 @@ def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
         assert ((frame.size_gb * cache).sum(-1) <= 20 * (1 + 1e-6)).all()
         assert len(cache.flatten(0, 1).unique(dim=0)) > 20
         popularity[kind] = float((frame.static_popularity * cache).sum(-1).mean())
-    best = float((frame.static_popularity * StaticPopular().cache(frame, {})[0]).sum(-1).mean())
+    best = float((frame.static_popularity * StaticPopular().act("cacher", frame, {})[0]).sum(-1).mean())
     assert popularity["uniform"] + 0.05 < popularity["popular"] < best + 0.05
 
 
 def test_some_slots_serve_some_users_only_and_only_while_exploring():
     policy, simulator = policy_of(), ProvisioningWorld(WORLD, 2000)
     simulator.reset(seed=3)
-    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
 
     def dropped(explore):
@@ -72,7 +72,7 @@ def test_nobody_loses_all_bandwidth_by_being_explored():
 def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
     policy, simulator = policy_of("ddpg"), ProvisioningWorld(WORLD, 500)
     simulator.reset(seed=3)
-    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
     plain = policy.decide_allocation(slot).action
     policy.noise = 0.1
@@ -84,16 +84,16 @@ def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
 
 def test_rewards_are_what_equal_shares_would_have_cost_more():
     config = T2DRLConfig().scenario(WORLD).preset("improved", copies=2, hidden=8, cacher_hidden=8)
-    runner = T2DRLRunner(config=config.debugging(seed=0))
-    simulator = runner.simulator
-    simulator.cache(StaticPopular().cache(simulator.observe_frame(), {})[0])
+    runner = JointEnvRunner(config=config.debugging(seed=0))
+    simulator, learner = runner.simulator, runner.learning.roles["allocator"]
+    simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
     decision = runner.policy.decide_allocation(slot)
     equal = serve(WORLD, slot, equal_bandwidth(slot), equal_compute(slot))
     outcome = simulator.allocate(decision.bandwidth, decision.compute)
-    reward = runner._slot_reward(slot, outcome, decision)
-    assert torch.allclose(reward, (equal.cost - outcome.cost) * runner.reward_scale.slot, atol=1e-5)
-    assert (runner._slot_reward(slot, equal, decision) == 0).all()
+    reward = learner._reward(slot, outcome, decision)
+    assert torch.allclose(reward, (equal.cost - outcome.cost) * runner.learning.reward_scale.slot, atol=1e-5)
+    assert (learner._reward(slot, equal, decision) == 0).all()
     assert reward.abs().max() > 0.01
 
 

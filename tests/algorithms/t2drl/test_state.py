@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgegen.algorithms.t2drl.state import FrameState, SlotState, StateSettings, as_users
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 CONTENDED = "t2drl-contended:cells3"
@@ -17,7 +17,7 @@ NOTHING = StateSettings(
 
 
 def in_the_second_frame(name: str = CONTENDED, copies: int = 2, **changes: Any) -> ProvisioningWorld:
-    simulator = ProvisioningWorld(load_provisioning(name, {"frames": 4, "slots_per_frame": 2, **changes}), copies)
+    simulator = ProvisioningWorld(load_scenario(name, {"frames": 4, "slots_per_frame": 2, **changes}), copies)
     rng = torch.Generator().manual_seed(0)
     shape = (copies, simulator.scenario.cells)
     simulator.cache(torch.rand(*shape, simulator.scenario.models, generator=rng) < 0.4)
@@ -83,7 +83,7 @@ def test_slot_states_are_laid_out_as_documented() -> None:
 
 @pytest.mark.parametrize("name", ["t2drl-default", "t2drl-contended"])
 def test_gains_are_standardised(name: str) -> None:
-    scenario = load_provisioning(name)
+    scenario = load_scenario(name)
     simulator, builder = ProvisioningWorld(scenario, 100), SlotState(scenario)
     simulator.reset(seed=77)
     simulator.cache(torch.zeros(100, 1, 10))
@@ -91,7 +91,7 @@ def test_gains_are_standardised(name: str) -> None:
     assert float(gain.mean()) == pytest.approx(0, abs=0.15)
     assert float(gain.std()) == pytest.approx(1, abs=0.15)
     alike = {"fading": "none", "side_m": 1e-3, "mobility.kind": "fixed"}  # everybody at the least distance
-    still = SlotState(load_provisioning(name, alike))
+    still = SlotState(load_scenario(name, alike))
     assert torch.isfinite(still(simulator.observe_slot())).all()
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.core.yaml_files import dump_yaml, parse_yaml, read_mapping
-from edgegen.envs.offloading.scenario import load_scenario
 from edgegen.envs.provisioning.curves import load_curves
 from edgegen.serve.config import load_config
 

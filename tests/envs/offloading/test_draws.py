@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
-from edgegen.envs.offloading.scenario import load_scenario
 from edgegen.envs.offloading.view import Tasks
 
 FIELDS = ("present", "size_mbit", "workload_gcycles", "result_mbit")

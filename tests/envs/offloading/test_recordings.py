@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.core.trace import write_trace
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.recordings import Recording, read_recording
-from edgegen.envs.offloading.scenario import build_scenario, load_scenario
 
 
 def written(folder: Path, text: str) -> str:

@@ -5,18 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import (
-    IntegerRange,
-    OffloadingScenario,
-    Quantity,
-    build_scenario,
-    load_scenario,
-    scenario_names,
-)
+from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
+from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
 
 
 def test_every_shipped_scenario_loads_under_its_name() -> None:
-    names = scenario_names()
+    names = scenario_names("offloading")
     assert {"demo", "ladts-paper", "ladts-paper:n10", "ladts-stable:n40"} <= set(names)
     for name in names:
         assert load_scenario(name).name == name

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.offloading.draws import LEAST_SEEN, draw_servers
-from edgegen.envs.offloading.scenario import OffloadingScenario, build_scenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.servers import Outages, Reports
 from edgegen.envs.offloading.world import OffloadingWorld
 
@@ -79,7 +80,7 @@ def test_delays_over_links_by_hand() -> None:
     )
     simulator = OffloadingWorld(scenario, dtype=torch.float64)
     tasks = simulator.reset(0).tasks
-    outcome = simulator.step(torch.tensor([[[1], [1]]]))
+    outcome = simulator.decide(torch.tensor([[[1], [1]]]))
     size, result = tasks.size_mbit[0, :, 0], tasks.result_mbit[0, :, 0]
     torch.testing.assert_close(outcome.delays.transfer_s, torch.stack([size[0] / 10, 0 * size[1]]))
     torch.testing.assert_close(outcome.delays.return_s, torch.stack([result[0] / 10, result[1] / 50]))
@@ -123,7 +124,7 @@ def test_old_backlogs_are_those_there_were() -> None:
             for b in range(10):
                 there = true[seen.slot - int(seen.age_slots[e, b])]
                 assert seen.backlog_gcycles[e, b] == there[e, b]
-        simulator.step(torch.randint(10, seen.tasks.present.shape, generator=generator))
+        simulator.decide(torch.randint(10, seen.tasks.present.shape, generator=generator))
     assert float(true[-1].sum()) > 0
 
 
@@ -138,7 +139,7 @@ def test_an_interrupted_episode_goes_on_as_it_would_have(name: str) -> None:
         made = []
         while simulator.state.slot < until:
             seen = simulator.observe()
-            outcome = simulator.step(actions[seen.slot])
+            outcome = simulator.decide(actions[seen.slot])
             made += [seen.backlog_gcycles, seen.capacity_gcycles_s, outcome.delays.total_s]
         return made
 
@@ -170,7 +171,7 @@ def test_failed_servers_do_nothing_and_show_almost_nothing() -> None:
         torch.testing.assert_close(seen.capacity_gcycles_s[down], simulator.capacity_gcycles_s[down] * LEAST_SEEN)
         server = torch.randint(10, seen.tasks.present.shape, generator=generator)
         before = simulator.state.backlog_gcycles
-        outcome = simulator.step(server)
+        outcome = simulator.decide(server)
         work = torch.zeros_like(before).index_put_(
             (outcome.copy, outcome.server),
             seen.tasks.workload_gcycles[outcome.copy, outcome.edge, outcome.index],

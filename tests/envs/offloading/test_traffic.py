@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading import scenario as envs_scenario
 from edgegen.envs.offloading.draws import draw_episodes
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.traffic import Bursts, Diurnal, HotSpots, Traffic, modulated, two_states
 from edgegen.envs.offloading.view import Tasks
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgegen.algorithms.rules.offloading import make_rule
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.physics import drain_backlog, place, work_ahead
-from edgegen.envs.offloading.scenario import load_scenario
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 
@@ -193,10 +193,10 @@ def test_nobody_has_a_task() -> None:
 def play(simulator: OffloadingWorld, policy_name: str, slots_played: int | None = None) -> torch.Tensor:
     """Play on, and return the delays of all tasks, one after the other."""
     policy, delays = make_rule(policy_name, seed=1), []
-    memory = policy.begin(simulator.observe())
+    memory = policy.begin("router", simulator.observe())
     while not simulator.done and (slots_played is None or len(delays) < slots_played):
-        server, memory = policy.act(simulator.observe(), memory)
-        delays.append(simulator.step(server).delays.total_s)
+        server, memory = policy.act("router", simulator.observe(), memory)
+        delays.append(simulator.decide(server).delays.total_s)
     return torch.cat(delays)
 
 
@@ -264,7 +264,7 @@ def test_work_is_conserved_over_an_episode() -> None:
         observation = simulator.observe()
         before = observation.backlog_gcycles.sum()
         work = (observation.tasks.workload_gcycles * observation.tasks.present).sum()
-        simulator.step(rule.act(observation, {})[0])
+        simulator.decide(rule.act("router", observation, {})[0])
         arrived += float(work)
         done += float(before + work - simulator.state.backlog_gcycles.sum())
     assert arrived == pytest.approx(done + float(simulator.state.backlog_gcycles.sum()), rel=1e-12)
@@ -277,4 +277,4 @@ def test_an_episode_ends_with_one_more_slot_to_look_at() -> None:
     assert simulator.done
     assert simulator.observe().slot == 2
     with pytest.raises(ValueError, match="over"):
-        simulator.step(torch.zeros(1, 5, 15, dtype=torch.long))
+        simulator.decide(torch.zeros(1, 5, 15, dtype=torch.long))

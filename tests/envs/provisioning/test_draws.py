@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.draws import Episodes, draw_requests, path_gain
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 
 DEFAULT, CONTENDED = "t2drl-default", "t2drl-contended"
 
@@ -21,7 +22,7 @@ def tensors(drawn: Episodes) -> dict[str, torch.Tensor]:
 
 
 def draw(name: str, overrides: dict[str, Any] | None = None, seed: int = 5, episodes: int = 4) -> Episodes:
-    return draw_requests(load_provisioning(name, overrides), seed, range(episodes))
+    return draw_requests(load_scenario(name, overrides), seed, range(episodes))
 
 
 MOVES = {"mobility.kind": "redraw", "drift.start": "shuffled", "drift.swap": "adjacent", "fading": "rayleigh"}
@@ -33,7 +34,7 @@ ANEW = {"size_gb.drawn": "per_episode", "curves.drawn": "per_episode"}
     [(DEFAULT, {}), (CONTENDED, {}), (f"{CONTENDED}:cells3", MOVES | ANEW), (CONTENDED, {"size_gb.drawn": "per_seed"})],
 )
 def test_an_episode_is_the_same_alone_and_among_others(name: str, overrides: dict[str, Any]) -> None:
-    scenario = load_provisioning(name, overrides)
+    scenario = load_scenario(name, overrides)
     many = tensors(draw_requests(scenario, 5, range(3, 9)))
     for at, number in enumerate(range(3, 9)):
         alone = tensors(draw_requests(scenario, 5, range(number, number + 1)))
@@ -83,7 +84,7 @@ def test_frequencies_are_counts_of_the_frame_before() -> None:
 def test_requests_follow_zipf() -> None:
     drawn = draw(f"{DEFAULT}:skewness1.0", {"users": 50}, episodes=40)
     share = torch.bincount(drawn.model.flatten(), minlength=10) / drawn.model.numel()
-    np.testing.assert_allclose(share, load_provisioning(f"{DEFAULT}:skewness1.0").rank_popularity()[0], atol=0.004)
+    np.testing.assert_allclose(share, load_scenario(f"{DEFAULT}:skewness1.0").rank_popularity()[0], atol=0.004)
 
 
 def test_skewness_follows_its_chain() -> None:
@@ -128,9 +129,7 @@ def distances_m(scenario: ProvisioningScenario, drawn: Episodes) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["redraw", "walk", "fixed"])
 def test_users_stay_in_their_square(kind: str) -> None:
-    scenario = load_provisioning(
-        DEFAULT, {"mobility.kind": kind, "mobility.sigma_m": 40, "fading": "none", "users": 40}
-    )
+    scenario = load_scenario(DEFAULT, {"mobility.kind": kind, "mobility.sigma_m": 40, "fading": "none", "users": 40})
     distance = distances_m(scenario, draw_requests(scenario, 1, range(5)))
     assert distance.max() <= 125 * 2**0.5 * 1.0001
     # A uniform place in a square of side a is 0.3826 a from the middle, on average.
@@ -140,26 +139,24 @@ def test_users_stay_in_their_square(kind: str) -> None:
 
 
 def test_a_walk_takes_normal_steps() -> None:
-    scenario = load_provisioning(
-        DEFAULT, {"mobility": {"kind": "walk", "sigma_m": 2}, "fading": "none", "side_m": 5000}
-    )
+    scenario = load_scenario(DEFAULT, {"mobility": {"kind": "walk", "sigma_m": 2}, "fading": "none", "side_m": 5000})
     change = np.diff(distances_m(scenario, draw_requests(scenario, 1, range(20))), axis=1)
     assert change.std() == pytest.approx(2, rel=0.05)  # far from the server a step's way there is one of its directions
 
 
 def test_distance_factors_and_the_least_distance() -> None:
     fixed = {"mobility.kind": "redraw", "fading": "none", "users": 3}
-    near = load_provisioning(DEFAULT, fixed)
-    far = load_provisioning(DEFAULT, fixed | {"distance_factor": {"low": 1, "high": 3}})
+    near = load_scenario(DEFAULT, fixed)
+    far = load_scenario(DEFAULT, fixed | {"distance_factor": {"low": 1, "high": 3}})
     ratio = distances_m(far, draw_requests(far, 1, range(2))) / distances_m(near, draw_requests(near, 1, range(2)))
     np.testing.assert_allclose(ratio.mean((0, 1, 2)), [1, 2, 3], rtol=1e-3)
-    close = load_provisioning(DEFAULT, fixed | {"min_distance_m": 500})
+    close = load_scenario(DEFAULT, fixed | {"min_distance_m": 500})
     np.testing.assert_allclose(distances_m(close, draw_requests(close, 1, range(2))), 500, rtol=1e-4)
 
 
 def test_path_gain_by_hand() -> None:
     # 128.1 dB at 1 km, 37.6 dB less at 100 m.
-    gain = path_gain(load_provisioning(DEFAULT), np.array([1000.0, 100.0]))
+    gain = path_gain(load_scenario(DEFAULT), np.array([1000.0, 100.0]))
     np.testing.assert_allclose(gain, [10**-12.81, 10**-9.05])
 
 
@@ -185,7 +182,7 @@ def test_when_models_are_drawn_anew() -> None:
 
 
 def test_drawn_curves_lie_in_their_ranges_and_are_prefix_stable() -> None:
-    scenario = load_provisioning(CONTENDED, {"models": 200})
+    scenario = load_scenario(CONTENDED, {"models": 200})
     curves = draw_requests(scenario, 0, range(1)).curves
     for name in CurveTensors.__dataclass_fields__:
         span, values = getattr(scenario.curves, name), getattr(curves, name)

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import Curve, CurveTensors
 from edgegen.envs.provisioning.physics import link_rate, serve, watts
-from edgegen.envs.provisioning.scenario import ProvisioningScenario, load_provisioning
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
@@ -24,7 +25,7 @@ def doubles(values: Any) -> torch.Tensor:
 
 
 def two_users(**changes: Any) -> ProvisioningScenario:
-    return load_provisioning("t2drl-default", {"users": 2, "models": 3, "size_gb": [1, 1, 1], **changes})
+    return load_scenario("t2drl-default", {"users": 2, "models": 3, "size_gb": [1, 1, 1], **changes})
 
 
 def slot(hits: list[bool], snr: float = 3.0, budget: float = 1000.0) -> AllocatorView:
@@ -143,7 +144,7 @@ def test_cells_share_one_backhaul() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(["t2drl-default", "t2drl-contended:cells3"]))
 def test_invariants_of_any_allocation(seed: int, name: str) -> None:
-    scenario = load_provisioning(name, {"frames": 1, "slots_per_frame": 1})
+    scenario = load_scenario(name, {"frames": 1, "slots_per_frame": 1})
     simulator = ProvisioningWorld(scenario, 2, dtype=torch.float64)
     simulator.reset(seed=seed)
     rng = torch.Generator().manual_seed(seed)
@@ -168,7 +169,7 @@ def test_invariants_of_any_allocation(seed: int, name: str) -> None:
 
 
 def test_alternatives_are_served_side_by_side() -> None:
-    scenario = load_provisioning("t2drl-contended", {"models": 3})
+    scenario = load_scenario("t2drl-contended", {"models": 3})
     simulator = ProvisioningWorld(scenario, 4, dtype=torch.float64)
     simulator.cache(torch.zeros(4, 1, 3))
     seen = simulator.observe_slot()

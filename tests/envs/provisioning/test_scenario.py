@@ -8,64 +8,60 @@ import pytest
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenario_files import scenario_kind, shipped_names
-from edgegen.envs.offloading.scenario import build_scenario, load_scenario, scenario_names
+from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.provisioning.curves import CurveSet, save_curves
 from edgegen.envs.provisioning.parts import SkewnessChain
-from edgegen.envs.provisioning.scenario import (
-    ProvisioningScenario,
-    build_provisioning,
-    load_provisioning,
-    provisioning_names,
-)
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 
 DEFAULT = "t2drl-default"
 CURVE = {"a1_steps": 60, "a2_tv": 110, "a3_steps": 170, "a4_tv": 28, "b1_s_per_step": 0.18, "b2_s": 5.74}
 
 
 def test_every_shipped_scenario_loads_under_its_name_and_stands_alone() -> None:
-    names = provisioning_names()
+    names = scenario_names("provisioning")
     axes = {"users6", "users14", "storage10", "storage30", "steps600", "steps1400", "uplink10", "skewness1.0"}
     axes |= {"alpha0.3", "backhaul50", "cells3"}
     assert {DEFAULT, "t2drl-contended", *(f"{DEFAULT}:{axis}" for axis in axes)} <= set(names)
     for name in names:
-        scenario = load_provisioning(name)
+        scenario = load_scenario(name)
         assert scenario.name == name
-        assert build_provisioning(scenario.model_dump()) == scenario
+        assert build_scenario(scenario.model_dump()) == scenario
         assert ProvisioningScenario.model_validate_json(scenario.model_dump_json()) == scenario
 
 
 def test_the_default_has_the_constants_of_its_description() -> None:
-    world = load_provisioning(DEFAULT)
+    world = load_scenario(DEFAULT)
     assert (world.users, world.models, world.frames, world.slots_per_frame, world.cells) == (10, 10, 10, 10, 1)
     assert (world.storage_per_cell_gb, world.steps_per_cell, world.slots) == ((20.0,), (1000,), 100)
     assert (world.backhaul_mbit_s, world.delay_weight, world.uplink_mhz, world.downlink_mhz) == (100, 0.7, 20, 40)
     assert isinstance(world.curves, CurveSet)
     assert world.curves.per_model(10)[9].model_dump(include=set(CURVE)) == CURVE
-    assert load_provisioning(f"{DEFAULT}:alpha0.3").delay_weight == 0.3
-    assert load_provisioning(f"{DEFAULT}:cells3", {"storage_gb": [5, 6, 7]}).storage_per_cell_gb == (5, 6, 7)
-    assert load_provisioning(f"{DEFAULT}:cells3").steps_per_cell == (1000, 1000, 1000)
+    assert load_scenario(f"{DEFAULT}:alpha0.3").delay_weight == 0.3
+    assert load_scenario(f"{DEFAULT}:cells3", {"storage_gb": [5, 6, 7]}).storage_per_cell_gb == (5, 6, 7)
+    assert load_scenario(f"{DEFAULT}:cells3").steps_per_cell == (1000, 1000, 1000)
 
 
 def test_kinds_are_kept_apart() -> None:
-    assert set(shipped_names()) == {*scenario_names(), *provisioning_names()}
-    assert not {*scenario_names()} & {*provisioning_names()}
+    assert set(shipped_names()) == {*scenario_names("offloading"), *scenario_names("provisioning")}
+    assert not {*scenario_names("offloading")} & {*scenario_names("provisioning")}
     assert scenario_kind("demo") == "offloading"
     assert scenario_kind("t2drl-contended:cells3") == "provisioning"  # inherited from what it extends
     wrong = r"'t2drl-default' is of the kind provisioning, but one of the kind offloading .* are .*\bdemo, "
     with pytest.raises(InputError, match=wrong):
-        load_scenario(DEFAULT)
+        load_scenario(DEFAULT, None, OffloadingScenario)
     with pytest.raises(
         InputError, match="'demo' is of the kind offloading, but one of the kind provisioning is needed"
     ):
-        load_provisioning("demo")
+        load_scenario("demo", None, ProvisioningScenario)
     with pytest.raises(InputError, match="of the kind provisioning, but one of the kind offloading is needed"):
-        build_scenario(load_provisioning(DEFAULT).model_dump())
+        build_scenario(load_scenario(DEFAULT).model_dump(), OffloadingScenario)
     with pytest.raises(InputError, match="of the kind offloading, but one of the kind provisioning is needed"):
-        build_provisioning(load_scenario("demo").model_dump())
+        build_scenario(load_scenario("demo").model_dump(), ProvisioningScenario)
 
 
 def test_zipf_by_hand() -> None:
-    world = load_provisioning(DEFAULT, {"models": 3, "size_gb": [1, 1, 1]})
+    world = load_scenario(DEFAULT, {"models": 3, "size_gb": [1, 1, 1]})
     popularity = world.rank_popularity()
     np.testing.assert_allclose(popularity[2], np.array([6, 3, 2]) / 11)  # 1, 1/2 and 1/3 over their sum
     roots = np.array([1, 2**-0.5, 3**-0.5])
@@ -139,7 +135,7 @@ def test_stationary_states_by_hand() -> None:
 )
 def test_impossible_scenarios_are_refused_in_one_sentence(overrides: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint) as refused:
-        load_provisioning(DEFAULT, overrides)
+        load_scenario(DEFAULT, overrides)
     assert "\n" not in str(refused.value)
 
 
@@ -155,7 +151,7 @@ def test_impossible_scenarios_are_refused_in_one_sentence(overrides: dict[str, A
 )
 def test_impossible_ranges_of_curves_are_refused(overrides: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        load_provisioning("t2drl-contended", overrides)
+        load_scenario("t2drl-contended", overrides)
 
 
 def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +159,10 @@ def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.Monke
     save_curves(curves, tmp_path / "mine.yaml")
     (tmp_path / "lab.yaml").write_text(f"extends: {DEFAULT}\ncurves: mine.yaml\nvariants: {{few: {{users: 2}}}}\n")
     monkeypatch.chdir("/")
-    lab = load_provisioning(f"{tmp_path / 'lab.yaml'}:few")
+    lab = load_scenario(f"{tmp_path / 'lab.yaml'}:few")
     assert (lab.name, lab.users, lab.curves) == ("lab:few", 2, curves)
     with pytest.raises(InputError, match="There is no curves file"):
-        load_provisioning(DEFAULT, {"curves": "mine.yaml"})  # on the command line: from the working folder
+        load_scenario(DEFAULT, {"curves": "mine.yaml"})  # on the command line: from the working folder
 
 
 @pytest.mark.parametrize(
@@ -186,4 +182,4 @@ def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.Monke
 def test_broken_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "loop.yaml").write_text(text)
     with pytest.raises(InputError, match=complaint):
-        load_provisioning(tmp_path / "loop.yaml")
+        load_scenario(tmp_path / "loop.yaml", None, ProvisioningScenario)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from edgegen.algorithms.rules.provisioning import make_provisioning_rule
-from edgegen.envs.provisioning.scenario import load_provisioning
+from edgegen.algorithms.rules.caching import make_provisioning_rule
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld, SlotOutcome
 
 DEFAULT = "t2drl-default"
@@ -21,8 +21,8 @@ def play(simulator: ProvisioningWorld, policy: str = "popular-random", slots: in
     rule, outcomes = make_provisioning_rule(policy, seed=1), list[SlotOutcome]()
     while not simulator.done and (slots is None or len(outcomes) < slots):
         if simulator.caching:
-            simulator.cache(rule.cache(simulator.observe_frame(), {})[0])
-        outcomes.append(simulator.allocate(*rule.allocate(simulator.observe_slot(), {})[:2]))
+            simulator.cache(rule.act("cacher", simulator.observe_frame(), {})[0])
+        outcomes.append(simulator.allocate(*rule.act("allocator", simulator.observe_slot(), {})[0].unbind(-1)))
     return outcomes
 
 
@@ -35,7 +35,7 @@ def equal_shares(simulator: ProvisioningWorld) -> torch.Tensor:
 
 
 def test_phases_come_in_order() -> None:
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, SMALL), 2)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, SMALL), 2)
     shares, bits = equal_shares(simulator), torch.zeros(2, 1, 10)
     for frame in range(3):
         assert simulator.caching
@@ -73,7 +73,7 @@ def test_phases_come_in_order() -> None:
     ],
 )
 def test_impossible_caching_decisions_are_refused(bits: torch.Tensor, complaint: str) -> None:
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, SMALL), 2)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, SMALL), 2)
     with pytest.raises(ValueError, match=complaint):
         simulator.cache(bits)
     assert simulator.caching
@@ -81,7 +81,7 @@ def test_impossible_caching_decisions_are_refused(bits: torch.Tensor, complaint:
 
 @pytest.mark.parametrize("broken", [torch.zeros(2, 10), torch.zeros(2, 1, 9), torch.full((2, 1, 10), torch.nan)])
 def test_impossible_allocations_are_refused_and_change_nothing(broken: torch.Tensor) -> None:
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, SMALL), 2)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, SMALL), 2)
     simulator.cache(torch.zeros(2, 1, 10))
     for pair in ((broken, equal_shares(simulator)), (equal_shares(simulator), broken)):
         with pytest.raises(ValueError, match=r"shape|finite"):
@@ -99,7 +99,7 @@ def frame_of(simulator: ProvisioningWorld, bits: list[int]) -> tuple[CacheOutcom
 
 def test_storage_overflow_is_dropped_or_kept_and_charged() -> None:
     world: dict[str, Any] = SMALL | {"models": 3, "size_gb": [5, 7, 4], "storage_gb": 10}
-    dropping = ProvisioningWorld(load_provisioning(DEFAULT, world))
+    dropping = ProvisioningWorld(load_scenario(DEFAULT, world))
     cached, mean, reward = frame_of(dropping, [1, 1, 1])
     # 16 GB are wanted. Nothing was asked for before, so the highest numbers go: 4 GB, then 7 GB.
     assert cached.cache.tolist() == [[[True, False, False]]]
@@ -108,10 +108,10 @@ def test_storage_overflow_is_dropped_or_kept_and_charged() -> None:
     cached, mean, reward = frame_of(dropping, [1, 0, 1])
     assert cached.overflow_gb.tolist() == [[0]]
     torch.testing.assert_close(reward, mean)
-    free = ProvisioningWorld(load_provisioning(DEFAULT, world | {"overflow_penalty_per_gb": 0}))
+    free = ProvisioningWorld(load_scenario(DEFAULT, world | {"overflow_penalty_per_gb": 0}))
     _, mean, reward = frame_of(free, [1, 1, 1])
     torch.testing.assert_close(reward, mean)
-    keeping = ProvisioningWorld(load_provisioning(DEFAULT, world | {"caching_amender": "penalty"}))
+    keeping = ProvisioningWorld(load_scenario(DEFAULT, world | {"caching_amender": "penalty"}))
     cached, mean, reward = frame_of(keeping, [1, 1, 1])
     assert cached.cache.all()
     assert simulator_hits(keeping)
@@ -125,7 +125,7 @@ def simulator_hits(simulator: ProvisioningWorld) -> bool:
 
 def test_fetching_models_takes_the_backhaul() -> None:
     world = SMALL | {"models": 3, "size_gb": [5, 7, 4], "switching_weight": 0.01}
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, world))
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, world))
     # 5 GB are 40,000 Mbit, 400 s at 100 Mbit/s. In the next frame only the third model is new.
     for bits, fetch_s in (([1, 0, 0], 400), ([1, 0, 1], 320), ([0, 0, 1], 0)):
         cached, mean, reward = frame_of(simulator, bits)
@@ -135,7 +135,7 @@ def test_fetching_models_takes_the_backhaul() -> None:
 
 def test_the_amender_sees_the_requests_of_the_frame_before() -> None:
     world = SMALL | {"models": 2, "size_gb": [6, 6], "storage_gb": 6, "users": 50}
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, world | {"drift.start": "shuffled"}), 40)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, world | {"drift.start": "shuffled"}), 40)
     play(simulator, "never-cache", 2)
     seen = simulator.observe_frame()
     kept = simulator.cache(torch.ones(40, 1, 2)).cache
@@ -149,12 +149,12 @@ def test_another_amender_can_be_given() -> None:
     def nothing_ever(wanted: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(wanted)
 
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT), caching_amender=nothing_ever)  # type: ignore[arg-type]
+    simulator = ProvisioningWorld(load_scenario(DEFAULT), caching_amender=nothing_ever)  # type: ignore[arg-type]
     assert not simulator.cache(torch.ones(1, 1, 10)).cache.any()
 
 
 def test_copies_are_the_episodes_of_a_single_simulator() -> None:
-    scenario = load_provisioning("t2drl-contended", SMALL)
+    scenario = load_scenario("t2drl-contended", SMALL)
     many = ProvisioningWorld(scenario, 4)
     many.reset(seed=11)
     rule = "popular-first-come"  # draws no numbers of its own
@@ -164,13 +164,13 @@ def test_copies_are_the_episodes_of_a_single_simulator() -> None:
         one.reset(seed=11) if e == 0 else one.reset()
         torch.testing.assert_close(costs(play(one, rule))[0], together[e], rtol=1e-6, atol=0)
     assert torch.equal(many.reset().frequency[0], one.reset().frequency[0])  # both go on with episode 4
-    assert torch.equal(many.episodes.gain[0], one.episodes.gain[0])
+    assert torch.equal(many.future.gain[0], one.future.gain[0])
     one.reset(seed=11, first_episode=3)
     torch.testing.assert_close(costs(play(one, rule))[0], together[3], rtol=1e-6, atol=0)
 
 
 def test_the_same_seed_gives_the_same_episode() -> None:
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT, SMALL), 2)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT, SMALL), 2)
     runs = []
     for seed in (4, 4, 5):
         simulator.reset(seed=seed)
@@ -182,7 +182,7 @@ def test_the_same_seed_gives_the_same_episode() -> None:
 def test_what_happens_from_outside_does_not_depend_on_the_policy() -> None:
     seen = []
     for policy in ("never-cache", "popular-random"):
-        simulator = ProvisioningWorld(load_provisioning("t2drl-contended", SMALL), 3)
+        simulator = ProvisioningWorld(load_scenario("t2drl-contended", SMALL), 3)
         simulator.reset(seed=6)
         play(simulator, policy, slots=3)
         frame, slot = simulator.observe_frame(), simulator.observe_slot()
@@ -192,7 +192,7 @@ def test_what_happens_from_outside_does_not_depend_on_the_policy() -> None:
 
 @pytest.mark.parametrize("slots", [0, 3, 4])  # at the beginning, within a frame, between frames
 def test_state_survives_a_round_trip(slots: int) -> None:
-    scenario = load_provisioning("t2drl-contended:cells3", SMALL | {"switching_weight": 0.001})
+    scenario = load_scenario("t2drl-contended:cells3", SMALL | {"switching_weight": 0.001})
     simulator = ProvisioningWorld(scenario, 2)
     simulator.reset(seed=2)
     simulator.reset()
@@ -213,7 +213,7 @@ def test_state_survives_a_round_trip(slots: int) -> None:
 def test_single_precision_is_precise_enough() -> None:
     means = []
     for dtype in (torch.float32, torch.float64):
-        simulator = ProvisioningWorld(load_provisioning(DEFAULT), 8, dtype=dtype)
+        simulator = ProvisioningWorld(load_scenario(DEFAULT), 8, dtype=dtype)
         simulator.reset(seed=3)
         means.append(float(costs(play(simulator, "popular-static")).double().mean()))
         assert all(getattr(simulator.observe_frame(), f).dtype == dtype for f in ("frequency", "popularity"))
@@ -240,7 +240,7 @@ def test_known_levels_of_the_default_world(
     variant: str, policy: str, cost: float, delay_s: float | None, tv: float, hit: float
 ) -> None:
     """An independent sketch of this world, with other draws of sizes and requests, gave these means of 30 episodes."""
-    simulator = ProvisioningWorld(load_provisioning(DEFAULT + variant), 30)
+    simulator = ProvisioningWorld(load_scenario(DEFAULT + variant), 30)
     simulator.reset(seed=0)
     outcomes = play(simulator, policy)
 
@@ -257,7 +257,7 @@ def test_known_levels_of_the_default_world(
 def test_in_the_contended_world_knowing_the_popularity_and_choosing_steps_pay() -> None:
     means = {}
     for policy in ("never-cache", "rcars", "popular-static", "popular-recent", "popular-current", "popular-first-come"):
-        simulator = ProvisioningWorld(load_provisioning("t2drl-contended"), 64)
+        simulator = ProvisioningWorld(load_scenario("t2drl-contended"), 64)
         simulator.reset(seed=0)
         means[policy] = float(costs(play(simulator, policy)).double().mean())
     order = ["never-cache", "popular-static", "popular-recent", "popular-current"]
@@ -267,7 +267,7 @@ def test_in_the_contended_world_knowing_the_popularity_and_choosing_steps_pay() 
 
 
 def test_observations_hold_what_they_say() -> None:
-    simulator = ProvisioningWorld(load_provisioning("t2drl-contended:cells3"), 2)
+    simulator = ProvisioningWorld(load_scenario("t2drl-contended:cells3"), 2)
     play(simulator, slots=10)
     frame = simulator.observe_frame()
     assert {f.name for f in fields(frame)} >= {"skewness_state", "previous_cache", "frequency", "popularity"}
@@ -276,6 +276,6 @@ def test_observations_hold_what_they_say() -> None:
     simulator.cache(frame.previous_cache)
     slot = simulator.observe_slot()
     assert torch.equal(slot.hit, slot.cache.gather(-1, slot.model))
-    curves = simulator.episodes.curves
+    curves = simulator.future.curves
     torch.testing.assert_close(slot.curves.b1_s_per_step[1, 2, 3], curves.b1_s_per_step[1, slot.model[1, 2, 3]])
     assert slot.steps_budget.tolist() == [[600.0] * 3] * 2

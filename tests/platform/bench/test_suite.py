@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from edgegen.algorithms.rules.offloading import RULES, make_rule
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.bench import suite as bench
 from edgegen.platform.files import write_json
 

@@ -2,7 +2,7 @@ import pytest
 
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.figures.plots import check_plot_path, plot_comparison, plot_requests, plot_training
 from edgegen.platform.runs.comparison import compare
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import RouterView
 from edgegen.platform.records.model_flavor import _rebuilt, example_input
 

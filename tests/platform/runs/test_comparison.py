@@ -6,7 +6,7 @@ from rich.console import Console
 
 from edgegen.algorithms.rules.offloading import RULES, make_rule
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.files import write_json
 from edgegen.platform.runs.comparison import compare, decimals_for
 
@@ -30,7 +30,7 @@ def test_a_policy_compared_with_itself_differs_by_exactly_nothing(scenario):
 
 
 def test_every_policy_meets_the_same_tasks(comparison):
-    counts = [row.results.tasks.tolist() for row in comparison.rows]
+    counts = [row.results["tasks"].tolist() for row in comparison.rows]
     assert all(count == counts[0] for count in counts)
     # Work per capacity does not depend on decisions where every task stays at home.
     assert len(set(counts[0])) > 1
@@ -39,7 +39,7 @@ def test_every_policy_meets_the_same_tasks(comparison):
 def test_a_policy_is_judged_the_same_in_any_company(scenario, comparison):
     alone = compare(scenario, {"least-delay": make_rule("least-delay")}, 8, 0, reference="least-delay")
     np.testing.assert_array_equal(
-        alone.rows[0].results.mean_delay_s, comparison.row("least-delay").results.mean_delay_s
+        alone.rows[0].results["mean_delay_s"], comparison.row("least-delay").results["mean_delay_s"]
     )
 
 
@@ -80,7 +80,7 @@ def test_json_has_the_layout_of_marl_eval_and_every_episode(comparison, tmp_path
     assert len(run["step_0"]["mean_delay_s"]) == 8
     assert run["absolute_metrics"]["mean_reward"][0] == -run["absolute_metrics"]["mean_delay_s"][0]
     policy = data["policies"]["uniform"]
-    assert policy["per_episode"]["mean_delay_s"] == comparison.row("uniform").results.mean_delay_s.tolist()
+    assert policy["per_episode"]["mean_delay_s"] == comparison.row("uniform").results["mean_delay_s"].tolist()
     assert policy["difference_s"]["low"] <= policy["difference_s"]["estimate"] <= policy["difference_s"]["high"]
     assert data["scenario"]["slots"] == 10
 

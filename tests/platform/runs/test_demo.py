@@ -3,7 +3,7 @@ import json
 import pytest
 from rich.console import Console
 
-from edgegen.envs.offloading.scenario import load_scenario
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.records.tracking import URI_VARIABLE
 from edgegen.platform.runs import demo
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.core.trace import write_trace
 from edgegen.envs.offloading.draws import draw_episodes
-from edgegen.envs.offloading.scenario import OffloadingScenario, load_scenario
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.platform.runs.replay import replay
@@ -135,7 +136,7 @@ def test_replaying_an_episode_gives_the_numbers_of_the_simulator(tmp_path, name:
         server = torch.zeros(tasks.present.shape, dtype=torch.long)
         rows = out[out["slot"] == slot]
         server[0, rows["edge"].tolist(), rows["index"].tolist()] = torch.tensor(rows["server"].tolist())
-        delays.append(simulator.step(server).delays.total_s)
+        delays.append(simulator.decide(server).delays.total_s)
     np.testing.assert_allclose(out["delay_s"], torch.cat(delays).numpy(), rtol=1e-12, atol=1e-12)
     assert summary.final_backlog_gcycles == pytest.approx(float(simulator.state.backlog_gcycles.sum()))
 
@@ -170,11 +171,11 @@ class Network(Policy):
         self.seen: list[RouterView] = []
         self.explored: list[bool] = []
 
-    def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        self.seen.append(observation)
+    def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        self.seen.append(view)
         self.explored.append(explore)
-        best = self.layer(observation.backlog_gcycles).argmax(-1)
-        return best[:, None, None].expand(observation.tasks.present.shape), memory
+        best = self.layer(view.backlog_gcycles).argmax(-1)
+        return best[:, None, None].expand(view.tasks.present.shape), memory
 
 
 def test_policies_see_the_slot_as_it_is(tmp_path, two: OffloadingScenario) -> None:
@@ -249,10 +250,10 @@ def test_nothing_is_written_where_it_must_not_be(
 
 def test_a_failure_half_way_leaves_nothing(tmp_path, two: OffloadingScenario) -> None:
     class Stumbling(Policy):
-        def act(self, observation: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-            if observation.slot:
+        def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+            if view.slot:
                 raise RuntimeError("stumbled")
-            return torch.zeros_like(observation.tasks.present, dtype=torch.long), memory
+            return torch.zeros_like(view.tasks.present, dtype=torch.long), memory
 
     path = trace(tmp_path, "0,0,0,1,2,3", "1,0,0,1,2,3", header=HEADER)
     with pytest.raises(RuntimeError, match="stumbled"):

@@ -31,6 +31,7 @@ class Scripted(Policy):
     """Answers from a list and remembers what it was shown."""
 
     name = "scripted"
+    roles = frozenset({"router"})
 
     def __init__(self, answers, width=None):
         super().__init__()
@@ -39,16 +40,17 @@ class Scripted(Policy):
         if width is not None:
             self.width = width
 
-    def begin(self, observation):
+    def begin(self, role, view):
         return {"calls": torch.zeros(1)}
 
-    def act(self, observation, memory, explore=True):
+    def act(self, role, view, memory, explore=True):
         assert torch.is_inference_mode_enabled()
-        self.seen.append((observation, memory["calls"].item()))
+        assert role == "router"
+        self.seen.append((view, memory["calls"].item()))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        shape = observation.tasks.present.shape
+        shape = view.tasks.present.shape
         return torch.full(shape, answer), {"calls": memory["calls"] + 1}
 
 
@@ -152,8 +154,8 @@ def test_policy_failure_falls_back_to_least_work(answer, words):
 
 def test_policy_whose_memory_is_not_finite_has_failed():
     class Poisoned(Scripted):
-        def act(self, observation, memory, explore=True):
-            actions, memory = super().act(observation, memory, explore)
+        def act(self, role, view, memory, explore=True):
+            actions, memory = super().act(role, view, memory, explore)
             return actions, {"calls": memory["calls"] * float("nan")}
 
     made, _ = scheduler(Poisoned([1]))
@@ -162,7 +164,7 @@ def test_policy_whose_memory_is_not_finite_has_failed():
 
 def test_wrong_shape_is_a_failure():
     class Flat(Scripted):
-        def act(self, observation, memory, explore=True):
+        def act(self, role, view, memory, explore=True):
             return torch.zeros(3), memory
 
     made, _ = scheduler(Flat([]))

@@ -363,7 +363,7 @@ def test_slow_request_times_out(make_config):
 class Broken(LeastDelay):
     name = "broken"
 
-    def act(self, observation, memory, explore=True):
+    def act(self, role, view, memory, explore=True):
         raise ZeroDivisionError("no weights")
 
 

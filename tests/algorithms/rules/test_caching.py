@@ -6,41 +6,50 @@ from typing import Any
 import pytest
 import torch
 
-from edgegen.algorithms.rules.provisioning import PROVISIONING_RULES, first_come_compute, make_provisioning_rule
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.rules.caching import PROVISIONING_RULES, first_come_compute, make_provisioning_rule
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.amenders import fit_bandwidth, fit_compute, storage_overflow_gb
-from edgegen.envs.provisioning.scenario import load_provisioning
-from edgegen.envs.provisioning.view import CacherView
+from edgegen.envs.provisioning.view import AllocatorView, CacherView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 
 def world(copies: int = 1, **changes: Any) -> ProvisioningWorld:
     small = {"models": 4, "size_gb": [4, 5, 3, 2], "storage_gb": 7, "users": 4, "frames": 3, "slots_per_frame": 2}
-    return ProvisioningWorld(load_provisioning("t2drl-default", small | changes), copies)
+    return ProvisioningWorld(load_scenario("t2drl-default", small | changes), copies)
 
 
 def cached(rule: str, simulator: ProvisioningWorld) -> list[int]:
-    bits, _ = make_provisioning_rule(rule).cache(simulator.observe_frame(), {})
+    bits, _ = make_provisioning_rule(rule).act("cacher", simulator.observe_frame(), {})
     return bits[0, 0].int().tolist()
+
+
+def shares(rule: str | Policy, slot: AllocatorView) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares of uplink and steps that a rule gives to the users of a slot."""
+    policy = make_provisioning_rule(rule) if isinstance(rule, str) else rule
+    bandwidth, compute = policy.act("allocator", slot, {})[0].unbind(-1)
+    return bandwidth, compute
 
 
 @pytest.mark.parametrize("name", list(PROVISIONING_RULES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_rule_is_feasible_and_repeats_itself(name: str, dtype: torch.dtype) -> None:
-    scenario = load_provisioning("t2drl-contended:cells3", {"frames": 3, "slots_per_frame": 2})
+    scenario = load_scenario("t2drl-contended:cells3", {"frames": 3, "slots_per_frame": 2})
     simulator, totals = ProvisioningWorld(scenario, 3, dtype=dtype), []
     for _ in range(2):
         policy, total = make_provisioning_rule(name, seed=3), 0.0
-        memory = policy.begin(simulator.reset(seed=1))
+        memory = policy.begin("cacher", simulator.reset(seed=1))
         while not simulator.done:
             if simulator.caching:
                 seen = simulator.observe_frame()
-                bits, memory = policy.cache(seen, memory)
+                bits, memory = policy.act("cacher", seen, memory)
                 assert bits.dtype == torch.bool
                 assert (storage_overflow_gb(bits, seen.size_gb, seen.storage_gb[..., None]) == 0).all()
                 assert torch.equal(simulator.cache(bits).cache, bits)
             slot = simulator.observe_slot()
-            bandwidth, compute, memory = policy.allocate(slot, memory)
+            action, memory = policy.act("allocator", slot, memory)
+            bandwidth, compute = action.unbind(-1)
             assert bandwidth.shape == compute.shape == (3, 3, 15)
             assert torch.equal(fit_bandwidth(bandwidth, scenario.min_bandwidth_share), bandwidth)
             assert torch.equal(fit_compute(compute, slot.hit), compute)
@@ -75,7 +84,7 @@ def test_what_popularity_each_rule_goes_by() -> None:
     seen = frame(simulator, popularity=popularity, frequency=frequency)
 
     def chosen(rule: str, observation: CacherView) -> list[int]:
-        return make_provisioning_rule(rule).cache(observation, {})[0][0, 0].int().tolist()
+        return make_provisioning_rule(rule).act("cacher", observation, {})[0][0, 0].int().tolist()
 
     assert chosen("popular-static", seen) == [1, 0, 0, 0]
     assert chosen("popular-current", seen) == [0, 0, 1, 1]  # 2 GB and 3 GB
@@ -87,13 +96,13 @@ def test_what_popularity_each_rule_goes_by() -> None:
 def test_random_caching_is_random_and_fills_the_storage() -> None:
     simulator = world(copies=4000)
     rule = make_provisioning_rule("rcars", seed=0)
-    bits, _ = rule.cache(simulator.observe_frame(), {})
+    bits, _ = rule.act("cacher", simulator.observe_frame(), {})
     # Of 4, 5, 3 and 2 GB, these sets fit into 7 GB and leave no room for another.
     sets, counts = torch.unique(bits[:, 0].int(), dim=0, return_counts=True)
     assert sets.tolist() == [[0, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1], [1, 0, 1, 0]]
     share = (counts / 4000).tolist()
     assert share == pytest.approx(orders(), abs=0.03)
-    again, _ = rule.cache(simulator.observe_frame(), {})
+    again, _ = rule.act("cacher", simulator.observe_frame(), {})
     assert not torch.equal(again, bits)  # a new order in every frame
 
 
@@ -115,7 +124,7 @@ def test_equal_and_first_come_shares_by_hand() -> None:
     simulator.cache(torch.tensor([1, 1, 0, 0]).expand(200, 1, 4))
     slot = simulator.observe_slot()
     hits = slot.hit.sum(-1, keepdim=True)
-    equal = make_provisioning_rule("popular-static").allocate(slot, {})
+    equal = shares("popular-static", slot)
     assert (equal[0] == 0.25).all()
     torch.testing.assert_close(equal[1], slot.hit / hits.clamp_min(1))
     full = first_come_compute(slot) * 400
@@ -126,7 +135,7 @@ def test_equal_and_first_come_shares_by_hand() -> None:
             left -= given[-1]
         assert full[e, 0].tolist() == pytest.approx(given, abs=1e-3)
     assert {0, 1, 2, 3, 4} == set(hits.flatten().tolist())
-    steps = simulator.allocate(*make_provisioning_rule("popular-first-come").allocate(slot, {})[:2]).steps
+    steps = simulator.allocate(*shares("popular-first-come", slot)).steps
     assert torch.equal(steps, full.round())
 
 
@@ -135,9 +144,9 @@ def test_random_shares_use_all_steps_of_the_hits() -> None:
     simulator.cache(torch.tensor([1, 0, 1, 0]).expand(50, 1, 4))
     slot = simulator.observe_slot()
     rule = make_provisioning_rule("popular-random", seed=1)
-    _, compute, _ = rule.allocate(slot, {})
+    _, compute = shares(rule, slot)
     assert (compute[~slot.hit] == 0).all()
     torch.testing.assert_close(compute.sum(-1), slot.hit.any(-1).float())
-    assert not torch.equal(rule.allocate(slot, {})[1], compute)
+    assert not torch.equal(shares(rule, slot)[1], compute)
     rule.seed(1)
-    assert torch.equal(rule.allocate(slot, {})[1], compute)
+    assert torch.equal(shares(rule, slot)[1], compute)

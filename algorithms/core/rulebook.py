@@ -1,0 +1,62 @@
+"""The policies that need no training, by kind of world: rules, searches, oracles."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgegen.algorithms.core.policy import Policy
+from edgegen.envs.core.kinds import kind_named, kinds
+from edgegen.envs.core.world import WorldScenario
+
+Maker = Callable[[Any, int], Policy]
+"""Makes a policy for a scenario from a seed."""
+
+
+@dataclass(frozen=True)
+class RuleBook:
+    """The rules of one kind of world.
+
+    Attributes:
+        makers: What makes each of them, by name, in the order of tables.
+        plays: Whether the one of a name can play a scenario; oracles can only where they can plan.
+    """
+
+    makers: Mapping[str, Maker]
+    plays: Callable[[str, Any], bool] = lambda name, scenario: True
+
+    def playable(self, scenario: WorldScenario) -> list[str]:
+        """Names of those that can play a scenario."""
+        return [name for name in self.makers if self.plays(name, scenario)]
+
+
+_SHIPPED = ("offloading", "provisioning")
+_BOOKS: dict[str, RuleBook] = {}
+
+
+def register_rules(kind: str, book: RuleBook) -> None:
+    """Say which rules there are for a kind of world."""
+    _BOOKS[kind] = book
+
+
+def rule_book(kind: str) -> RuleBook:
+    """Return the rules of a kind: those registered, or those that come with the package; there may be none.
+
+    Raises:
+        InputError: If there is no such kind.
+    """
+    if kind in _SHIPPED and kind not in _BOOKS:
+        register_rules(kind, importlib.import_module(f"edgegen.algorithms.rules.{kind}").RULE_BOOK)
+    return _BOOKS.get(kind_named(kind).name, RuleBook({}))
+
+
+def rules_for(scenario: WorldScenario) -> list[str]:
+    """Names of the rules, searches and oracles that can play a scenario, without any training."""
+    return rule_book(scenario.kind).playable(scenario)
+
+
+def kinds_with_rule(name: str) -> list[str]:
+    """Names of the kinds that have a rule of this name."""
+    return [kind for kind in kinds() if name in rule_book(kind).makers]

@@ -1,0 +1,1 @@
+"""Methods that can be trained: which learner each role has, its presets, and how its policies are kept."""

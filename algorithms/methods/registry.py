@@ -1,0 +1,133 @@
+"""What there is to train: methods by name, with their settings, worlds and what they are measured by.
+
+A method is one entry in a module of its own. Those that come with the package are named here; others are registered
+with :func:`register`, by a module that ``EDGEGEN_PLUGINS`` names (:mod:`edgegen.envs.core.kinds`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from edgegen.algorithms.core.trained import StoredPolicy, TrainedPolicy
+from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.kinds import Kind, import_plugins, kind_named
+from edgegen.envs.core.scenarios import build_scenario, load_scenario
+from edgegen.envs.core.world import WorldScenario
+
+if TYPE_CHECKING:
+    from edgegen.algorithms.rllib.config import JointConfig
+    from edgegen.algorithms.rllib.role import Learning
+
+_SHIPPED = ("edgegen.algorithms.methods.ladts", "edgegen.algorithms.methods.t2drl")
+_METHODS: dict[str, Method] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method that can be trained.
+
+    Attributes:
+        name: How it is called.
+        kind_name: Name of the kind of world it plays.
+        presets: Its presets.
+        settings: Model of its settings.
+        make_settings: From preset and overrides to settings.
+        headline: What of an episode's report tells how good it was; less is better.
+        headline_label: That, for people, with its unit.
+        rivals: Rules to compare it with first.
+        config: Makes its RLlib config; imports RLlib.
+        learning: Makes what learns in training, of a scenario and settings; imports RLlib.
+        restore: Makes its policy for a scenario from a stored one and a seed.
+        in_flight: Settings that population-based training may change under way.
+    """
+
+    name: str
+    kind_name: str
+    presets: Mapping[str, Any]
+    settings: type[BaseModel]
+    make_settings: Callable[..., BaseModel]
+    headline: str
+    headline_label: str
+    rivals: tuple[str, ...]
+    config: Callable[[], JointConfig]
+    learning: Callable[[Any, Any], Learning]
+    restore: Callable[[StoredPolicy, Any, int], TrainedPolicy]
+    in_flight: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of world it plays."""
+        return kind_named(self.kind_name)
+
+    @property
+    def scenario(self) -> type[WorldScenario]:
+        """Model of the scenarios it plays."""
+        return self.kind.scenario
+
+    @property
+    def default_scenario(self) -> str:
+        """What it trains on unless told otherwise."""
+        return self.kind.default_scenario
+
+    def load_scenario(self, name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Any:
+        """Load a scenario that it plays; see :func:`edgegen.envs.core.scenarios.load_scenario`."""
+        return load_scenario(name_or_path, overrides, self.scenario)
+
+    def build_scenario(self, data: dict[str, Any]) -> Any:
+        """Validate plain data as a scenario that it plays."""
+        return build_scenario(data, self.scenario)
+
+
+def register(method: Method) -> Method:
+    """Add a method; registering the same one again changes nothing.
+
+    Raises:
+        ValueError: If there is another method of this name.
+    """
+    if _METHODS.setdefault(method.name, method) is not method:
+        raise ValueError(f"there is a method '{method.name}' already")
+    return method
+
+
+def methods() -> dict[str, Method]:
+    """Return all methods by name, those of the package first.
+
+    Raises:
+        InputError: If a module that the environment names can not be imported.
+    """
+    shipped = [register(importlib.import_module(module).METHOD) for module in _SHIPPED]
+    import_plugins()
+    return {**{method.name: method for method in shipped}, **_METHODS}
+
+
+def find_method(name: str) -> Method:
+    """Return a method by name.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    known = methods()
+    if name not in known:
+        raise InputError(f"Unknown algorithm '{name}'; algorithms are {', '.join(known)}.{did_you_mean(name, known)}")
+    return known[name]
+
+
+def methods_for(kind: str) -> list[Method]:
+    """Return the methods that play a kind of world."""
+    return [method for method in methods().values() if method.kind_name == kind]
+
+
+def headline_of(kind: str) -> str:
+    """What learning curves of a kind of world are called in records, whichever method learned.
+
+    Raises:
+        InputError: If no method plays it.
+    """
+    for method in methods_for(kind):
+        return method.headline
+    raise InputError(f"No method plays worlds of the kind '{kind}'.")

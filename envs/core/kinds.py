@@ -1,0 +1,222 @@
+"""Kinds of worlds: the one place that knows which there are, and what is different about each.
+
+A kind is one entry. Those that come with the package are found by the modules named here; others are registered with
+:func:`register`, by whoever imports their module: in every process, because env runners, trials of a sweep and the live
+service are processes of their own. A module that the environment variable ``EDGEGEN_PLUGINS`` names is imported
+everywhere before the first look-up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.world import World, WorldScenario
+
+PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
+"""Environment variable with the names of modules to import, separated by commas."""
+
+DEFAULT_KIND = "offloading"
+"""Kind of a file that does not say it."""
+
+_SHIPPED = ("edgegen.envs.offloading.kind", "edgegen.envs.provisioning.kind")
+_KINDS: dict[str, Kind] = {}
+
+Array = NDArray[np.float64]
+Values = dict[str, Any]
+"""Arrays ``[E]`` by name, one value per episode."""
+
+
+class Meter(ABC):
+    """Measures what becomes of the episodes of a world while it is played.
+
+    Args:
+        world: A freshly reset world.
+    """
+
+    @abstractmethod
+    def __init__(self, world: World) -> None: ...
+
+    @abstractmethod
+    def add(self, role: str, view: Any, outcome: Any) -> None:
+        """Take a turn into account: whose it was, what was seen, and what came of it."""
+
+    @abstractmethod
+    def headline(self) -> Array:
+        """What a learning curve shows of each episode ``[E]``, as learners report it."""
+
+    @abstractmethod
+    def values(self) -> Values:
+        """Return what was measured, one value per episode.
+
+        Raises:
+            InputError: If an episode has nothing to measure.
+        """
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity that a table shows beside the one that decides.
+
+    Attributes:
+        title: Heading, with the unit.
+        metric: Name of the quantity among the values of a meter.
+        decimals: Digits after the point; None for as many as what decides has.
+        factor: What the values are multiplied by.
+        if_any: Shown only if some value is not zero.
+    """
+
+    title: str
+    metric: str
+    decimals: int | None = 2
+    factor: float = 1.0
+    if_any: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the list of scenarios.
+
+    Attributes:
+        title: Heading.
+        text: From a scenario to what stands there.
+    """
+
+    title: str
+    text: Callable[[Any], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """Everything that differs from one kind of world to another.
+
+    Attributes:
+        name: Name of the kind, as ``kind`` in files and as the environment in the layout of marl-eval.
+        scenario: Model of its scenarios.
+        world: Class of its worlds, made of ``(scenario, copies, device)``.
+        meter: What measures its episodes.
+        default_scenario: The scenario of commands that are told none.
+        entries: From a scenario to the entries of the largest tensor of an episode; bounds how many are played at once.
+        size: From a scenario to what of its size is worth a column in a table of runs.
+        rounds: From a scenario to the rounds of an episode; a round begins with the turn of the slowest role.
+        slots_per_round: From a scenario to the slots of a round.
+        shape: From a scenario to the numbers that policies are bound to, by name in the plural.
+        effort: From a scenario to what decides how long an episode takes.
+        metric: What decides, by name among the values of the meter; lower is better.
+        quantity: What that is called in tables.
+        axis: What it is called on the axis of a plot.
+        suffix: Its unit as in names, for example ``_s``.
+        unit: Its unit as in headings, for example ``, s``.
+        interval_name: What its interval is called in files.
+        paired_by: What is identical for all policies.
+        seed_name: What the seed of the simulator is called in files.
+        counted: What is counted in an episode, by name: a value of the meter, or given by ``constant``.
+        constant: From a scenario to numbers that all its episodes share, by name.
+        reference: The rule a learned policy has to beat to be worth its cost.
+        ceiling: The policy that no other can beat, if there is one.
+        averaged: What means are taken over, as a sentence.
+        metrics: All metrics, one value per episode each.
+        shown: Further columns of a comparison.
+        detailed: Further rows of an evaluation; parts of the row above are indented.
+        columns: Columns of the list of scenarios.
+        caption: What stands below that list.
+        descriptions_apart: Whether descriptions stand below it, where there is no room for a column of them.
+    """
+
+    name: str
+    scenario: type[WorldScenario]
+    world: Any
+    meter: type[Meter]
+    default_scenario: str
+    entries: Callable[[Any], int]
+    size: Callable[[Any], Mapping[str, Any]]
+    rounds: Callable[[Any], int]
+    slots_per_round: Callable[[Any], int] = field(default=lambda scenario: 1)
+    shape: Callable[[Any], Mapping[str, int]]
+    effort: Callable[[Any], tuple[int, ...]]
+    metric: str
+    quantity: str
+    axis: str
+    suffix: str = ""
+    unit: str = ""
+    interval_name: str
+    paired_by: str
+    seed_name: str
+    counted: str
+    constant: Callable[[Any], Mapping[str, int]] = field(default=lambda scenario: {})
+    reference: str
+    ceiling: str | None = None
+    averaged: str
+    metrics: tuple[str, ...]
+    shown: tuple[Measure, ...] = ()
+    detailed: tuple[Measure, ...] = ()
+    columns: tuple[Column, ...] = ()
+    caption: str = ""
+    descriptions_apart: bool = False
+
+
+def register(kind: Kind) -> Kind:
+    """Add a kind; registering the same one again changes nothing.
+
+    Raises:
+        ValueError: If there is another kind of this name.
+    """
+    if _KINDS.setdefault(kind.name, kind) is not kind:
+        raise ValueError(f"there is a kind '{kind.name}' already")
+    return kind
+
+
+def kinds() -> dict[str, Kind]:
+    """Return all kinds by name, those of the package first.
+
+    Raises:
+        InputError: If a module that the environment names can not be imported.
+    """
+    shipped = [register(importlib.import_module(module).KIND) for module in _SHIPPED]
+    import_plugins()
+    return {**{kind.name: kind for kind in shipped}, **_KINDS}
+
+
+def import_plugins() -> None:
+    """Import the modules that the environment names; they register what they hold.
+
+    Raises:
+        InputError: If one can not be imported.
+    """
+    for module in filter(None, (name.strip() for name in os.environ.get(PLUGINS_VARIABLE, "").split(","))):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"{PLUGINS_VARIABLE} names the module '{module}', which can not be imported: {error}."
+            ) from None
+
+
+def kind_named(name: Any, what: str = "The kind") -> Kind:
+    """Return a kind by name.
+
+    Args:
+        name: Its name.
+        what: What named it, to begin a sentence with.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    known = kinds()
+    if not isinstance(name, str) or name not in known:
+        suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
+        raise InputError(f"{what} is {name!r}, but must be {' or '.join(known)}.{suggestion}")
+    return known[name]
+
+
+def kind_of(scenario: WorldScenario) -> Kind:
+    """Return the kind of a scenario."""
+    return kind_named(scenario.kind)

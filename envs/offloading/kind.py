@@ -1,0 +1,53 @@
+"""The offloading kind: what is particular about it, for everything that works for every kind."""
+
+from __future__ import annotations
+
+from edgegen.envs.core.kinds import Column, Kind, Measure
+from edgegen.envs.offloading.meter import DelayMeter
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.world import OffloadingWorld
+
+
+def _tasks(scenario: OffloadingScenario) -> str:
+    return f"{scenario.tasks_per_slot.low}-{scenario.tasks_per_slot.high}"
+
+
+KIND = Kind(
+    name="offloading",
+    scenario=OffloadingScenario,
+    world=OffloadingWorld,
+    meter=DelayMeter,
+    default_scenario="demo",
+    entries=lambda scenario: scenario.cells_of_an_episode,
+    size=lambda scenario: {"servers": scenario.servers, "load": scenario.load},
+    rounds=lambda scenario: scenario.slots,
+    shape=lambda scenario: {"servers": scenario.servers},
+    effort=lambda scenario: (scenario.slots, scenario.servers, scenario.max_tasks),
+    metric="mean_delay_s",
+    quantity="delay",
+    axis="mean service delay of an episode",
+    suffix="_s",
+    unit=", s",
+    interval_name="mean_delay_interval_s",
+    paired_by="arrivals",
+    seed_name="arrival_seed",
+    counted="tasks",
+    reference="capacity-weighted",
+    averaged="Delays are averaged over tasks.",
+    metrics=("mean_delay_s", "transfer_s", "wait_s", "compute_s", "return_s", "p95_delay_s", "p99_delay_s"),
+    detailed=(
+        Measure("  transfer, s", "transfer_s", None),
+        Measure("  wait, s", "wait_s", None),
+        Measure("  compute, s", "compute_s", None),
+        Measure("  return, s", "return_s", None),
+        Measure("p95 delay, s", "p95_delay_s", None),
+        Measure("p99 delay, s", "p99_delay_s", None),
+    ),
+    columns=(
+        Column("servers", lambda scenario: str(scenario.servers)),
+        Column("tasks/slot", _tasks),
+        Column("load", lambda scenario: f"{scenario.load:.2f}"),
+    ),
+    caption="tasks/slot: per server; load: offered work over the capacity of all servers.",
+)
+"""The entry of the registry."""
