@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 OVERLAYS := kind gpu prod
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install lint test docs demo bench k8s-render clean
+.PHONY: install lint test soak coverage same-numbers docs demo bench k8s-render clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -26,7 +27,20 @@ lint: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not soak"
+
+# What takes long because it has to: load, faults, and commands that repeat each other.
+soak: install
+	$(PYTEST) -m soak
+
+# Branches that `make test` takes; by file in build/coverage/index.html.
+coverage: install
+	$(PYTEST) -m "not soak" --cov --cov-report=term --cov-report=html
+
+# `make same-numbers BEFORE=../before`: whether that checkout computes the same numbers as this one, bit for bit.
+same-numbers: install
+	@test -n "$(BEFORE)" || { echo "Set BEFORE=/path/to/the/other/checkout." >&2; exit 1; }
+	$(BIN)/python tests/tools/same_numbers.py $(BEFORE) .
 
 # The website in build/site, with a reference of every command and module; a warning is an error.
 docs: install
@@ -48,5 +62,5 @@ k8s-render:
 
 # Keeps the virtual environment and everything in runs/.
 clean:
-	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

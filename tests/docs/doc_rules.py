@@ -130,7 +130,7 @@ class Elsewhere:
 
 
 ELSEWHERE = (
-    Elsewhere(r"^make (demo|test|lint|install|bench|clean|docs)\b", "installs, or is what runs the tests; `make -n`"),
+    Elsewhere(r"^make (demo|test|soak|coverage|same-numbers|lint|install|bench|clean|docs)\b", "installs, or is what runs the tests; `make -n`"),
     Elsewhere(r"^make k8s-render\b", "tests/k8s renders the same overlays; `make -n`"),
     Elsewhere(r"^(\w+=\S+ )?(\.venv/bin/)?(python -m )?pytest\b", "is what runs the tests"),
     Elsewhere(r"^(python|python3) -m venv\b", "installs"),
