@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.envs.core.kinds import kind_named, kinds
+from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
 from edgegen.envs.core.world import WorldScenario
 
 Maker = Callable[[Any, int], Policy]
@@ -32,7 +32,6 @@ class RuleBook:
         return [name for name in self.makers if self.plays(name, scenario)]
 
 
-_SHIPPED = ("offloading", "provisioning")
 _BOOKS: dict[str, RuleBook] = {}
 
 
@@ -47,7 +46,7 @@ def rule_book(kind: str) -> RuleBook:
     Raises:
         InputError: If there is no such kind.
     """
-    if kind in _SHIPPED and kind not in _BOOKS:
+    if kind in SHIPPED and kind not in _BOOKS:
         register_rules(kind, importlib.import_module(f"edgegen.algorithms.rules.{kind}").RULE_BOOK)
     return _BOOKS.get(kind_named(kind).name, RuleBook({}))
 

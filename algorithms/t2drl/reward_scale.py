@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.core.play import Turn, play
+from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.provisioning.amenders import fill_storage, shares_from_raw
 from edgegen.envs.provisioning.physics import serve
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.view import ALLOCATOR, CACHER
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 _PROBE_SEED = 2**63 + 1  # of the episodes that tell the spread of rewards; beyond every seed of training and evaluation
@@ -39,25 +43,46 @@ class RewardScale:
         """Return the scales, which depend on scenario and settings alone."""
         if settings.reward_scale != "spread":
             return cls(settings.reward_scale, 0.0, settings.reward_scale)
-        simulator = ProvisioningWorld(scenario, _PROBE_COPIES)
-        frame = simulator.reset(seed=_PROBE_SEED)
-        generator = torch.Generator().manual_seed(0)
+        world, probe = ProvisioningWorld(scenario, _PROBE_COPIES), _Probe(scenario)
+        world.reset(seed=_PROBE_SEED)
         slots, frames = [], []
-        while not simulator.done:
-            if simulator.caching:
-                priority = torch.rand(frame.popularity.shape, generator=generator)
-                simulator.cache(fill_storage(priority, frame.size_gb, frame.storage_gb[..., None]))
-            slot = simulator.observe_slot()
-            raw = [torch.rand(slot.gain.shape, generator=generator) * 2 - 1 for _ in range(2)]
-            shares = shares_from_raw(scenario.allocation_amender, raw[0], raw[1], slot.hit)
-            cost = serve(scenario, slot, *shares).cost
-            equal = simulator.allocate(equal_bandwidth(slot), equal_compute(slot))
-            slots.append(cost - equal.cost if settings.reward_baseline == "equal_shares" else cost)
-            if simulator.caching or simulator.done:
-                frames.append(simulator.frame_reward())
-                frame = simulator.observe_frame()
+
+        def watch(turn: Turn) -> None:
+            if turn.role != ALLOCATOR:
+                return
+            slots.append(probe.cost - turn.outcome.cost if settings.reward_baseline == "equal_shares" else probe.cost)
+            if turn.outcome.frame_reward is not None:
+                frames.append(turn.outcome.frame_reward)
+
+        play(world, probe, watch=watch)
         rewards = torch.stack(frames)
         return cls(1 / _spread(torch.stack(slots)), float(rewards.double().mean()), 1 / _spread(rewards))
+
+
+class _Probe(Policy):
+    """Caches at random and divides equally, and works out what shares at random would have cost.
+
+    Attributes:
+        cost: What they would have cost in the slot that was divided last ``[E, C, N]``.
+    """
+
+    name = "probe"
+    roles = frozenset({CACHER, ALLOCATOR})
+    cost: Tensor
+
+    def __init__(self, scenario: ProvisioningScenario) -> None:
+        super().__init__(seed=0)
+        self.scenario = scenario
+
+    def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """See :meth:`Policy.act`."""
+        if role == CACHER:
+            priority = torch.rand(view.popularity.shape, generator=self.generator)
+            return fill_storage(priority, view.size_gb, view.storage_gb[..., None]), memory
+        raw = [torch.rand(view.gain.shape, generator=self.generator) * 2 - 1 for _ in range(2)]
+        shares = shares_from_raw(self.scenario.allocation_amender, raw[0], raw[1], view.hit)
+        self.cost = serve(self.scenario, view, *shares).cost
+        return torch.stack([equal_bandwidth(view), equal_compute(view)], -1), memory
 
 
 def _spread(values: Tensor) -> float:

@@ -27,7 +27,9 @@ PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
 DEFAULT_KIND = "offloading"
 """Kind of a file that does not say it."""
 
-_SHIPPED = ("edgegen.envs.offloading.kind", "edgegen.envs.provisioning.kind")
+SHIPPED = ("offloading", "provisioning")
+"""Names of the kinds that come with the package; rooms that keep a module for each find it by this name."""
+
 _KINDS: dict[str, Kind] = {}
 
 Array = NDArray[np.float64]
@@ -180,7 +182,7 @@ def kinds() -> dict[str, Kind]:
     Raises:
         InputError: If a module that the environment names can not be imported.
     """
-    shipped = [register(importlib.import_module(module).KIND) for module in _SHIPPED]
+    shipped = [register(importlib.import_module(f"edgegen.envs.{name}.kind").KIND) for name in SHIPPED]
     import_plugins()
     return {**{kind.name: kind for kind in shipped}, **_KINDS}
 

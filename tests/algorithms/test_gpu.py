@@ -16,7 +16,7 @@ from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.provisioning.world import ProvisioningWorld
-from edgegen.platform.bench.suite import untrained_policy
+from edgegen.platform.bench.offloading import untrained_policy
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda:0"

@@ -5,7 +5,9 @@ from rich.console import Console
 
 from edgegen.algorithms.rules.offloading import RULES, make_rule
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.platform.bench import suite as bench
+from edgegen.platform.bench import measuring
+from edgegen.platform.bench import offloading as bench
+from edgegen.platform.bench.suite import run_bench
 from edgegen.platform.files import write_json
 
 # Numbers belong to machines: these tests look at the structure only.
@@ -14,14 +16,14 @@ from edgegen.platform.files import write_json
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(bench, "SCENARIO", "demo")
-    monkeypatch.setattr(bench, "COPIES", (1, 2))
+    monkeypatch.setattr(measuring, "COPIES", (1, 2))
     monkeypatch.setattr(bench, "POLICY_COPIES", 2)
     return load_scenario("demo", {"slots": 3})
 
 
 def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
     told = []
-    report = bench.run_bench(quick=True, seed=1, on_measurement=told.append, training=False)
+    report = run_bench(quick=True, seed=1, on_measurement=told.append, training=False)
     names = [row.name for row in report.measurements]
     assert "simulator, E = 2" in names
     assert "arrivals, E = 1" in names
@@ -45,7 +47,7 @@ def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
 
 
 def test_a_numbered_cpu_is_measured_as_one(small):
-    report = bench.run_bench(quick=True, training=False, device="cpu:0")
+    report = run_bench(quick=True, training=False, device="cpu:0")
     assert max(row.work for row in report.measurements if row.name.startswith("simulator")) > 0
     assert not any("4096" in row.name for row in report.measurements)
     assert report.machine["device"] == "cpu:0"

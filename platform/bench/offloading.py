@@ -1,0 +1,156 @@
+"""Benchmarks of the offloading world: its simulator, rules, the LAD-TS policy and its training."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.rules.offloading import RULES, make_rule
+from edgegen.envs.core.device import finish, is_gpu
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.draws import draw_episodes
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import ROUTER
+from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.platform.bench.measuring import BenchRun, Measurement, rate
+from edgegen.platform.process import quiet_libraries
+
+if TYPE_CHECKING:
+    from edgegen.algorithms.ladts.policy import LADTSPolicy
+
+SCENARIO = "ladts-paper"
+POLICY_COPIES = 16
+
+
+def simulators(run: BenchRun) -> Iterator[Measurement]:
+    """Measure the simulator with several numbers of copies."""
+    scenario = _scenario(run)
+    for copies in run.copies:
+        run.tell(f"the simulator with {copies} copies")
+        yield from bench_simulator(scenario, copies, run.repeats, run.seed, run.device)
+
+
+def policies(run: BenchRun) -> Iterator[Measurement]:
+    """Measure how fast all rules decide, and the LAD-TS policy."""
+    scenario = _scenario(run)
+    for name in RULES:
+        run.tell(name)
+        rule = make_rule(name, run.seed)
+        yield bench_policy(scenario, rule, POLICY_COPIES, run.repeats, run.seed, device=run.device)
+    for preset in ("paper", "improved"):
+        run.tell(f"the LAD-TS policy, {preset} preset")
+        policy = untrained_policy(scenario, preset, run.seed)
+        policy.actor.to(run.device)
+        yield bench_policy(scenario, policy, POLICY_COPIES, run.repeats, run.seed, f"LAD-TS {preset}", run.device)
+
+
+def trainings(run: BenchRun) -> Iterator[Measurement]:
+    """Measure whole trainings of LAD-TS. Their simulators are on the CPU, so with a GPU they are left out."""
+    if is_gpu(run.device):
+        return
+    run.tell("training")
+    # Always whole episodes: in shorter ones the replay is still filling up and there is nothing to learn from.
+    yield bench_training(load_scenario(SCENARIO), episodes=2 if run.quick else 4, seed=run.seed)
+
+
+def _scenario(run: BenchRun) -> OffloadingScenario:
+    return load_scenario(SCENARIO, {"slots": 10} if run.quick else None, OffloadingScenario)
+
+
+def bench_simulator(
+    scenario: OffloadingScenario, copies: int, repeats: int, seed: int, device: str = "cpu"
+) -> Iterator[Measurement]:
+    """Measure the simulator alone: drawing arrivals, and placing tasks with actions drawn beforehand."""
+    simulator = OffloadingWorld(scenario, copies, device)
+    simulator.reset(seed)
+    tasks = draw_episodes(scenario, seed, range(copies))
+    count = int(tasks.present[:, : scenario.slots].sum())
+    generator = torch.Generator().manual_seed(seed)
+    shape = (copies, scenario.servers, scenario.max_tasks)
+    actions = [torch.randint(scenario.servers, shape, generator=generator).to(device) for _ in range(scenario.slots)]
+
+    def play() -> None:
+        # The state is put back instead of calling reset, which would draw the arrivals again.
+        simulator.state.slot = 0
+        simulator.state.backlog_gcycles = torch.zeros_like(simulator.state.backlog_gcycles)
+        for action in actions:
+            simulator.decide(action)
+        finish(device)
+
+    yield rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
+    drawn = int(tasks.present.sum())
+    yield rate(f"arrivals, E = {copies}", "tasks/s", drawn, lambda: simulator.reset(seed), repeats)
+
+
+def bench_policy(
+    scenario: OffloadingScenario,
+    policy: Policy,
+    copies: int,
+    repeats: int,
+    seed: int,
+    name: str | None = None,
+    device: str = "cpu",
+) -> Measurement:
+    """Measure a policy's decisions for one slot of many copies, without the simulator."""
+    simulator = OffloadingWorld(scenario, copies, device)
+    observation = simulator.reset(seed)
+    memory = policy.begin(ROUTER, observation)
+
+    def act() -> None:
+        with torch.no_grad():
+            policy.act(ROUTER, observation, memory)
+        finish(device)
+
+    count = int(observation.tasks.present.sum())
+    return rate(f"{name or policy.name} decides, E = {copies}", "decisions/s", count, act, repeats)
+
+
+def untrained_policy(scenario: OffloadingScenario, preset: str, seed: int) -> LADTSPolicy:
+    """Make a LAD-TS policy with fresh weights; deciding takes the same time as with trained ones."""
+    from edgegen.algorithms.ladts.actor import ActorSpec
+    from edgegen.algorithms.ladts.baselines import make_actor
+    from edgegen.algorithms.ladts.policy import LADTSPolicy
+    from edgegen.algorithms.ladts.settings import make_settings
+
+    return LADTSPolicy(make_actor(ActorSpec.of(scenario, make_settings(preset))), seed=seed)
+
+
+def bench_training(scenario: OffloadingScenario, episodes: int, seed: int, preset: str = "paper") -> Measurement:
+    """Measure training per episode, in this process and without starting up; the first episode is the warm-up."""
+    from edgegen.platform.runs.training import EpisodeReport, TrainRequest, train
+
+    quiet_libraries()
+    marks: list[tuple[float, float]] = []
+
+    def mark(report: EpisodeReport) -> None:
+        del report
+        marks.append((time.perf_counter(), time.process_time()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        request = TrainRequest(
+            scenario=scenario,
+            out=Path(folder) / "run",
+            preset=preset,
+            episodes=episodes + 1,
+            seed=seed,
+            checkpoint_every=episodes + 1,
+            tracking=False,
+        )
+        train(request, mark)
+    steps = list(itertools.pairwise(marks))
+    return Measurement(
+        f"LAD-TS {preset} training, {scenario.slots} slots",
+        "s/episode",
+        statistics.median(end[0] - begin[0] for begin, end in steps),
+        statistics.median(end[1] - begin[1] for begin, end in steps),
+        len(steps),
+        1,
+    )
