@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
 
 from edgegen.envs.core.errors import InputError, from_validation
 from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
@@ -28,6 +28,8 @@ DEFAULT_SIDE = 512
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
 MAX_BYTES_PER_CHARACTER = 4
+ROLE = "router"
+"""The one role of the worlds that services are."""
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
 Count = Annotated[Whole, Field(ge=1, le=10_000)]
@@ -148,7 +150,8 @@ class ServiceConfig(Frozen):
         name: How the service is called in reports.
         models: The models by name; the first is the default of requests.
         edges: The edge servers, in the order in which a policy numbers them.
-        policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``.
+        policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; also
+            as ``router=POLICY``.
         explore: Sample from the policy's distribution instead of taking its most likely action.
         seed: Seed of the policy and of pictures whose request names no seed.
         gateway_resources: Custom Ray resources of the gateway, to place it on a certain node.
@@ -197,6 +200,15 @@ class ServiceConfig(Frozen):
     receive_timeout_s: Annotated[Real, Field(ge=0.1, le=600)] = 10.0
     max_connections: Annotated[Whole, Field(ge=16, le=100_000)] = 512
     shutdown_grace_s: Annotated[Real, Field(ge=0, le=3600)] = 20.0
+
+    @field_validator("policy")
+    @classmethod
+    def _of_the_router(cls, policy: str) -> str:
+        if not policy.startswith(f"{ROLE}="):
+            return policy
+        from edgegen.algorithms.core.catalog import split_roles  # loads torch
+
+        return split_roles(policy, (ROLE,))[ROLE]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
 
 _INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
 _CHECKPOINT = "checkpoint-"
+_BY_ROLE = re.compile(r"\w+=\S*")
 
 
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="Rule, or the folder of a trained policy.")],
+    policy: Annotated[
+        str, typer.Argument(help="Rule, or the folder of a trained policy; in quotes, several as ROLE=POLICY.")
+    ],
     scenario: ScenarioOption = "demo",
     episodes: EpisodesOption = 30,
     seed: SeedOption = 0,
@@ -46,7 +51,6 @@ def evaluate(
 ) -> None:
     """Measure one policy over whole episodes; a trained one both sampled and greedy."""
     from edgegen.algorithms.core.catalog import make_policy
-    from edgegen.algorithms.core.rulebook import rules_for
     from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
     from edgegen.platform.runs.comparison import decimals_for, measure_text
@@ -58,7 +62,7 @@ def evaluate(
     world = world_from(scenario, settings)
     kind = kind_of(world)
     decider = make_policy(policy, world, seed)
-    modes = {"rule": True} if policy in rules_for(world) else {"sampled": True, "greedy": False}
+    modes = {"sampled": True, "greedy": False} if _is_trained(decider) else {"rule": True}
     with activity(progress_console(), f"Playing {episodes} episodes of {world.name}"):
         results = {mode: measured(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
     intervals = {mode: mean_interval(result.deciding) for mode, result in results.items()}
@@ -86,7 +90,11 @@ def evaluate(
 
 def compare(
     policies: Annotated[
-        list[str] | None, typer.Argument(metavar="[POLICY]...", help="Rules and folders of trained policies.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[POLICY]...",
+            help="Rules and folders of trained policies; ROLE=POLICY words side by side are one policy.",
+        ),
     ] = None,
     scenario: ScenarioOption = "demo",
     episodes: EpisodesOption = 30,
@@ -101,7 +109,9 @@ def compare(
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="NAME", help="Name of a trained policy in the table, in order; repeatable."),
+        typer.Option(
+            "--label", metavar="NAME", help="Name of a policy that is no rule in the table, in order; repeatable."
+        ),
     ] = None,
     greedy: Annotated[
         bool, typer.Option("--greedy/--sampled", help="Most likely or sampled actions of trained policies.")
@@ -111,7 +121,6 @@ def compare(
     plot: PlotOption = None,
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
-    from edgegen.algorithms.core.rulebook import rules_for
     from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
     from edgegen.platform.runs import comparison
@@ -136,7 +145,7 @@ def compare(
     def show() -> None:
         out = console()
         out.print(result.table())
-        if any(row.label not in rules_for(world) for row in result.rows):
+        if any(_is_trained(entrant) for entrant in entrants.values()):
             chance = result.kind.paired_by
             out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
 
@@ -160,24 +169,57 @@ def make_entrants(
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
     """
-    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.algorithms.core.catalog import make_policy, split_roles
     from edgegen.algorithms.core.rulebook import rules_for
+    from edgegen.envs.core.kinds import kind_of
 
-    rules = rules_for(world)
-    wanted = names or list(rules)
-    trained = [name for name in wanted if name not in rules]
-    if len(labels) > len(trained):
-        raise InputError(f"There are {len(labels)} --label names for {len(trained)} trained policies.")
+    rules, roles = rules_for(world), kind_of(world).world.roles
+    wanted = joined_by_role(names, roles) or list(rules)
+    others = [name for name in wanted if name not in rules]
+    if len(labels) > len(others):
+        raise InputError(f"There are {len(labels)} --label names for {len(others)} trained policies.")
     given = iter(labels)
     entrants: dict[str, Policy] = {}
     for name in wanted:
-        label = name if name in rules else next(given, folder_label(name))
+        own = name if name in rules or split_roles(name, roles) else folder_label(name)
+        label = own if name in rules else next(given, own)
         if label in entrants or (name not in rules and label in rules):
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
         entrants[label] = make_policy(name, world, seed)
     if reference not in entrants and reference in rules:
         entrants[reference] = make_policy(reference, world, seed)
     return entrants
+
+
+def joined_by_role(words: Iterable[str], roles: Collection[str]) -> list[str]:
+    """Join ``ROLE=POLICY`` words that stand side by side to one policy; a role that comes again begins the next.
+
+    Args:
+        words: Names of policies, and such words.
+        roles: Roles of the world.
+    """
+    policies: list[str] = []
+    taken: set[str] = set()
+    for word in words:
+        role = word.partition("=")[0]
+        alone = _BY_ROLE.fullmatch(word) is None  # with a space inside it is a whole policy
+        # What follows an unfinished one is meant for it, even where the role is misspelt: then the sentence says so.
+        if alone or not taken or role in taken or len(taken) == len(roles):
+            policies.append(word)
+            taken = {role} if role in roles and not alone else set()
+        else:
+            policies[-1] += f" {word}"
+            taken.add(role)
+    return policies
+
+
+def _is_trained(policy: Policy) -> bool:
+    """Whether a policy, or a part of it, was trained."""
+    from edgegen.algorithms.core.together import Together
+    from edgegen.algorithms.core.trained import TrainedPolicy
+
+    parts = policy.parts.values() if isinstance(policy, Together) else (policy,)
+    return any(isinstance(part, TrainedPolicy) for part in parts)
 
 
 def folder_label(path: str) -> str:

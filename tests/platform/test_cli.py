@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
 from edgegen.platform.commands import live
-from edgegen.platform.commands.compare import folder_label
+from edgegen.platform.commands.compare import folder_label, joined_by_role
 
 COMMANDS = (
     "scenarios",
@@ -93,6 +93,11 @@ def test_scenarios_show_servers_and_load(tmp_path):
         (["compare", "unifrom"], "Did you mean 'uniform'?"),
         (["compare", "uniform", "uniform"], "Two policies are called 'uniform'"),
         (["compare", "uniform", "--label", "x"], "1 --label names for 0 trained policies"),
+        (["compare", "-s", "t2drl-contended", "cacher=rcars"], "Nobody decides for the role 'allocator'"),
+        (["compare", "-s", "t2drl-contended", "cacher=rcars", "rcars"], "add allocator=POLICY."),
+        (["compare", "-s", "t2drl-contended", "cacher=rcars", "allocater=schrs"], "Did you mean 'allocator'?"),
+        (["compare", "-s", "t2drl-contended", "cacher=rcars", "allocator=scrhs"], "Did you mean 'schrs'?"),
+        (["compare", *(2 * ["router=local"])], "Two policies are called 'router=local'"),
         (["compare", "--reference", "nobody"], "reference 'nobody'"),
         (["compare", "--scenario", "dmo"], "Did you mean 'demo'?"),
         (["compare", "--scenario", "missing.yaml"], "missing.yaml"),
@@ -180,6 +185,56 @@ def test_compare_writes_table_json_and_plot(tmp_path):
     assert (data["seed"], data["episodes"], data["scenario"]["slots"]) == (1, 3, 4)
     assert (tmp_path / "c.png").exists()
     assert (tmp_path / "c.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "policies"),
+    [
+        ("cacher=a allocator=b", ["cacher=a allocator=b"]),
+        ("rule cacher=a allocator=b other", ["rule", "cacher=a allocator=b", "other"]),
+        ("allocator=b cacher=a cacher=c allocator=d", ["allocator=b cacher=a", "cacher=c allocator=d"]),
+        ("cacher=a cacher=c allocator=d", ["cacher=a", "cacher=c allocator=d"]),
+        ("cacher=a rule allocator=b", ["cacher=a", "rule", "allocator=b"]),
+        ("cacher=a allocater=b", ["cacher=a allocater=b"]),
+        ("runs/x=1 cacher=models:/m@best allocator=runs/x=2", ["runs/x=1", "cacher=models:/m@best allocator=runs/x=2"]),
+    ],
+)
+def test_words_by_role_side_by_side_are_one_policy(words, policies):
+    assert joined_by_role(words.split(), ("cacher", "allocator")) == policies
+
+
+def test_a_policy_by_role_in_quotes_is_whole():
+    given = ["cacher=a", "cacher=b allocator=c", "allocator=d"]
+    assert joined_by_role(given, ("cacher", "allocator")) == given
+
+
+def test_compare_policies_by_role(tmp_path):
+    words = ["cacher=rcars", "allocator=popular-static-best", "cacher=rcars", "allocator=rcars", "rcars"]
+    small = ["-s", "t2drl-contended", "--set", "frames=2", "--set", "slots_per_frame=3", "-n", "2"]
+    result = run("compare", *words, *small, "--label", "best", "--reference", "rcars", "--json", tmp_path / "c.json")
+    assert result.exit_code == 0, result.output
+    assert "do not cover a second training run" not in " ".join(result.stdout.split())  # these are rules
+    policies = json.loads((tmp_path / "c.json").read_text())["policies"]
+    assert set(policies) == {"best", "cacher=rcars allocator=rcars", "rcars"}
+    costs = {label: policy["per_episode"]["mean_cost"] for label, policy in policies.items()}
+    assert costs["cacher=rcars allocator=rcars"] == costs["rcars"]
+    assert all(best < rule for best, rule in zip(costs["best"], costs["rcars"], strict=True))
+
+
+def test_evaluate_and_replay_take_a_policy_by_role(tmp_path):
+    results = {}
+    for policy in ("least-delay", "router=least-delay"):
+        file = tmp_path / f"{policy}.json"
+        result = run("evaluate", policy, "--episodes", 2, *TINY, "--json", file)
+        assert result.exit_code == 0, result.output
+        actions = json.loads(file.read_text())["actions"]
+        assert list(actions) == ["rule"]
+        results[policy] = actions["rule"]["mean_delay_s"]
+    assert results["router=least-delay"] == results["least-delay"]
+    trace = tmp_path / "trace.csv"
+    trace.write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n0,0,0,3,1,0.8\n1,2,0,3,2,0.8\n")
+    result = run("replay", "--trace", trace, "--policy", "router=local", "--out", tmp_path / "o.csv")
+    assert result.exit_code == 0, result.output
 
 
 def test_compare_is_repeatable(tmp_path):
@@ -280,6 +335,14 @@ def test_the_suggested_comparison_runs(trained, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "run " in result.stdout
     assert "do not cover a second training run" in " ".join(result.stdout.split())
+    by_role = run(
+        "compare", "router=run", "run", "--scenario", "run/scenario.yaml", "--episodes", 2, "--json", "c.json"
+    )
+    assert by_role.exit_code == 0, by_role.output
+    policies = json.loads((folder / "c.json").read_text())["policies"]
+    delays = [policies[label]["per_episode"]["mean_delay_s"] for label in ("router=run", "run")]
+    assert delays[0] == delays[1]
+    assert "do not cover a second training run" in " ".join(by_role.stdout.split())
 
 
 @pytest.mark.e2e
