@@ -130,7 +130,8 @@ class Elsewhere:
 
 
 ELSEWHERE = (
-    Elsewhere(r"^make (demo|test|soak|coverage|same-numbers|lint|install|bench|clean|docs)\b", "installs, or is what runs the tests; `make -n`"),
+    Elsewhere(r"^make (demo|lint|install|bench|clean|docs)\b", "installs, or is run by other tests; `make -n`"),
+    Elsewhere(r"^make (test|soak|coverage|same-numbers)\b", "is what runs the tests; `make -n`"),
     Elsewhere(r"^make k8s-render\b", "tests/k8s renders the same overlays; `make -n`"),
     Elsewhere(r"^(\w+=\S+ )?(\.venv/bin/)?(python -m )?pytest\b", "is what runs the tests"),
     Elsewhere(r"^(python|python3) -m venv\b", "installs"),
@@ -150,6 +151,18 @@ GIVEN = {
     "trace.csv": "slot,edge,index,size_mbit,workload_gcycles,result_mbit\n0,0,0,3,1,0.8\n0,2,0,4,2,0.8\n1,4,0,3,2,0.8\n"
 }
 """Files of the reader's own that commands take."""
+
+QUICK = (
+    "docs/reproduce.md",
+    "docs/results/reproduce-ladts-quick.md",
+    "docs/results/reproduce-ladts.md",
+    "docs/results/reproduce-t2drl-quick.md",
+    "docs/results/reproduce-t2drl.md",
+    "docs/simulator.md",
+    "docs/t2drl.md",
+)
+"""Pages that run every time. The others train, sweep and serve at length what tests of their own do in short: they run
+in `make soak`, and `test_pages.py` looks up their commands and options every time."""
 
 PREPARED = {
     "docs/sweeps.md": (

@@ -31,7 +31,9 @@ def runner(tmp_path_factory):
 
 @pytest.mark.e2e
 @pytest.mark.timeout(1800)  # a page may hold many commands
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=() if page in doc_rules.QUICK else pytest.mark.soak) for page in PAGES]
+)
 def test_the_commands_of_a_page_run_as_written(page, runner):
     for words in doc_rules.PREPARED.get(page, ()):
         runner.run(words)
@@ -107,5 +109,5 @@ def test_no_rule_is_left_over():
             assert any(re.search(entry.words, text, re.MULTILINE) for text in texts), entry
     for pattern in (*doc_rules.SERVICES, *doc_rules.CLIENTS):
         assert any(re.search(pattern, doc_rules.substitute(text), re.MULTILINE) for text in shell), pattern
-    for page in (*doc_rules.PREPARED, *doc_rules.PRELUDES):
+    for page in (*doc_rules.PREPARED, *doc_rules.PRELUDES, *doc_rules.QUICK):
         assert page in PAGES

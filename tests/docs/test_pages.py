@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from doc_pages import ROOT, anchors, blocks, inline_code, links, pages
+from doc_pages import ROOT, SHELLS, anchors, blocks, commands, inline_code, links, pages
 from pydantic import BaseModel
 
-from edgegen.algorithms.methods.registry import LEARNERS
+from edgegen.algorithms.methods.registry import methods
 from edgegen.envs.core.scenario_files import shipped_names
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.cli import app
@@ -24,9 +24,10 @@ OPTIONS = {
     | {"--help"}
     for name, command in COMMANDS.items()
 }
-PRESETS = {preset for learner in LEARNERS.values() for preset in learner.presets}
+PRESETS = {preset for method in methods().values() for preset in method.presets}
 OF_OTHERS = {"--metrics-export-port", "--num-cpus", "--redis-password", "--resources"}
 """Options of Ray's own programs that pages name without the program in front."""
+COMMAND_LINE = r"(?:^|[;|&] *|do +|bin/)edgegen ([a-z]+)((?:\\\n|[^\n;|&])*)"
 GUIDES = [page for page in pages() if not page.startswith(("CHANGELOG", "docs/results/"))]
 
 
@@ -174,6 +175,16 @@ def test_commands_and_options_in_inline_code_exist(page):
                 assert option in known, f"{place}: there is no option {option}"
 
 
+@pytest.mark.parametrize("page", pages())
+def test_commands_and_options_in_blocks_exist(page):
+    shell = [block for block in blocks(page) if block.language in SHELLS]
+    for command in (command for block in shell for command in commands(block)):
+        for name, rest in re.findall(COMMAND_LINE, command.text, re.MULTILINE):
+            assert name in COMMANDS, f"{command}: there is no such command"
+            for option in re.findall(r"\s(--?[a-z][\w-]*)", rest):
+                assert option in OPTIONS[name], f"{command}: there is no option {option}"
+
+
 @pytest.mark.parametrize("page", GUIDES)
 def test_presets_that_are_named_exist(page):
     for line, text in words_of(page):
@@ -246,7 +257,7 @@ def test_every_variant_of_an_offloading_scenario_is_on_its_page():
 @pytest.mark.parametrize(("name", "page"), [("ladts", "docs/ladts.md"), ("t2drl", "docs/t2drl.md")])
 def test_every_preset_is_on_its_page(name, page):
     shown = [text for _, text in words_of(page)]
-    assert {preset for preset in LEARNERS[name].presets if not mentioned(preset, shown)} == set()
+    assert {preset for preset in methods()[name].presets if not mentioned(preset, shown)} == set()
 
 
 def fields_of(model):
@@ -261,8 +272,8 @@ def fields_of(model):
 
 MODELS = [
     thing
-    for module in ("envs.scenario", "envs.servers", "envs.traffic", "envs.fields")
-    for thing in vars(importlib.import_module(f"edgegen.{module}")).values()
+    for module in ("offloading.scenario", "offloading.servers", "offloading.traffic", "core.fields")
+    for thing in vars(importlib.import_module(f"edgegen.envs.{module}")).values()
     if isinstance(thing, type) and issubclass(thing, BaseModel)
 ]
 
