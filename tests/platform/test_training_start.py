@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from edgegen.algorithms import ray_session, stop_signals
+from edgegen.algorithms import stop_signals
+from edgegen.algorithms.rllib import ray_session
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.runs import training_run
