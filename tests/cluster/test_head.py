@@ -60,6 +60,7 @@ def test_without_redis_it_is_refused_before_anything_starts(monkeypatch, tmp_pat
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 @pytest.mark.skipif(find_redis() is None, reason="there is no redis-server")
 def test_no_request_is_lost_while_the_head_is_away(tmp_path):
     try:

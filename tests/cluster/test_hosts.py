@@ -113,6 +113,22 @@ def hosts(namespaces, tmp_path_factory):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+WHERE = """
+import json, ray, sys
+address, *hosts = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+where = ray.remote(num_cpus=0)(ray.util.get_node_ip_address)
+print(json.dumps(ray.get([where.options(resources={f"node:{host}": 0.01}).remote() for host in hosts])))
+"""
+
+
+def test_hosts_join_and_work(hosts):
+    on_head, _ = hosts
+    ran = on_head("-c", WHERE, CLUSTER, *ADDRESSES)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == list(ADDRESSES)
+
+
 def actors_that_ran(folder):
     """Classes of the actors whose processes ran on a host, from what Ray has them write at the top of their output."""
     outputs = folder.glob("session_*/logs/worker-*.out")
@@ -120,6 +136,7 @@ def actors_that_ran(folder):
     return {line.removeprefix(":actor_name:") for line in lines if line.startswith(":actor_name:")}
 
 
+@pytest.mark.soak
 def test_hosts_train_what_one_host_trains(hosts, small, quick, tmp_path):
     """The same processes elsewhere: the same numbers, to the last bit."""
     on_head, folders = hosts

@@ -87,6 +87,7 @@ def test_their_room_is_given_back(cluster, spread):
     wait_for(lambda: ray.available_resources().get("CPU") == 6)
 
 
+@pytest.mark.soak
 def test_packed_processes_share_a_node(cluster, request_for):
     seen = []
     request = request_for(processes=Processes(num_env_runners=2, fragment_length=6), episodes=2)
@@ -129,6 +130,7 @@ def test_room_that_others_use_is_waited_for(cluster, request_for):
     wait_for(lambda: ray.available_resources().get("CPU") == 6)
 
 
+@pytest.mark.soak
 def test_a_lost_runner_comes_back_and_nobody_waits(cluster, request_for):
     def back():
         time.sleep(3.5)  # lost runners are looked for now and then only
@@ -141,6 +143,7 @@ def test_a_lost_runner_comes_back_and_nobody_waits(cluster, request_for):
     assert striker.notices[1:] == ["1 lost env runners are back, training goes on with 2."]
 
 
+@pytest.mark.soak
 def test_lost_learners_and_nodes_cost_no_more_than_the_time_since_the_checkpoint(cluster, request_for, spread):
     whole, _ = spread
     striker = Striker(
@@ -167,6 +170,7 @@ def test_what_breaks_again_and_again_is_given_up(cluster, request_for):
     assert striker.notices == []
 
 
+@pytest.mark.soak
 def test_a_full_disk_costs_no_checkpoint_and_at_the_end_it_is_an_error(cluster, request_for):
     """The limit on the size of files stands for the disk: writing fails half-way, as on a full one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -202,6 +206,7 @@ train(pickle.load(sys.stdin.buffer), lambda report: print(report.episode, flush=
 """
 
 
+@pytest.mark.soak
 def test_a_killed_driver_resumes_with_the_same_numbers(cluster, request_for):
     whole = train(request_for(processes=RUNNER))
     request = request_for(processes=RUNNER, cluster=ClusterUse(cluster.address))
@@ -220,6 +225,7 @@ def test_a_killed_driver_resumes_with_the_same_numbers(cluster, request_for):
     assert weights(result) == weights(whole)
 
 
+@pytest.mark.soak
 def test_a_resumed_training_may_have_other_processes(cluster, request_for):
     request = request_for(episodes=4)
     train(request)

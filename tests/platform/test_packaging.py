@@ -72,6 +72,7 @@ def test_the_wheel_holds_real_files_of_every_room(wheel):
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_the_installed_wheel_runs_elsewhere(wheel, tmp_path):
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)

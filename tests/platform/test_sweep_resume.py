@@ -1,4 +1,4 @@
-"""A driver that is killed three times: nothing is lost, nothing is done twice."""
+"""A driver that is killed, once and three times: nothing is lost, nothing is done twice."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ for line in sys.stdin:
     print(driver, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]), flush=True)
 """
-EPISODES, EVERY, TRIALS, SEEDS = 16, 4, 3, [0, 1]
+EPISODES, EVERY, SEEDS = 16, 4, [0, 1]
 SWEEP = {
     "name": "killed",
     "algorithm": "ladts",
@@ -38,7 +38,7 @@ SWEEP = {
     "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}, "hidden": {"choice": [8, 16]}},
     "searcher": {"kind": "tpe", "startup_trials": 2},
     "scheduler": {"kind": "none"},
-    "budget": {"trials": TRIALS, "episodes": EPISODES, "report_every": EVERY},
+    "budget": {"trials": 1, "episodes": EPISODES, "report_every": EVERY},
     "seeds": SEEDS,
     "validation": {"episodes": 4},
     "retrain": {"seeds": [7], "control": False},
@@ -107,23 +107,24 @@ def drivers(tmp_path):
 
 
 @pytest.mark.e2e
-def test_a_sweep_killed_three_times_loses_nothing_and_repeats_nothing(tmp_path, drivers):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_a_sweep_that_is_killed_loses_nothing_and_repeats_nothing(tmp_path, drivers, kills):
+    """There are as many trials as kills, and one is killed in the middle of each."""
     from mlflow.tracking import MlflowClient
 
     file, folder = tmp_path / "killed.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump(SWEEP))
+    file.write_text(yaml.safe_dump({**SWEEP, "budget": {**SWEEP["budget"], "trials": kills}}))
     command = ["sweep", str(file), "--resume", "--out", str(folder)]
     per_trial = EPISODES // EVERY
-    # In the middle of the first trial, of the second, and of the third.
-    killed = [kill_after(drivers, folder, command, per_trial * trial + 2) for trial in range(3)]
+    killed = [kill_after(drivers, folder, command, per_trial * trial + 2) for trial in range(kills)]
     drivers.start(*command)
     assert drivers.end() == 0, drivers.log.read_text()
 
     stages = {
         stage: [TrialView.of(data) for data in read_json(folder / f"{stage}.json")] for stage in ("search", "final")
     }
-    assert [len(trials) for trials in stages.values()] == [TRIALS, 1]
-    assert [trial.number for trial in stages["search"]] == list(range(TRIALS))
+    assert [len(trials) for trials in stages.values()] == [kills, 1]
+    assert [trial.number for trial in stages["search"]] == list(range(kills))
     for trial in (*stages["search"], *stages["final"]):
         assert trial.status == "finished"
         assert [report["episodes"] for report in trial.history] == list(range(EVERY, EPISODES + 1, EVERY))
@@ -137,7 +138,7 @@ def test_a_sweep_killed_three_times_loses_nothing_and_repeats_nothing(tmp_path, 
                 resumed_at = trial.history[count]["process"]["resumed_at_episodes"]
                 assert resumed_at >= EVERY * max(1, count - 1), (path.name, count, trial.history)
                 continued += 1
-    assert continued == 3
+    assert continued == kills
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("edgegen").experiment_id], max_results=1000)

@@ -37,6 +37,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipeline, tmp_path):
     model = {"cycles_per_step_gcycles": 0.05, "sizes": ["16x16"], "default_steps": 4}
     edges = [{"name": f"edge-{n}", "model": tiny_pipeline, "capacity_gcycles_s": 2.0 / n} for n in (1, 2)]

@@ -153,6 +153,7 @@ def test_burst_is_served_first_come_first_served(url):
     assert served[-1]["queue_s"] > 3 / 5 * sum(one["generation_s"] for one in served[:-1]) > 0
 
 
+@pytest.mark.soak
 def test_edges_have_unequal_speeds(url):
     def generation_s(edge):
         return ask(url, edge, steps=10).json()["edgegen"]["generation_s"]
@@ -178,6 +179,7 @@ def test_backlog_falls_while_a_picture_is_made(url):
     assert edges(url)["edge-c"]["backlog_gcycles"] == 0
 
 
+@pytest.mark.soak
 def test_client_that_goes_away_frees_the_edge(url):
     body = {"prompt": "a red circle", "edge": "edge-c", "num_inference_steps": 200}
     with pytest.raises(httpx.ReadTimeout):
@@ -213,6 +215,7 @@ def test_reservations_that_can_never_be_met_are_refused(monkeypatch):
         pass
 
 
+@pytest.mark.soak
 def test_killed_edge_loses_no_request(url):
     victim = edges(url)["edge-c"]
     with ThreadPoolExecutor(3) as pool:
@@ -252,6 +255,7 @@ def total(samples, **labels):
     return sum(value for found, value in samples if labels.items() <= found.items())
 
 
+@pytest.mark.soak
 def test_metrics_tell_what_happened_and_everything_shown_exists(url):
     """Stands behind the tests above: an edge has been killed and requests have moved on."""
     assert ask(url, "edge-a", steps=1, n=2).status_code == 200
@@ -284,6 +288,7 @@ def test_metrics_tell_what_happened_and_everything_shown_exists(url):
     assert shown - set(metrics) == set()
 
 
+@pytest.mark.soak
 def test_gateway_that_dies_loses_no_request(url):
     raylet = psutil.Process(edges(url)["edge-a"]["pid"]).parent()
     (gateway,) = [one for one in raylet.children() if any(":gateway" in part for part in one.cmdline())]
@@ -299,6 +304,7 @@ def test_gateway_that_dies_loses_no_request(url):
         assert [under_way.result().status_code, later.result().status_code] == [200, 200]
 
 
+@pytest.mark.soak
 def test_half_sent_requests_hold_up_nobody(url):
     port = int(url.rsplit(":", 1)[1])
     head = b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"

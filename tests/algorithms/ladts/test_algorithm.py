@@ -167,6 +167,7 @@ def test_evaluation_workers_play_their_own_episodes_from_the_trained_latents(wor
     algorithm.stop()
 
 
+@pytest.mark.soak
 def test_learners_on_two_processes_share_one_update():
     algorithm = configure().learners(num_learners=2, num_cpus_per_learner=0.5).build_algo()
     for _ in range(2):
