@@ -25,11 +25,13 @@ class Policy(OwnRandomNumbers, ABC):
         name: Name in tables and on the command line.
         information: What the policy uses beyond the requests of its own site, for honest comparisons.
         roles: Names of the roles it decides for.
+        trained: Whether networks that were trained decide, so that it can explore.
     """
 
     name: str = "policy"
     information: str = ""
     roles: frozenset[str] = frozenset()
+    trained: bool = False
 
     def prepare(self, world: World) -> Memory:
         """Return the memory to begin the episodes of a world with, before its first turn; oracles look ahead here."""

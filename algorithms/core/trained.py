@@ -43,6 +43,7 @@ class TrainedPolicy(Policy):
 
     method: ClassVar[str]
     spec: Any
+    trained = True
 
     @property
     @abstractmethod

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.trained import TrainedPolicy
-from edgegen.algorithms.rllib.placement import placed, release, reserve
+from edgegen.algorithms.rllib.placement import release, reserve
+from edgegen.algorithms.rllib.private import local_learner, placed
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import Learning
 from edgegen.algorithms.rllib.rollout import JointFragment
@@ -54,6 +55,7 @@ class JointAlgorithm(Algorithm):
         episodes: What the runners reported of every finished episode, in order.
         slots_sampled: Slots played so far, summed over copies.
         updates: Updates made so far by module.
+        owed_updates: Updates that are due by module; parts of one add up.
     """
 
     def setup(self, config: Any) -> None:
@@ -78,7 +80,7 @@ class JointAlgorithm(Algorithm):
         self.episodes: list[dict[str, float]] = []
         self.slots_sampled = 0
         self.updates = dict.fromkeys(self.replays, 0)
-        self._owed_updates = dict.fromkeys(self.replays, 0.0)
+        self.owed_updates = dict.fromkeys(self.replays, 0.0)
         self._learner_results: list[Any] = []
         self._lives = 0
         self._next_probe = 0.0
@@ -116,15 +118,15 @@ class JointAlgorithm(Algorithm):
         for name, role in self.learning.roles.items():
             if role.stores(len(self.episodes)):
                 self.replays[name].add(fragment.roles[name].columns, fragment.roles[name].valid)
-            self._owed_updates[name] += role.owed(fragment.slots, fragment.rounds)
+            self.owed_updates[name] += role.owed(fragment.slots, fragment.rounds)
 
     def _learn(self) -> None:
         """Let every role make the updates it is owed, the slowest first, and hand on the new weights."""
         changed = False
         for name, role in reversed(self.learning.roles.items()):
             if int(self.replays[name].sizes.min()) <= role.warmup:
-                self._owed_updates[name] = 0.0  # nothing is made up for after the warm-up
-            elif self._owed_updates[name] >= 1:
+                self.owed_updates[name] = 0.0  # nothing is made up for after the warm-up
+            elif self.owed_updates[name] >= 1:
                 self.make_updates(name, role.batch_size)
                 changed = True
         if changed:
@@ -181,10 +183,10 @@ class JointAlgorithm(Algorithm):
         rows = batch_size * max(1, int(self.config.num_learners))
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.slots_sampled}
         result = None
-        while self._owed_updates[module_id] >= 1:
+        while self.owed_updates[module_id] >= 1:
             batch = MultiAgentBatch({module_id: SampleBatch(self.replays[module_id].sample(rows))}, rows)
             result = self.learner_group.update(batch=batch, timesteps=timesteps)
-            self._owed_updates[module_id] -= 1
+            self.owed_updates[module_id] -= 1
             self.updates[module_id] += 1
         if result is not None:
             self._learner_results += result
@@ -198,7 +200,7 @@ class JointAlgorithm(Algorithm):
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             if self.config.num_env_runners == 0 and self.config.num_learners == 0:
                 # Both live in this process: copy tensors instead of a trip through the object store.
-                learned = self.learner_group._learner.module
+                learned = local_learner(self).module
                 for module_id, network in inference.items():
                     source = getattr(learned[module_id], network).parameters()
                     target = getattr(self.env_runner.module[module_id], network).parameters()
@@ -245,7 +247,7 @@ class JointAlgorithm(Algorithm):
                 "episodes": list(self.episodes),
                 "slots_sampled": self.slots_sampled,
                 "updates": dict(self.updates),
-                "owed_updates": dict(self._owed_updates),
+                "owed_updates": dict(self.owed_updates),
                 "lives": self._lives,
                 "runners": int(self.config.num_env_runners),
             }
@@ -266,7 +268,7 @@ class JointAlgorithm(Algorithm):
             self.episodes = list(progress["episodes"])
             self.slots_sampled = progress["slots_sampled"]
             self.updates = dict(progress["updates"])
-            self._owed_updates = dict(progress["owed_updates"])
+            self.owed_updates = dict(progress["owed_updates"])
             self._lives = progress.get("lives", 0)
             saved = state.get(WORLDS, {})
             self._restore_worlds(saved, progress.get("runners", len(saved)))

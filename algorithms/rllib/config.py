@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from edgegen.algorithms.methods.registry import Method, find_method
 from edgegen.algorithms.rllib.algorithm import JointAlgorithm
 from edgegen.algorithms.rllib.learner import JointLearner
-from edgegen.algorithms.rllib.placement import PlacedLearnerGroup, reserved
+from edgegen.algorithms.rllib.private import PlacedLearnerGroup, reserved
 from edgegen.algorithms.rllib.role import Learning
 from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.envs.core.scenarios import as_scenario

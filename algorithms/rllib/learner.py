@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
+from edgegen.algorithms.rllib.private import OpenLearner
 from edgegen.algorithms.rllib.role import Learning
 
 GENERATOR = "chain_noise_generator"
@@ -19,7 +19,7 @@ PEER_TIMEOUT_S = 120.0
 """How long a learner waits for the gradients of the others before it takes them for lost, s."""
 
 
-class JointLearner(TorchLearner):
+class JointLearner(OpenLearner):
     """A TorchLearner for all roles. Its update is a sequence of steps, each against what the one before has changed.
 
     RLlib computes all losses of a module before it applies any gradient; an actor is to be updated against critics
@@ -36,11 +36,11 @@ class JointLearner(TorchLearner):
         super().build()
         for module in self.networks().values():
             module.make_target_networks()
-            module.to(self._device)
+            module.to(self.device)
         self._settings = self._learning.settings
         self._generator = torch.Generator().manual_seed(int(self.config.seed or 0) + 7919)
 
-    def _make_modules_ddp_if_necessary(self) -> None:
+    def begin_alike(self) -> None:
         """Begin with equal weights on all learners, without RLlib's wrapper, which ``update_module`` would bypass.
 
         Gradients travel over gloo on GPUs, too: the networks are small, learners may share a GPU, which NCCL refuses,
@@ -69,7 +69,8 @@ class JointLearner(TorchLearner):
             lr_or_lr_schedule=lr,
         )
 
-    def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+    def make_update(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Update module by module; the soft targets follow at once."""
         losses = {}
         for module_id, columns in batch.items():
             module = self.networks()[module_id]
@@ -79,12 +80,12 @@ class JointLearner(TorchLearner):
                     torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self._settings.tau)
             self.metrics.log_dict(results, key=module_id, window=1)
             losses[module_id] = sum(value for name, value in results.items() if name.endswith("_loss"))
-        return {}, losses, {}
+        return losses
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the optimizers of a role."""
         learning = self._learning if config is None else config.learning()
-        for name, parameters, lr in learning.roles[module_id].optimizers(self._module[module_id]):
+        for name, parameters, lr in learning.roles[module_id].optimizers(self.module[module_id]):
             self.register_adam(module_id, name, parameters, lr)
 
     def update_module(self, module_id: str, module: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +108,7 @@ class JointLearner(TorchLearner):
             group["lr"] = rate
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any) -> Tensor:
-        """Sum of a module's losses at the present weights, for diagnosis; training goes through ``_update``."""
+        """Sum of a module's losses at the present weights, for diagnosis; training goes through ``make_update``."""
         del config, fwd_out
         grouped = {name: value.transpose(0, 1) for name, value in batch.items()}
         return self.losses(module_id, self.networks()[module_id], grouped)
@@ -127,7 +128,7 @@ class JointLearner(TorchLearner):
             return gradients
         flat = torch.cat([gradient.flatten() for gradient in gradients]).cpu()
         torch.distributed.all_reduce(flat, group=self._peers)
-        parts = (flat / self.config.num_learners).to(self._device).split([gradient.numel() for gradient in gradients])
+        parts = (flat / self.config.num_learners).to(self.device).split([gradient.numel() for gradient in gradients])
         return tuple(part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True))
 
     def noise(self, draw: Callable[[int, torch.Generator], Tensor | None], rows: int) -> Tensor | None:
@@ -139,7 +140,7 @@ class JointLearner(TorchLearner):
         """
         learners = max(1, int(self.config.num_learners))
         drawn = draw(rows * learners, self._generator)
-        return drawn if drawn is None or learners == 1 else drawn.narrow(-2, self._learner_index * rows, rows)
+        return drawn if drawn is None or learners == 1 else drawn.narrow(-2, self.index * rows, rows)
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Add the generator of the chain noise to the state."""
@@ -155,9 +156,6 @@ class JointLearner(TorchLearner):
         It also hands all learners of a machine the same memory of Ray's object store, and an optimizer steps in place:
         learners would overwrite each other's moments.
         """
-        own = {name: value for name, value in copy.deepcopy(state).items() if name != WEIGHTS_SEQ_NO}
-        super().set_state(own)
-        if WEIGHTS_SEQ_NO in state:
-            self._weights_seq_no: int = state[WEIGHTS_SEQ_NO]
+        self.put_state(copy.deepcopy(state))
         if GENERATOR in state:
             self._generator.set_state(torch.from_numpy(state[GENERATOR].copy()))

@@ -6,84 +6,18 @@ and a request that no cluster can fulfil would wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import ray
-from ray.rllib.algorithms import algorithm as rllib_algorithm
-from ray.rllib.core.learner import learner_group
-from ray.rllib.core.learner.learner_group import LearnerGroup
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.util import get_current_placement_group, placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from edgegen.algorithms.rllib.network import LearnersConfig
 from edgegen.envs.core.errors import InputError
 
 BUSY_WAIT_S = 60.0
 """How long to wait for room that others use, unless told otherwise, s."""
 
-_reserved: ContextVar[PlacementGroup | None] = ContextVar("reserved", default=None)
-
 Bundles = list[dict[str, float]]
-
-
-class PlacedEnvRunnerGroup(EnvRunnerGroup):
-    """Starts every remote env runner in the bundle that was reserved for it."""
-
-    _remote_args: dict[str, Any]
-    _remote_config: Any
-    _pg_offset: int
-
-    def _make_worker(self, *, worker_index: int, **rest: Any) -> Any:
-        group = _reserved.get()
-        if worker_index > 0 and group is not None:
-            strategy = PlacementGroupSchedulingStrategy(group, self._pg_offset + worker_index - 1)
-            self._remote_args = {**self._remote_args, "scheduling_strategy": strategy}
-        if worker_index > 0:  # itself and not a reference: a restart must not depend on an object that may be lost
-            rest["config"] = self._remote_config
-        return super()._make_worker(worker_index=worker_index, **rest)
-
-
-class PlacedLearnerGroup(LearnerGroup):
-    """A learner group that works across machines, and whose state is written by the process that asks for it.
-
-    RLlib lets a remote learner write its own part of a checkpoint, on its own machine, and does not look whether that
-    worked: on a full disk the checkpoint would miss the weights without a word.
-    """
-
-    def __init__(self, **arguments: Any) -> None:
-        before = learner_group._get_backend_config
-        learner_group._get_backend_config = lambda learner_class: LearnersConfig()  # there is no other way in
-        try:
-            super().__init__(**arguments)
-        finally:
-            learner_group._get_backend_config = before
-
-    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """None: all of the state is written as one."""
-        return []
-
-
-def reserved() -> PlacementGroup | None:
-    """The placement group of the algorithm that is being built."""
-    return _reserved.get()
-
-
-@contextmanager
-def placed(group: PlacementGroup | None) -> Iterator[None]:
-    """Let the env runners and learners that are made in a block go into a placement group."""
-    token = _reserved.set(group)
-    before = rllib_algorithm.EnvRunnerGroup
-    rllib_algorithm.EnvRunnerGroup = PlacedEnvRunnerGroup  # Algorithm.setup offers no other way in
-    try:
-        yield
-    finally:
-        rllib_algorithm.EnvRunnerGroup = before
-        _reserved.reset(token)
 
 
 def bundles_of(config: Any) -> Bundles:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,6 +14,7 @@ import psutil
 import ray
 from ray.exceptions import AuthenticationError
 
+from edgegen.algorithms.rllib.private_core import address_here, groups_of_their_own
 from edgegen.algorithms.stop_signals import children_spared, noting_stops, own_handlers_kept
 from edgegen.envs.core.errors import InputError, first_line
 
@@ -85,7 +84,7 @@ def start_patiently(start: Callable[[], T]) -> T:
     for _ in range(ATTEMPTS):
         others = {process.pid for process in _children()}
         try:
-            with own_handlers_kept(), children_spared(), _groups_of_their_own():
+            with own_handlers_kept(), children_spared(), groups_of_their_own():
                 return start()
         except (TypeError, ImportError):  # nothing that another attempt could mend
             _end_strays(others)
@@ -100,26 +99,6 @@ def start_patiently(start: Callable[[], T]) -> T:
         f"Ray did not start on this machine in {ATTEMPTS} attempts: {reason}; free some of its processors, memory or "
         "disk and try again."
     )
-
-
-@contextmanager
-def _groups_of_their_own() -> Iterator[None]:
-    """Start Ray's processes in process groups of their own, as Ray itself does on Windows.
-
-    ``timeout``, schedulers and shells send signals to whole groups. This process saves its work before it ends, and
-    needs the others until then; they end with it in any case, where the kernel sees to that.
-    """
-    from ray._private import services, utils
-
-    popen = services.ConsolePopen
-    if sys.platform == "win32" or not utils.detect_fate_sharing_support():
-        yield
-        return
-    services.ConsolePopen = functools.partial(popen, process_group=0)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = popen
 
 
 def _end_strays(others: Collection[int]) -> None:
@@ -183,9 +162,7 @@ def _check_reachable(address: str) -> None:
     Raises:
         InputError: If the connection is refused, or nothing answers.
     """
-    from ray._private.services import canonicalize_bootstrap_address
-
-    found = canonicalize_bootstrap_address(address) if address == "auto" else address.removeprefix("ray://")
+    found = address_here() if address == "auto" else address.removeprefix("ray://")
     host, _, port = (found or "").rpartition(":")
     if not port.isdigit():
         return  # no cluster was found, or this is no address: ray.init says so

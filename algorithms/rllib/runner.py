@@ -59,7 +59,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.settings = self.learning.settings
         self.arrivals_seed, self.policy_seed = self._seeds()
         self.admitted = False
-        self._weights_seq_no = 0
+        self.weights_seq_no = 0
         self._episodes: list[dict[str, float]] = []
         self._steps_since_metrics = (0, 0)
         self._episodes_begun = 0
@@ -326,7 +326,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Weights and world."""
-        state: dict[str, Any] = {WEIGHTS_SEQ_NO: self._weights_seq_no}
+        state: dict[str, Any] = {WEIGHTS_SEQ_NO: self.weights_seq_no}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = {
                 name: module.get_state(inference_only=True) for name, module in self.module.items()
@@ -341,7 +341,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             modules = state[COMPONENT_RL_MODULE]
             if isinstance(modules, ray.ObjectRef):  # The runner group puts shared weights into the object store once.
                 modules = ray.get(modules)
-            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
+            self.weights_seq_no = state.get(WEIGHTS_SEQ_NO, self.weights_seq_no)
             for name, weights in modules.items():
                 self.module[name].set_state(weights)
         if WORLD in state:

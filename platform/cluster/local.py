@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from edgegen.algorithms.rllib.private_core import actors
 from edgegen.algorithms.rllib.ray_session import start_patiently
 from edgegen.platform.cluster.host import STORE_BYTES
 
@@ -89,11 +90,9 @@ class LocalCluster:
 
     def processes(self) -> list[Process]:
         """Env runners and learners that are alive, in order of their kinds."""
-        from ray._private import state
-
         found = [
             Process(actor["ActorClassName"], actor["Pid"], actor["Address"]["NodeID"])
-            for actor in state.actors().values()
+            for actor in actors()
             if actor["State"] == "ALIVE"
         ]
         return sorted(found, key=lambda process: (process.kind, process.pid))

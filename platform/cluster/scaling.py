@@ -21,6 +21,7 @@ import numpy as np
 
 from edgegen.algorithms.methods.registry import find_method
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import kind_of
 from edgegen.platform.bench.suite import machine_info
 from edgegen.platform.canvas import drawing, new_figure, no_minor_ticks, plain_numbers, save
 from edgegen.platform.cluster.processes import Processes
@@ -185,7 +186,7 @@ def measure_scaling(
     settings = learner.make_settings(preset)
     tell = on_measurement or (lambda name: None)
     quiet_libraries()
-    per_step = getattr(world, "slots_per_frame", 1)
+    per_step = kind_of(world).slots_per_round(world)
     copies = int(settings.copies)  # type: ignore[attr-defined]
     slots = fragment_length * per_step
     rows, update_ms = [], math.nan
@@ -260,9 +261,8 @@ def _measure(algorithm: Any, runners: int, slots: int, rounds: int, repeats: int
 
 def store(algorithm: Any, fragment: Any) -> None:
     """Put a fragment into the replays, as training does."""
-    parts = [fragment] if hasattr(fragment, "columns") else [fragment.slots, fragment.frames]
-    for replay, part in zip(algorithm.replays.values(), parts, strict=True):
-        replay.add(part.columns, part.valid)
+    for name, replay in algorithm.replays.items():
+        replay.add(fragment.roles[name].columns, fragment.roles[name].valid)
 
 
 def _update_ms(algorithm: Any, repeats: int, updates: int = 10) -> float:
@@ -270,7 +270,7 @@ def _update_ms(algorithm: Any, repeats: int, updates: int = 10) -> float:
     module_id = next(iter(algorithm.replays))
     times = []
     for _ in range(repeats + 1):
-        algorithm._owed_updates[module_id] = float(updates)
+        algorithm.owed_updates[module_id] = float(updates)
         begun = time.process_time()
         algorithm.make_updates(module_id, int(algorithm.settings.batch_size))
         times.append(1e3 * (time.process_time() - begun) / updates)

@@ -62,7 +62,7 @@ def evaluate(
     world = world_from(scenario, settings)
     kind = kind_of(world)
     decider = make_policy(policy, world, seed)
-    modes = {"sampled": True, "greedy": False} if _is_trained(decider) else {"rule": True}
+    modes = {"sampled": True, "greedy": False} if decider.trained else {"rule": True}
     with activity(progress_console(), f"Playing {episodes} episodes of {world.name}"):
         results = {mode: measured(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
     intervals = {mode: mean_interval(result.deciding) for mode, result in results.items()}
@@ -145,7 +145,7 @@ def compare(
     def show() -> None:
         out = console()
         out.print(result.table())
-        if any(_is_trained(entrant) for entrant in entrants.values()):
+        if any(entrant.trained for entrant in entrants.values()):
             chance = result.kind.paired_by
             out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
 
@@ -211,15 +211,6 @@ def joined_by_role(words: Iterable[str], roles: Collection[str]) -> list[str]:
             policies[-1] += f" {word}"
             taken.add(role)
     return policies
-
-
-def _is_trained(policy: Policy) -> bool:
-    """Whether a policy, or a part of it, was trained."""
-    from edgegen.algorithms.core.together import Together
-    from edgegen.algorithms.core.trained import TrainedPolicy
-
-    parts = policy.parts.values() if isinstance(policy, Together) else (policy,)
-    return any(isinstance(part, TrainedPolicy) for part in parts)
 
 
 def folder_label(path: str) -> str:

@@ -19,6 +19,7 @@ import psutil
 from ray.tune import Trainable
 
 from edgegen.algorithms.core.codec import save_policy
+from edgegen.algorithms.rllib.private import parameter_groups
 from edgegen.platform.files import write_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.runs.evaluation import evaluate
@@ -195,10 +196,10 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
             self._build(planned)
         same_values = state["schedule"][-1][1] == self.values
         for seed, algorithm in self.algorithms.items():
-            step_sizes = [group["lr"] for group in _groups(algorithm)]
+            step_sizes = [group["lr"] for group in parameter_groups(algorithm)]
             algorithm.restore_from_path(str(seed_folder(folder, seed) / "algorithm"))
             if not same_values:  # a checkpoint holds step sizes, too, as its own values have made them
-                for group, step_size in zip(_groups(algorithm), step_sizes, strict=True):
+                for group, step_size in zip(parameter_groups(algorithm), step_sizes, strict=True):
                     group["lr"] = step_size
         self.history = state["history"]
         self.resumed_at = episodes
@@ -235,13 +236,6 @@ def _sizes(folder: Path) -> dict[str, int]:
     """Sizes of the files that belong to the seeds, by relative name."""
     files = (path for path in folder.glob("seed-*/**/*") if path.is_file())
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(files)}
-
-
-def _groups(algorithm: JointAlgorithm) -> list[dict[str, Any]]:
-    """Parameter groups of every optimizer, always in the same order."""
-    learner = algorithm.learner_group._learner
-    optimizers = {} if learner is None else learner._named_optimizers
-    return [group for name in sorted(optimizers) for group in optimizers[name].param_groups]
 
 
 def _losses(result: Mapping[str, Any]) -> dict[str, float]:

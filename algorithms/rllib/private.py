@@ -1,0 +1,151 @@
+"""The private parts of RLlib that are used here, all of them: what a new version of Ray may break is in this file.
+
+Ray offers no public way to place env runners and learners, to choose how learners find each other, or to reach a
+learner in this process. Versions of Ray are bounded above for what stands here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from ray.rllib.algorithms import algorithm as rllib_algorithm
+from ray.rllib.core.learner import learner_group
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from edgegen.algorithms.rllib.network import node_address, use_interface_of_node
+
+_reserved: ContextVar[PlacementGroup | None] = ContextVar("reserved", default=None)
+
+
+class OpenLearner(TorchLearner):
+    """A TorchLearner that lets a subclass say how weights begin, how an update is made, and where it is."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the modules are."""
+        device: torch.device = self._device
+        return device
+
+    @property
+    def index(self) -> int:
+        """Number of this learner among several."""
+        return int(self._learner_index)
+
+    @abstractmethod
+    def begin_alike(self) -> None:
+        """Begin with equal weights on all learners; called once the modules are built."""
+
+    @abstractmethod
+    def make_update(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make an update of every module in a batch; returns losses by module."""
+
+    def put_state(self, state: dict[str, Any]) -> None:
+        """Restore a state even if its weights are older than the present ones, which RLlib would keep."""
+        super().set_state({name: value for name, value in state.items() if name != WEIGHTS_SEQ_NO})
+        if WEIGHTS_SEQ_NO in state:
+            self._weights_seq_no: int = state[WEIGHTS_SEQ_NO]
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        self.begin_alike()
+
+    def _update(self, batch: dict[str, Any]) -> tuple[Any, Any, Any]:
+        return {}, self.make_update(batch), {}
+
+
+class PlacedEnvRunnerGroup(EnvRunnerGroup):
+    """Starts every remote env runner in the bundle that was reserved for it."""
+
+    _remote_args: dict[str, Any]
+    _remote_config: Any
+    _pg_offset: int
+
+    def _make_worker(self, *, worker_index: int, **rest: Any) -> Any:
+        group = _reserved.get()
+        if worker_index > 0 and group is not None:
+            strategy = PlacementGroupSchedulingStrategy(group, self._pg_offset + worker_index - 1)
+            self._remote_args = {**self._remote_args, "scheduling_strategy": strategy}
+        if worker_index > 0:  # itself and not a reference: a restart must not depend on an object that may be lost
+            rest["config"] = self._remote_config
+        return super()._make_worker(worker_index=worker_index, **rest)
+
+
+class PlacedLearnerGroup(LearnerGroup):
+    """A learner group that works across machines, and whose state is written by the process that asks for it.
+
+    RLlib lets a remote learner write its own part of a checkpoint, on its own machine, and does not look whether that
+    worked: on a full disk the checkpoint would miss the weights without a word.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        before = learner_group._get_backend_config
+        learner_group._get_backend_config = lambda learner_class: LearnersConfig()  # there is no other way in
+        try:
+            super().__init__(**arguments)
+        finally:
+            learner_group._get_backend_config = before
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """None: all of the state is written as one."""
+        return []
+
+
+class LearnersBackend(_TorchBackend):
+    """Sets up the process group of the learners; as RLlib's, every learner sees only its own GPU."""
+
+    share_cuda_visible_devices = False
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Choose the network interface where it matters, then set up the process group."""
+        if len(set(worker_group.execute(node_address))) > 1:
+            worker_group.execute(use_interface_of_node)
+        super().on_start(worker_group, backend_config)
+
+
+class LearnersConfig(TorchConfig):
+    """Names the backend."""
+
+    @property
+    def backend_cls(self) -> type[LearnersBackend]:
+        """The backend."""
+        return LearnersBackend
+
+
+def reserved() -> PlacementGroup | None:
+    """The placement group of the algorithm that is being built."""
+    return _reserved.get()
+
+
+@contextmanager
+def placed(group: PlacementGroup | None) -> Iterator[None]:
+    """Let the env runners and learners that are made in a block go into a placement group."""
+    token = _reserved.set(group)
+    before = rllib_algorithm.EnvRunnerGroup
+    rllib_algorithm.EnvRunnerGroup = PlacedEnvRunnerGroup  # Algorithm.setup offers no other way in
+    try:
+        yield
+    finally:
+        rllib_algorithm.EnvRunnerGroup = before
+        _reserved.reset(token)
+
+
+def local_learner(algorithm: Any) -> Any:
+    """Return the learner of an algorithm that lives in this process; None if learners are remote."""
+    return algorithm.learner_group._learner
+
+
+def parameter_groups(algorithm: Any) -> list[dict[str, Any]]:
+    """Parameter groups of every optimizer of the learner in this process, always in the same order."""
+    learner = local_learner(algorithm)
+    optimizers = {} if learner is None else learner._named_optimizers
+    return [group for name in sorted(optimizers) for group in optimizers[name].param_groups]

@@ -1,0 +1,215 @@
+"""What keeps the house in order: who may know which kind, who plays a world, and who imports whom."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("envs", "algorithms", "serve", "platform")
+KINDS = ("offloading", "provisioning")
+
+REGISTRY = "envs/core/kinds.py"
+
+LOOPS = {
+    "algorithms/core/play.py": "the loop",
+    "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
+}
+"""Files that may let a policy play a world, and why."""
+
+FIRST_TURNS = {"platform/records/model_flavor.py": "takes the first turn of every role, to see what it is shown"}
+"""Files that show a policy a few turns, and why."""
+
+PRIVATE = {
+    "algorithms/rllib/private.py": "RLlib's and Train's",
+    "algorithms/rllib/private_core.py": "those of Ray's core, without importing RLlib",
+}
+"""Files that may touch private parts of Ray."""
+
+OPEN = {"_check_component"}
+"""Private by name, but what RLlib tells subclasses of ``Checkpointable`` to use in ``get_state``."""
+
+MAY_IMPORT = {
+    "envs": {"envs"},
+    "algorithms": {"envs", "algorithms"},
+    "serve": {"envs", "algorithms", "serve"},
+    "platform": {"envs", "algorithms", "serve", "platform"},
+}
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """All modules of the package, parsed, by path below the root."""
+    paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def module_of(path: str) -> str:
+    return "edgegen." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Names of modules and of what is imported from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def prose(tree: ast.AST) -> set[int]:
+    """Strings that are statements of their own: docstrings."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def kinds_known(tree: ast.AST) -> set[str]:
+    """Kinds that code names: in an import, in a string that is nothing else, or in the name of a class."""
+    docstrings = prose(tree)
+    words = [part for name in imports(tree) for part in name.split(".")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            words.append(node.value)
+        elif isinstance(node, ast.Name):
+            words.append(node.id)
+    return {kind for kind in KINDS for word in words if word == kind or word.startswith(kind.capitalize())}
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Names of the methods that are called in a piece of code."""
+    found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {function.attr for function in found if isinstance(function, ast.Attribute)}
+
+
+def test_only_the_registry_names_more_than_one_kind() -> None:
+    for path, tree in sources().items():
+        known = kinds_known(tree)
+        assert len(known) < 2 or path == REGISTRY, f"{path} names {known}; let it ask the registry, or split it by kind"
+
+
+def test_the_registry_knows_all_kinds_that_are_looked_for() -> None:
+    assert kinds_known(sources()[REGISTRY]) == set(KINDS)
+    rooms = {path.name for path in (ROOT / "envs").iterdir() if (path / "kind.py").exists()}
+    assert rooms == set(KINDS)
+
+
+def test_nobody_asks_what_a_scenario_a_policy_or_a_result_is() -> None:
+    """By its class. Not in envs/core: ``as_scenario`` takes scenarios, names and paths."""
+    classes = re.compile(r"\w*(Scenario|Policy|Results?|World|View|Outcome)\b")
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance" and "envs/core/" not in path:
+                asked = ast.unparse(node.args[1])
+                assert not classes.search(asked), f"{path}:{node.lineno} asks for {asked}; let the object tell"
+
+
+def test_one_loop_plays_a_world() -> None:
+    """Loops in whose file somebody looks, and that decide; whoever wants to see the turns gives ``play`` a watch."""
+    playing = set()
+    for path, tree in sources().items():
+        loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
+        if "observe" in calls(tree) and any("decide" in calls(loop) for loop in loops):
+            playing.add(path)
+    assert playing <= {*LOOPS, *FIRST_TURNS}, f"{playing} play a world; let them use edgegen.algorithms.core.play"
+    assert "algorithms/core/play.py" in playing
+
+
+def test_turns_of_one_kind_are_taken_nowhere_else() -> None:
+    """By methods that a world has beside ``decide``: no loop calls them but the one that measures a bare simulator."""
+    for path, tree in sources().items():
+        loops = [node for node in ast.walk(tree) if isinstance(node, ast.While)]
+        taken = {name for loop in loops for name in ("cache", "allocate") if name in calls(loop)}
+        assert not taken or path == "platform/bench/provisioning.py", f"{path} plays a world by {taken}; use `play`"
+
+
+def test_the_runner_is_the_one_that_stops_in_between() -> None:
+    runner = sources()["algorithms/rllib/runner.py"]
+    assert sum("decide" in calls(node) for node in ast.walk(runner) if isinstance(node, ast.FunctionDef)) == 1
+
+
+def first_imports(path: str) -> set[str]:
+    """Modules of the package that a module imports when it is imported itself, with what is imported from packages."""
+    found = set()
+
+    def walk(nodes: list[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found.update(imports(ast.Module([node], [])))
+            elif isinstance(node, ast.If):
+                if "TYPE_CHECKING" not in ast.unparse(node.test):
+                    walk(node.body)
+                walk(node.orelse)
+            elif isinstance(node, ast.Try | ast.With):
+                walk(node.body)
+
+    walk(sources()[path].body)
+    known = {module_of(other): other for other in sources()}
+    named = (name if name in known else name.rpartition(".")[0] for name in found)
+    return {known[name] for name in named if name in known} - {path}
+
+
+def test_imports_between_files_have_no_circles() -> None:
+    graph = {path: first_imports(path) for path in sources()}
+    done: set[str] = set()
+
+    def visit(path: str, trail: tuple[str, ...]) -> None:
+        assert path not in trail, " -> ".join([*trail[trail.index(path) :], path])
+        if path not in done:
+            for other in sorted(graph[path]):
+                visit(other, (*trail, path))
+            done.add(path)
+
+    for path in graph:
+        visit(path, ())
+
+
+def test_arrows_between_rooms_point_one_way() -> None:
+    """Wherever the import stands, and for types too."""
+    for path, tree in sources().items():
+        for name in imports(tree):
+            room = name.split(".")[1] if name.startswith("edgegen.") else ""
+            assert room not in ROOMS or room in MAY_IMPORT[path.partition("/")[0]], f"{path} imports {name}"
+
+
+def private_of_ray(path: str) -> set[str]:
+    """Private names of Ray: imported, asked of another object, or inherited as RLlib's classes have them."""
+    tree = sources()[path]
+    names = {name for name in imports(tree) if name.startswith("ray.") and re.search(r"\._[a-z]", name, re.I)}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    own = {node.attr for node in attributes if ast.unparse(node.value) == "self"}
+    asked = {node.attr for node in attributes if ast.unparse(node.value) != "self"}
+    if path.startswith("algorithms/rllib/"):  # classes elsewhere extend none of these; a name may be the same by chance
+        asked |= own | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return names | (asked & _rays_own())
+
+
+@cache
+def _rays_own() -> set[str]:
+    """Private attributes and methods of those classes of RLlib that are extended or asked here."""
+    found: set[str] = set()
+    for module in ("core/learner/learner_group", "core/learner/learner", "core/learner/torch/torch_learner"):
+        found |= _privates(f"{module}.py")
+    return (found | _privates("env/env_runner_group.py") | _privates("env/env_runner.py")) - OPEN
+
+
+def _privates(file: str) -> set[str]:
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None
+    assert spec.origin is not None
+    text = (Path(spec.origin).parent / "rllib" / file).read_text(encoding="utf-8")
+    return set(re.findall(r"\bself\.(_[a-z]\w*)", text)) | set(re.findall(r"\bdef (_[a-z]\w*)", text))
+
+
+def test_private_parts_of_ray_are_touched_in_one_place() -> None:
+    for path, tree in sources().items():
+        if any(name.startswith("ray") for name in imports(tree)) and path not in PRIVATE:
+            assert not private_of_ray(path), f"{path} touches {private_of_ray(path)}; move it to {next(iter(PRIVATE))}"
+
+
+def test_what_is_looked_for_is_there() -> None:
+    """Else these tests would find nothing, whatever the code does."""
+    found = {path: private_of_ray(path) for path in PRIVATE}
+    assert all(found.values()), found
+    assert {"_learner", "_update", "_make_worker"} <= set().union(*found.values())
+    assert len(sources()) > 150
