@@ -23,7 +23,7 @@ from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
-from edgegen.serve.zoo.loading import INDEX_FILE, embedded_models
+from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
 
 APP_NAME = "edgegen"
 GATEWAY = "gateway"
@@ -136,7 +136,6 @@ def app(args: Mapping[str, Any]) -> Application:
 
 def _check_model(model: str) -> None:
     """Refuse folders that hold no pipeline here, and not minutes later in a replica."""
-    folder = Path(model).expanduser()
-    is_path = folder.is_dir() or model.startswith(("/", "./", "../", "~"))
-    if model not in embedded_models() and is_path and not (folder / INDEX_FILE).is_file():
+    folder = model_folder(model)
+    if folder is not None and not (folder / INDEX_FILE).is_file():
         raise InputError(f"The model '{model}' is not the folder of a diffusers pipeline: it has no {INDEX_FILE}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edgegen.serve.control.jobs import EdgeReport
@@ -75,3 +76,42 @@ class Server:
             break
         self.elsewhere_gcycles = max(self.elsewhere_gcycles - done, 0.0)
         self.updated_at = now
+
+    def admit(self, job: str, workload_gcycles: float, now: float) -> None:
+        """Add a job at the end of the queue."""
+        self.settle(now)
+        self.remaining_gcycles[job] = workload_gcycles
+
+    def drop(self, job: str, now: float) -> None:
+        """Take a job, done or failed, off the books."""
+        self.settle(now)
+        self.remaining_gcycles.pop(job, None)
+
+    def hear(self, report: EdgeReport, now: float) -> None:
+        """Take over what the edge reports: it is alive, its capacity, and the work left of its jobs."""
+        self.settle(now)
+        self.report, self.healthy, self.reason, self.silent = report, True, None, False
+        self.capacity_gcycles_s = report.capacity_gcycles_s
+        self.elsewhere_gcycles, self.elsewhere_jobs = 0.0, 0
+        for job, work in report.remaining_gcycles:
+            if job in self.remaining_gcycles:
+                self.remaining_gcycles[job] = work
+            else:
+                self.elsewhere_gcycles += work
+                self.elsewhere_jobs += 1
+
+    def lose(self, reason: str) -> None:
+        """Mark it as unhealthy until its next report."""
+        self.healthy, self.reason = False, reason
+        self.elsewhere_gcycles, self.elsewhere_jobs = 0.0, 0
+
+
+def working(servers: Iterable[Server], model: str | None = None) -> list[Server]:
+    """Return the healthy servers that report, or if none does, as when this process was busy, all healthy ones.
+
+    Args:
+        servers: The books.
+        model: Only servers that hold this model.
+    """
+    healthy = [server for server in servers if server.healthy and model in (None, server.model)]
+    return [server for server in healthy if not server.silent] or healthy

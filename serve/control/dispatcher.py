@@ -14,7 +14,8 @@ from typing import Protocol
 
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.jobs import EdgeError, EdgeFullError, EdgeLostError, EdgeReport, Job, Pictures
-from edgegen.serve.control.scheduler import Decision, Scheduler, Task
+from edgegen.serve.control.live_world import Task
+from edgegen.serve.control.scheduler import Decision, Scheduler
 from edgegen.serve.http.errors import FailedError, QueuesFullError, ServiceError, StoppingError, TimedOutError
 from edgegen.serve.metrics import Meter
 

@@ -1,7 +1,7 @@
-"""The live scheduler: keeps the books of every edge server and asks the policy where each request goes.
+"""The live scheduler: whether a request is admitted, what the policy says, and what happens when it fails.
 
-Plain Python on one thread, without Ray. The policy sees exactly what it sees in the simulator: backlogs, capacities,
-rates, and the tasks of a slot by the server and index at which they arrived.
+Plain Python on one thread, without Ray. What the policy sees is the business of
+:mod:`edgegen.serve.control.live_world`.
 """
 
 from __future__ import annotations
@@ -14,38 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy
-from edgegen.envs.offloading.draws import LEAST_SEEN
-from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
-from edgegen.serve.control.books import Server
+from edgegen.envs.offloading.view import ROUTER
+from edgegen.serve.control.books import Server, working
 from edgegen.serve.control.jobs import EdgeReport
+from edgegen.serve.control.live_world import LiveWorld, Task
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
 
 logger = logging.getLogger(__name__)
 
 RETRY_SPREAD = 0.25
 """Share by which the times at which refused clients are told to come back differ, so that they do not come together."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the scheduler knows of a request.
-
-    Attributes:
-        model: The model it needs.
-        home: Name of the edge it arrived at.
-        workload_gcycles: Work, Gcycle.
-        size_mbit: Size of the input, Mbit.
-        result_mbit: Size of the result, Mbit.
-    """
-
-    model: str
-    home: str
-    workload_gcycles: float
-    size_mbit: float
-    result_mbit: float
 
 
 @dataclass(frozen=True)
@@ -65,13 +45,6 @@ class Decision:
 
 class Scheduler:
     """Places requests on edge servers with a policy, and without it when it fails.
-
-    The k-th request that arrives at an edge in the current slot is shown to the policy as the task in column k of
-    that edge's row, because trained policies remember something for every such cell. A policy with a ``width`` (the
-    number of columns it was trained with) gets that many and requests beyond wrap around.
-
-    A server that can not do the request, being lost or holding another model, is shown as the simulator shows a failed
-    one: with a thousandth of its capacity. Policies that look at ``available`` choose among those that can take it.
 
     Args:
         servers: Books in the order in which the policy numbers the servers.
@@ -98,7 +71,7 @@ class Scheduler:
     ) -> None:
         self.servers = {server.name: server for server in servers}
         self.policy = policy
-        self.slot_s = slot_s
+        self.world = LiveWorld(servers, slot_s, width=getattr(policy, "width", None), clock=clock)
         self.decisions = 0
         self.policy_failures = 0
         self.fallbacks = 0
@@ -109,11 +82,7 @@ class Scheduler:
         self._max_wait_s = max_wait_s
         self._spread = random.Random(seed)
         self._clock = clock
-        self._started = clock()
-        self._slot = 0
-        self._arrived: dict[str, int] = {}
         self._memory: Memory | None = None
-        self._names = list(self.servers)
 
     def place(self, task: Task, job_id: str) -> Decision:
         """Choose a server for a request that has just arrived, and admit it there.
@@ -170,25 +139,14 @@ class Scheduler:
 
     def finish(self, name: str, job_id: str) -> None:
         """Take a job, done or failed, off a server's books."""
-        server = self.servers[name]
-        server.settle(self._clock())
-        server.remaining_gcycles.pop(job_id, None)
+        self.servers[name].drop(job_id, self._clock())
 
     def update(self, report: EdgeReport) -> None:
         """Take over what an edge reports: it is alive, its capacity, and the work left of its jobs."""
         server = self.servers[report.name]
         if not server.healthy:
             logger.info("edge '%s' is healthy (process %d)", server.name, report.pid)
-        server.settle(self._clock())
-        server.report, server.healthy, server.reason, server.silent = report, True, None, False
-        server.capacity_gcycles_s = report.capacity_gcycles_s
-        server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
-        for job, work in report.remaining_gcycles:
-            if job in server.remaining_gcycles:
-                server.remaining_gcycles[job] = work
-            else:
-                server.elsewhere_gcycles += work
-                server.elsewhere_jobs += 1
+        server.hear(report, self._clock())
 
     def miss(self, name: str) -> None:
         """Note that a report is missing: until the next one a server gets no work if another can do it."""
@@ -199,8 +157,7 @@ class Scheduler:
         server = self.servers[name]
         if server.healthy:
             logger.warning("edge '%s' is unhealthy: %s", name, reason)
-        server.healthy, server.reason = False, reason
-        server.elsewhere_gcycles, server.elsewhere_jobs = 0.0, 0
+        server.lose(reason)
 
     def retry_after_s(self, model: str) -> float:
         """Time after which a refused client should try again, s: the least expected wait, spread."""
@@ -214,66 +171,24 @@ class Scheduler:
         now = self._clock()
         return {name: server.backlog_gcycles(now) for name, server in self.servers.items()}
 
-    def observe(self, task: Task, open_servers: Sequence[Server]) -> tuple[RouterView, int]:
-        """Return what the policy sees of a request that has just arrived, and the request's column k.
-
-        Counts the request into the current slot.
-
-        Args:
-            task: The request.
-            open_servers: Servers that can take it.
-        """
-        now = self._clock()
-        slot = int((now - self._started) / self.slot_s)
-        if slot != self._slot:
-            self._slot, self._arrived = slot, {}
-        column = self._arrived.get(task.home, 0)
-        self._arrived[task.home] = column + 1
-        width: int | None = getattr(self.policy, "width", None)
-        if width is not None:
-            column %= width
-        cell = (0, self._names.index(task.home), column)
-        shape = (1, len(self._names), width or column + 1)
-
-        def only(value: float) -> Tensor:
-            values = torch.zeros(shape)
-            values[cell] = value
-            return values
-
-        present = torch.zeros(shape, dtype=torch.bool)
-        present[cell] = True
-        servers, working, free = self.servers.values(), set(self._working(task.model)), set(open_servers)
-        share = [1.0 if server in working else LEAST_SEEN for server in servers]
-        capacity = [part * server.capacity_gcycles_s for part, server in zip(share, servers, strict=True)]
-        observation = RouterView(
-            slot=slot,
-            backlog_gcycles=torch.tensor([[server.backlog_gcycles(now) for server in servers]]),
-            capacity_gcycles_s=torch.tensor([capacity]),
-            rate_mbit_s=torch.tensor([[server.rate_mbit_s for server in servers]]),
-            tasks=Tasks(present, only(task.size_mbit), only(task.workload_gcycles), only(task.result_mbit)),
-            available=torch.tensor([[server in free for server in servers]]),
-        )
-        return observation, column
-
     def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
-        observation, column = self.observe(task, open_servers)
-        with torch.inference_mode():
-            memory = self.policy.begin(ROUTER, observation) if self._memory is None else self._memory
-            actions, memory = self.policy.act(ROUTER, observation, memory, self._explore)
-            expected = tuple(observation.tasks.present.shape)
-            if tuple(actions.shape) != expected:
-                raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {expected}")
-            action = float(actions[0, self._names.index(task.home), column])
-            if not math.isfinite(action):
-                raise ValueError(f"the action is {action}")
-            if action != int(action) or not 0 <= action < len(self._names):
-                raise ValueError(f"the action is {action:g}, servers are 0 to {len(self._names) - 1}")
-            # A sum is finite only if all its terms are; the index alone would not betray a broken network.
-            for name, values in memory.items():
-                if values.is_floating_point() and not math.isfinite(float(values.sum())):
-                    raise ValueError(f"its memory '{name}' holds values that are not finite")
+        self.world.arrive(task, open_servers)
+        try:
+            view = self.world.observe()
+            with torch.inference_mode():
+                memory = self._memory
+                if memory is None:
+                    memory = self.policy.prepare(self.world) | self.policy.begin(ROUTER, view)
+                action, memory = self.policy.act(ROUTER, view, memory, self._explore)
+                chosen = self.world.decide(action).server
+                # A sum is finite only if all its terms are; the index alone would not betray a broken network.
+                for name, values in memory.items():
+                    if values.is_floating_point() and not math.isfinite(float(values.sum())):
+                        raise ValueError(f"its memory '{name}' holds values that are not finite")
+        finally:
+            self.world.withdraw()  # whatever happened: the next request must find the world ready
         self._memory = memory
-        return self._names[int(action)]
+        return chosen
 
     def _policy_failed(self, reason: str) -> None:
         self.policy_failures += 1
@@ -281,28 +196,23 @@ class Scheduler:
         self.last_policy_failure = reason
         self._memory = None  # policies may write in place, so what they hold after a failure can not be trusted
 
-    def _working(self, model: str) -> list[Server]:
-        """Healthy servers with a model: those that report, or if none does, as when this process was busy, all."""
-        healthy = [server for server in self.servers.values() if server.model == model and server.healthy]
-        return [server for server in healthy if not server.silent] or healthy
-
     def _open_servers(self, model: str, without: frozenset[str], max_wait_s: float) -> list[Server]:
         """Servers that can take a request; never empty."""
-        working = [server for server in self._working(model) if server.name not in without]
-        if not working:
+        able = [server for server in working(self.servers.values(), model) if server.name not in without]
+        if not able:
             raise NoServerError(f"No healthy edge server holds the model '{model}' at the moment.")
-        free = [server for server in working if not server.full]
+        free = [server for server in able if not server.full]
         now = self._clock()
         open_servers = [server for server in free if server.wait_s(now) <= max_wait_s]
         if open_servers:
             return open_servers
-        which = f"of all {len(working)} healthy edge servers for the model '{model}'"
+        which = f"of all {len(able)} healthy edge servers for the model '{model}'"
         if free:
             wait_s = min(server.wait_s(now) for server in free)
-            how = "too long" if len(free) == len(working) else "full or too long"
+            how = "too long" if len(free) == len(able) else "full or too long"
             message = f"The queues {which} are {how}: a request would wait {wait_s:.0f} s, at most {max_wait_s:g} s are"
             raise QueuesFullError(f"{message} allowed; try again later.", self.retry_after_s(model))
-        message = f"The queues {which} are full ({working[0].max_queue} waiting requests each); try again later."
+        message = f"The queues {which} are full ({able[0].max_queue} waiting requests each); try again later."
         raise QueuesFullError(message, self.retry_after_s(model))
 
     def _objection(self, server: Server, model: str) -> str:
@@ -327,6 +237,4 @@ class Scheduler:
         return min(open_servers, key=completion_s).name
 
     def _admit(self, name: str, job_id: str, task: Task) -> None:
-        server = self.servers[name]
-        server.settle(self._clock())
-        server.remaining_gcycles[job_id] = task.workload_gcycles
+        self.servers[name].admit(job_id, task.workload_gcycles, self._clock())

@@ -1,12 +1,13 @@
 """From a model name to a ready diffusers pipeline.
 
-An embedded name such as `shapes-64` stands for a folder that ships with the package. Every other string goes to
-`DiffusionPipeline.from_pretrained` as it is, so a folder or a hub id of any diffusers model works the same way.
+An embedded name such as `shapes-64` stands for a folder that ships with the package. A path is a diffusers folder, with
+`~` as a home folder. Every other string goes to `DiffusionPipeline.from_pretrained` as it is, for example a hub id.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).resolve().parent / "models"
 INDEX_FILE = "model_index.json"
 INFO_FILE = "edgegen.json"
+PATHS_BEGIN = ("/", "./", "../", "~")
+"""Beginnings of names that are paths, even of folders that do not exist."""
 
 
 class UnknownModelError(ValueError):
@@ -47,6 +50,16 @@ def embedded_models() -> dict[str, Path]:
     return {index.parent.name: index.parent for index in sorted(MODELS.glob(f"*/{INDEX_FILE}"))}
 
 
+def model_folder(model: str) -> Path | None:
+    """Return the folder that a model name means, whether it holds a model or not; None for what can be a hub id."""
+    embedded = embedded_models().get(model)
+    if embedded is not None:
+        return embedded
+    # As a text, because to pathlib ./~ is the same as ~, and a home folder that does not exist is an error.
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111
+    return folder if model.startswith(PATHS_BEGIN) or folder.is_dir() else None
+
+
 def model_info(model: str) -> ModelInfo:
     """Return what is known of a model without loading it.
 
@@ -57,9 +70,10 @@ def model_info(model: str) -> ModelInfo:
     Raises:
         UnknownModelError: If the `edgegen.json` of the model can not be read or lacks a field.
     """
-    path = embedded_models().get(model, Path(model)) / INFO_FILE
-    if not path.is_file():
+    folder = model_folder(model)
+    if folder is None or not (folder / INFO_FILE).is_file():
         return ModelInfo(name=model)
+    path = folder / INFO_FILE
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return ModelInfo(
@@ -88,16 +102,16 @@ def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = N
     import torch
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    folder = embedded_models().get(model)
-    source = str(folder) if folder is not None else model
+    folder = model_folder(model)
+    source = model if folder is None else str(folder)
     release = tuple(int(part) for part in diffusers.__version__.split(".")[:2])
     keyword = "dtype" if release >= (0, 42) else "torch_dtype"  # the older spelling warns since 0.42
     try:
-        if Path(source).is_dir() and not (Path(source) / INDEX_FILE).is_file():
-            raise FileNotFoundError(f"the folder has no {INDEX_FILE}")
+        if folder is not None and not (folder / INDEX_FILE).is_file():  # a path must not be taken for a hub id
+            raise FileNotFoundError(f"there is no {folder / INDEX_FILE}")
         pipeline = diffusers.DiffusionPipeline.from_pretrained(source, **{keyword: dtype or torch.float32})
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        if folder is not None:  # a damaged installation, not a wrong name
+        if model in embedded_models():  # a damaged installation, not a wrong name
             raise
         raise UnknownModelError(
             f'unknown model "{model}": use an embedded model ({", ".join(embedded_models())}), a diffusers folder that '

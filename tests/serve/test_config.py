@@ -61,6 +61,12 @@ def test_bad_values_give_one_sentence(change, words):
         assert word in message
 
 
+def test_the_policy_may_be_named_by_its_role():
+    assert build_config({**GOOD, "policy": "router=least-delay"}).policy == "least-delay"
+    with pytest.raises(InputError, match=r"must look like ROLE=POLICY; roles are router\.$"):
+        build_config({**GOOD, "policy": "router=least-delay cacher=rcars"})
+
+
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match="Did you mean 'demo'"):
         load_config("demoo")
@@ -104,8 +110,12 @@ def test_scenario_uses_measured_capacities_where_asked():
 
 def test_light_parts_import_neither_ray_nor_diffusers():
     code = (
-        "import sys, edgegen.serve.config, edgegen.serve.control.scheduler\n"
-        "import edgegen.serve.http.api, edgegen.serve.http.web\n"
+        "import importlib, pkgutil, sys, edgegen.serve.config\n"
+        "import edgegen.serve.http.api, edgegen.serve.http.web, edgegen.serve.control as control\n"
+        "found = [part.name for part in pkgutil.iter_modules(control.__path__)]\n"
+        "assert {'books', 'dispatcher', 'jobs', 'live_world', 'scheduler'} <= set(found), found\n"
+        "for name in found:\n"
+        "    importlib.import_module(f'{control.__name__}.{name}')\n"
         "heavy = {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

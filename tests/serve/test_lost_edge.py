@@ -39,13 +39,13 @@ class Untold(Policy):
 
     def __init__(self, inner):
         super().__init__(0)
-        self.inner, self.name = inner, inner.name
+        self.inner, self.name, self.roles = inner, inner.name, inner.roles
 
-    def begin(self, observation):
-        return self.inner.begin(observation)
+    def begin(self, role, view):
+        return self.inner.begin(role, view)
 
-    def act(self, observation, memory, explore=True):
-        return self.inner.act(replace(observation, available=None), memory, explore)
+    def act(self, role, view, memory, explore=True):
+        return self.inner.act(role, replace(view, available=None), memory, explore)
 
 
 @pytest.mark.parametrize("told", [True, False])

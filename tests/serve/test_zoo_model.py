@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.core.errors import InputError
+from edgegen.serve.app import build
+from edgegen.serve.config import build_config
 from edgegen.serve.zoo import UnknownModelError, embedded_models, load_pipeline, model_info
 from edgegen.serve.zoo.evaluation import held_out_scenes, main, measure, paint
 from edgegen.serve.zoo.networks import build_tokenizer
@@ -102,6 +105,39 @@ def test_an_unknown_model_is_one_clear_sentence(name, monkeypatch):
 def test_a_folder_that_is_no_pipeline_is_an_unknown_model(tmp_path):
     with pytest.raises(UnknownModelError, match=r"model_index\.json"):
         load_pipeline(str(tmp_path))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder with a pipeline in ``mine`` and none in ``empty``."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").symlink_to(embedded_models()[MODEL])
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def service_of(model):
+    """A service with one edge that holds a model."""
+    return build_config(
+        {"models": {model: {"cycles_per_step_gcycles": 0.1}}, "edges": [{"name": "edge-a", "model": model}]}
+    )
+
+
+def test_a_home_folder_means_the_same_when_it_is_checked_read_and_loaded(home):
+    config = service_of("~/mine")
+    assert config.cards()["~/mine"].sizes == ("64x64",)  # from the folder's own card
+    build(config)
+    pipeline = load_pipeline("~/mine")
+    assert paint(pipeline, ["a red circle"], steps=1, guidance=2.0, seed=0).shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("model", ["~/empty", "~/nothing", "~nobody-of-this-name/mine", "./nothing"])
+def test_a_path_without_a_pipeline_is_refused_by_the_check_and_by_the_loader(model, home):
+    with pytest.raises(InputError, match=r"is not the folder of a diffusers pipeline: it has no model_index\.json"):
+        build(service_of(model))
+    with pytest.raises(UnknownModelError, match=r"model_index\.json") as caught:
+        load_pipeline(model)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_the_evaluation_command_reports_an_unknown_model(tmp_path, capsys):

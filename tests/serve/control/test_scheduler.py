@@ -13,7 +13,8 @@ from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport
-from edgegen.serve.control.scheduler import Scheduler, Task
+from edgegen.serve.control.live_world import Task
+from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
 
 NAMES = ("a", "b", "c")
