@@ -31,6 +31,7 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_it_has_every_page_and_shows_them_in_the_sidebar(site):
     first = (site / "docs" / "index.html").read_text(encoding="utf-8")
     sidebar = first[first.index('class="sidebar-tree"') : first.index('class="main"')]
@@ -42,6 +43,7 @@ def test_it_has_every_page_and_shows_them_in_the_sidebar(site):
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_it_draws_pictures_and_lists_commands_and_modules(site):
     assert 'class="mermaid' in (site / "docs" / "architecture.html").read_text(encoding="utf-8")
     assert "edgegen train" in (site / "build" / "reference" / "command-line.html").read_text(encoding="utf-8")

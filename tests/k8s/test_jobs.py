@@ -107,6 +107,7 @@ def test_training_runs(manifests, submit, home):
     assert (home / "mlflow.db").is_file()
 
 
+@pytest.mark.soak
 def test_sweep_runs(manifests, submit, home):
     spec = manifests.pick("kind/sweep", "RayJob")["spec"]
     (file,) = [word for word in spec["entrypoint"].split() if word.startswith("tune_configs/")]
