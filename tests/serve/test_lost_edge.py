@@ -12,6 +12,7 @@ from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.view import ROUTER
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +29,7 @@ def trained(tmp_path_factory):
         algorithm = config.build_algo()
         for _ in range(ITERATIONS):
             algorithm.train()
-        assert algorithm.updates["ladts"] > 100
+        assert algorithm.updates[ROUTER] > 100
         save_policy(algorithm.policy(0), folder, world, {})
         algorithm.stop()
     return folder
