@@ -175,8 +175,8 @@ PREPARED = {
 PRELUDES = {
     "docs/results/t2drl.md": (
         "from edgegen.algorithms.rules.caching_optimum import plan_caching\n"
+        "from edgegen.envs.core.scenarios import load_scenario\n"
         "from edgegen.envs.provisioning.world import ProvisioningWorld\n"
-        "from edgegen.envs.provisioning.scenario import load_scenario\n"
     ),
 }
 """Imports that the Python of a page leaves out."""
