@@ -51,7 +51,7 @@ class OffloadingParallelEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo sh
     each other's placements. When the server with the most tasks has placed its last one, the slot ends: every server
     works through its queue for the length of a slot, and the next tasks arrive. A slot without any task takes one
     round, in which nobody has anything to place. Delays follow from the LAD-TS system model
-    (:func:`edgegen.envs.offloading.world.service_delay`); no time passes inside a slot.
+    (:func:`edgegen.envs.offloading.physics.service_delay`); no time passes inside a slot.
 
     ## Action Space
 

@@ -43,7 +43,7 @@ class ProvisioningTurns(AECEnv):  # type: ignore[misc]  # pettingzoo ships no ty
     others choose in the same round: all caches are filled when the last cacher has chosen, and the requests of a slot
     are served when the last allocator has. The caches are amended to fit the storage, and raw allocations turned into
     shares, as the scenario says (:mod:`edgegen.envs.provisioning.amenders`); delays, quality and cost follow from
-    :func:`edgegen.envs.provisioning.world.serve`.
+    :func:`edgegen.envs.provisioning.physics.serve`.
 
     ## Action Space
 

@@ -1,7 +1,6 @@
 """Servers that differ from episode to episode, slow down or fail, and report late or not at all.
 
-These are the distributions, as scenarios name them; :mod:`edgegen.envs.offloading.servers_drawn` draws episodes from
-them.
+These are the distributions, as scenarios name them; :mod:`edgegen.envs.offloading.draws` draws episodes from them.
 """
 
 from __future__ import annotations
