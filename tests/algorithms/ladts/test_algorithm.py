@@ -151,7 +151,7 @@ def test_two_remote_runners_sample_learn_and_resume(tmp_path, assert_same_traini
         each.stop()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_evaluation_workers_play_their_own_episodes_from_the_trained_latents(workers):
     config = configure().evaluation(
         evaluation_interval=1,
@@ -206,9 +206,9 @@ LIKE_IMPROVED = {"sharing": "full", "normalise": True, "gamma": 0.0, "actor_lr":
     ("preset", "seed", "settings"),
     [
         ("improved", 0, {}),
-        ("improved", 1, {}),
-        ("improved", 0, {"actor": "mlp", "memory": "none"}),
-        ("improved", 0, {"actor": "q", "memory": "none"}),
+        pytest.param("improved", 1, {}, marks=pytest.mark.soak),
+        pytest.param("improved", 0, {"actor": "mlp", "memory": "none"}, marks=pytest.mark.soak),
+        pytest.param("improved", 0, {"actor": "q", "memory": "none"}, marks=pytest.mark.soak),
         ("d2sac-ts", 0, {**LIKE_IMPROVED, "epsilon_output": "linear"}),  # why not softmax: test_baselines
         ("sac-ts", 0, LIKE_IMPROVED),
         ("dqn-ts", 0, LIKE_IMPROVED),

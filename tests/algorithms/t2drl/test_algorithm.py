@@ -135,6 +135,7 @@ def test_step_sizes_fall_and_the_average_of_the_weights_is_returned(weights):
     algorithm.stop()
 
 
+@pytest.mark.soak
 def test_two_remote_runners_sample_learn_and_resume(tmp_path, assert_same_training):
     def build():
         return configure().env_runners(num_env_runners=2).build_algo()
@@ -197,7 +198,9 @@ def test_an_exported_policy_decides_as_the_algorithm_does_and_refuses_other_worl
         load_policy(tmp_path / "policy", SMALL)
 
 
-@pytest.mark.parametrize(("head", "seed"), [("subsets", 0), ("per_model", 1), ("per_request", 2)])
+@pytest.mark.parametrize(
+    ("head", "seed"), [("subsets", 0), ("per_model", 1), pytest.param("per_request", 2, marks=pytest.mark.soak)]
+)
 def test_the_cacher_finds_the_popular_one_of_two_models(head, seed):
     # Room for one of two models of one size; the skewness 3 sends 8/9 of the requests to the first. A hit saves at
     # least the detour of (5 + 5) MB · 8 / (10 / 3) Mbit/s = 24 s: more than any picture or any steps are worth.
