@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from edgegen.algorithms.core.trained import MANIFEST, WEIGHTS, StoredPolicy, TrainedPolicy, unfit
 from edgegen.algorithms.methods.registry import find_method, methods, methods_for
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
 from edgegen.envs.core.world import WorldScenario
 
 FORMAT = "edgegen-policy/1"
@@ -97,7 +98,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read and check ``policy.json``.
 
     Raises:
-        InputError: If it is missing, not JSON, of another format or of an unknown algorithm.
+        InputError: If it is missing, not JSON, of another format, or of an unknown algorithm or kind of world.
     """
     path = folder / MANIFEST
     try:
@@ -116,6 +117,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{', '.join(known)}."
         )
     checked: dict[str, Any] = manifest
+    scenario = checked.get("scenario")
+    if isinstance(scenario, dict):  # who needs it complains where it is missing
+        kind_named(scenario.get("kind", DEFAULT_KIND), f"The policy in '{folder}': the field 'kind' of its scenario")
     return checked
 
 

@@ -44,6 +44,7 @@ class Method:
         learning: Makes what learns in training, of a scenario and settings; imports RLlib.
         restore: Makes its policy for a scenario from a stored one and a seed.
         in_flight: Settings that population-based training may change under way.
+        default_preset: The preset of those who name none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Method:
     learning: Callable[[Any, Any], Learning]
     restore: Callable[[StoredPolicy, Any, int], TrainedPolicy]
     in_flight: tuple[str, ...] = ()
+    default_preset: str = "improved"
 
     @property
     def kind(self) -> Kind:

@@ -126,6 +126,7 @@ class Kind:
         ceiling: The policy that no other can beat, if there is one.
         averaged: What means are taken over, as a sentence.
         metrics: All metrics, one value per episode each.
+        gains: Those of which more is better.
         shown: Further columns of a comparison.
         detailed: Further rows of an evaluation; parts of the row above are indented.
         columns: Columns of the list of scenarios.
@@ -158,6 +159,7 @@ class Kind:
     ceiling: str | None = None
     averaged: str
     metrics: tuple[str, ...]
+    gains: tuple[str, ...] = ()
     shown: tuple[Measure, ...] = ()
     detailed: tuple[Measure, ...] = ()
     columns: tuple[Column, ...] = ()

@@ -53,6 +53,7 @@ KIND = Kind(
         "fetch_s",
         "overflow_gb",
     ),
+    gains=("hit_ratio",),
     shown=(
         Measure("delay, s", "delay_s"),
         Measure("TV", "tv"),

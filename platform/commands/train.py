@@ -61,12 +61,12 @@ def train(
         ),
     ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="improved (ours), paper (as published), set (ladts, for any servers), d2sac-ts, sac-ts, dqn-ts or "
-            "agod (ladts's baselines) or ddpg (t2drl's baseline)."
+            "agod (ladts's baselines) or ddpg (t2drl's baseline).  [default: improved]"
         ),
-    ] = "improved",
+    ] = None,
     episodes: Annotated[
         int | None,
         typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {DEFAULT_EPISODES}]"),
@@ -184,7 +184,7 @@ def _given(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
 def _fresh(
     algorithm: str,
     scenario_name: str | None,
-    preset: str,
+    preset_name: str | None,
     episodes: int,
     seed: int,
     out: Path | None,
@@ -200,6 +200,7 @@ def _fresh(
     from edgegen.platform.files import check_writable_folder
 
     learner = find_method(algorithm)
+    preset = learner.default_preset if preset_name is None else preset_name
     for_scenario, for_algorithm = split_overrides(
         parse_overrides(settings or []), set(learner.scenario.model_fields) - {"kind"}, learner.settings.model_fields
     )

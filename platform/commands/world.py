@@ -16,7 +16,8 @@ def scenarios(json: JsonOption = None) -> None:
     notes: list[str] = []
     data: dict[str, object] = {}
     for kind in kinds().values():
-        found = {name: load_scenario(name) for name in scenario_names(kind.name)}
+        found = {name: load_scenario(name) for name in scenario_names(kind.name) or [kind.default_scenario]}
+        found = {name: scenario for name, scenario in found.items() if scenario.kind == kind.name}
         if not found:
             continue
         table = PlainTable(title=kind.name.capitalize(), caption=kind.caption, pad_edge=False, collapse_padding=True)

@@ -181,6 +181,8 @@ def read_data(folder: Path, names: list[str]) -> list[ExperimentData]:
             if data["format"] != FORMAT:
                 raise KeyError("format")
             found.append(ExperimentData(data))
+        except InputError as error:
+            raise InputError(f"The data in '{path}' can not be used: {error}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"The data in '{path}' can not be read ({error!r}); run the experiment again.") from None
     return found

@@ -21,9 +21,6 @@ from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
 
-MAXIMISED = frozenset({"hit_ratio"})
-"""Metrics of which more is better."""
-
 
 @dataclass(frozen=True)
 class Study:
@@ -155,7 +152,7 @@ def _checked(spec: SweepSpec) -> Study:
         world=world,
         space=space,
         metric=metric,
-        mode="max" if metric in MAXIMISED else "min",
+        mode="max" if metric in kind.gains else "min",
         model=spec.model or f"edgegen-{spec.name}",
     )
     _check_space(study)

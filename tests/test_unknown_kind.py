@@ -1,0 +1,183 @@
+"""A kind of world that nobody knows: every command and every file that may hold one answers with a sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from edgegen.algorithms.core.codec import load_policy, save_policy
+from edgegen.algorithms.methods.registry import headline_of, methods_for
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
+from edgegen.envs.core.scenarios import build_scenario, load_scenario
+from edgegen.platform.bench.offloading import untrained_policy
+from edgegen.platform.cli import app
+from edgegen.platform.files import write_json
+from edgegen.platform.records.model_flavor import _load_pyfunc
+from edgegen.platform.runs.training import RUN_FILE
+from edgegen.platform.studies import data as study_data
+from edgegen.platform.studies.plan import make_plan
+from edgegen.platform.studies.spec import QUICK, StudySpec
+from edgegen.platform.studies.unit import UNIT_FILE, _is_of, described
+from edgegen.platform.sweeps.study import make_study
+
+SAYS = "'moon', but must be offloading or provisioning."
+
+
+@pytest.fixture
+def moon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scenario file of an unknown kind, in the present folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = tmp_path / "moon.yaml"
+    path.write_text("kind: moon\nname: far\n", encoding="utf-8")
+    return path
+
+
+def refused(*arguments: Any) -> str:
+    """Run a command line; returns the one sentence it was refused with."""
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "local", "--scenario"],
+        ["compare", "--scenario"],
+        ["compare", "--set", "slots=3", "--scenario"],
+        ["compare", "router=local cacher=lru", "--scenario"],
+        ["train", "--scenario"],
+        ["train", "t2drl", "--scenario"],
+        ["train", "t2drl", "--set", "frames=2", "--scenario"],
+        ["scaling", "--scenario"],
+        ["scaling", "t2drl", "--scenario"],
+        ["replay", "--trace", "trace.csv", "--out", "out.csv", "--scenario"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("way", ["states it", "extends it", "is a variant"])
+def test_commands_that_take_a_scenario_refuse_it(moon: Path, command: list[str], way: str) -> None:
+    (moon.parent / "trace.csv").write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n", encoding="utf-8")
+    given = str(moon)
+    if way == "extends it":
+        given = str(moon.with_name("near.yaml"))
+        Path(given).write_text("extends: moon.yaml\n", encoding="utf-8")
+    elif way == "is a variant":
+        given = f"{moon}:full"
+    line = refused(*command, given)
+    assert line.endswith(SAYS)
+    assert "moon.yaml': the field 'kind' is 'moon'" in line
+    assert not list(moon.parent.glob("runs*"))
+
+
+@pytest.mark.parametrize("kind", [None, 3, ["offloading"], {}, True, "Offloading", "", "offloading "])
+def test_what_is_no_name_of_a_kind_is_refused_as_well(moon: Path, kind: Any) -> None:
+    moon.write_text(yaml.safe_dump({"kind": kind, "name": "far"}), encoding="utf-8")
+    assert "but must be offloading or provisioning." in refused("compare", "--scenario", moon)
+    with pytest.raises(InputError, match="must be offloading or provisioning"):
+        build_scenario({"kind": kind, "name": "far"})
+
+
+def test_a_name_nearby_is_suggested(moon: Path) -> None:
+    moon.write_text("kind: ofloading\n", encoding="utf-8")
+    assert refused("compare", "--scenario", moon).endswith("Did you mean 'offloading'?")
+
+
+def test_a_sweep_in_such_a_world_is_refused(moon: Path) -> None:
+    spec = {
+        "algorithm": "ladts",
+        "scenario": "moon.yaml",
+        "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
+        "budget": {"trials": 1, "episodes": 2, "report_every": 2},
+    }
+    file = moon.with_name("sweep.yaml")
+    file.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    assert refused("sweep", file, "--no-tracking").endswith(SAYS)
+    with pytest.raises(InputError, match=r"Sweep 'far': .*'moon', but must be"):  # as a trial reads it
+        make_study({**spec, "name": "far", "scenario": str(moon)})
+    assert sorted(path.name for path in moon.parent.iterdir()) == ["moon.yaml", "sweep.yaml"]
+
+
+STUDY = {
+    "name": "far",
+    "title": "Far",
+    "full": {"seeds": [0], "episodes": 1, "evaluation_episodes": 1, "evaluation_seed": 0},
+    "quick": {"seeds": [0], "episodes": 1, "evaluation_episodes": 1, "evaluation_seed": 0},
+    "experiments": [{"name": "one", "title": "One", "rules": ["capacity-weighted"], "scenarios": ["demo"]}],
+}
+
+
+def test_a_study_in_such_a_world_is_refused(moon: Path) -> None:
+    file = moon.with_name("study.yaml")
+    experiment = {**STUDY["experiments"][0], "scenarios": [str(moon)]}  # type: ignore[index]
+    file.write_text(yaml.safe_dump({**STUDY, "experiments": [experiment]}), encoding="utf-8")
+    line = refused("reproduce", file, "--no-tracking", "--out", "out", "--runs", "runs")
+    assert line.startswith("Study 'far', experiment 'one': ")
+    assert line.endswith(SAYS)
+    assert sorted(path.name for path in moon.parent.iterdir()) == ["moon.yaml", "study.yaml"]
+
+
+def test_data_of_a_study_of_such_a_kind_are_refused(moon: Path) -> None:
+    file = moon.with_name("study.yaml")
+    file.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+    data = moon.parent / "out" / "reproduce-far" / "data"
+    data.mkdir(parents=True)
+    stored = {"format": study_data.FORMAT, "experiment": STUDY["experiments"][0], "kind": "moon"}  # type: ignore[index]
+    write_json(data / "one.json", stored)
+    line = refused("reproduce", file, "--report-only", "--out", "out")
+    assert (
+        line == f"The data in 'out/reproduce-far/data/one.json' can not be used: The kind of a study's data is {SAYS}"
+    )
+    with pytest.raises(InputError, match="'moon', but must be"):
+        study_data.marl_eval({**stored, "cells": []})
+
+
+def test_a_unit_of_such_a_kind_is_not_taken_for_one_of_ours(moon: Path) -> None:
+    """Its folder is the unit's own, so it is done anew."""
+    (unit, *_) = make_plan(StudySpec.model_validate(STUDY), QUICK).units.values()
+    found = json.loads(json.dumps(described(unit)))
+    write_json(moon.parent / UNIT_FILE, found)
+    assert _is_of(unit, moon.parent)
+    found["world"]["kind"] = "moon"
+    write_json(moon.parent / UNIT_FILE, found)
+    assert not _is_of(unit, moon.parent)
+
+
+@pytest.mark.parametrize("algorithm", ["ladts", "t2drl"])
+def test_a_run_of_such_a_kind_is_not_resumed(moon: Path, algorithm: str) -> None:
+    run = {"algorithm": algorithm, "scenario": {"kind": "moon", "name": "far"}, "settings": {}}
+    folder = moon.parent / "run"
+    (folder / "checkpoint-000001").mkdir(parents=True)
+    write_json(folder / RUN_FILE, run)
+    line = refused("train", "--resume", folder, "--no-tracking")
+    assert line == f"Scenario 'far': the field 'kind' is {SAYS}"
+
+
+def test_a_policy_of_such_a_kind_is_not_loaded(moon: Path) -> None:
+    scenario, folder = load_scenario("demo"), moon.parent / "policy"
+    save_policy(untrained_policy(scenario, "paper", 0), folder, scenario, {})
+    load_policy(folder, scenario)
+    manifest = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    manifest["scenario"]["kind"] = "moon"
+    write_json(folder / "policy.json", manifest)
+    for command in ("evaluate", "compare"):
+        line = refused(command, folder)
+        assert line.endswith(SAYS)
+        assert "the field 'kind' of its scenario" in line
+    with pytest.raises(InputError, match="'moon', but must be"):
+        _load_pyfunc(str(folder))
+
+
+def test_nothing_stands_in_for_a_kind_that_is_not_there() -> None:
+    assert DEFAULT_KIND in kinds()
+    for ask in (kind_named, headline_of):
+        with pytest.raises(InputError, match="moon"):
+            ask("moon")
+    assert methods_for("moon") == []

@@ -1,0 +1,92 @@
+"""A method for the toy world: learns what each server would cost the next job, and mostly takes the cheaper one."""
+
+from typing import Any, ClassVar, cast
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from toy_world import DISPATCHER, ToyScenario, ToyView
+
+from edgegen.algorithms.core.policy import Memory, sample_shares
+from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
+from edgegen.algorithms.methods.registry import Method, register
+from edgegen.envs.core.errors import InputError, from_validation
+from edgegen.envs.core.fields import Batch, Count, Frozen, Positive, StepSize
+
+PRESETS: dict[str, dict[str, Any]] = {"plain": {}}
+
+
+class BanditSettings(Frozen):
+    copies: Count = 2
+    lr: StepSize = 1e-2
+    batch_size: Batch = 8
+    replay_capacity: Count = 500
+    sharpness: Positive = 2.0
+
+
+class BanditSpec(Frozen):
+    """What is needed to rebuild the network, and how sharply it prefers what is cheap."""
+
+    sharpness: Positive
+
+
+def make_settings(preset: str = "plain", overrides: dict[str, Any] | None = None) -> BanditSettings:
+    if preset not in PRESETS:
+        raise InputError(f"Unknown bandit preset '{preset}'; presets are {', '.join(PRESETS)}.")
+    try:
+        return BanditSettings(**{**PRESETS[preset], **(overrides or {})})
+    except ValidationError as error:
+        raise from_validation(error, "bandit settings", BanditSettings.model_fields) from None
+
+
+def make_network() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+class BanditPolicy(TrainedPolicy):
+    method: ClassVar[str] = "bandit"
+    name, information, roles = "bandit", "backlogs, the job", frozenset({DISPATCHER})
+
+    def __init__(self, network: nn.Module, spec: BanditSpec, seed: int = 0) -> None:
+        self.network, self.spec = network, spec
+        super().__init__(seed)
+
+    @classmethod
+    def restore(cls, stored: StoredPolicy, scenario: ToyScenario, seed: int = 0) -> "BanditPolicy":
+        policy = cls(make_network(), stored.spec(BanditSpec), seed)
+        stored.fill(policy.networks)
+        return policy
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"costs": self.network}
+
+    @torch.no_grad()
+    def decide(self, role: str, view: ToyView, memory: Memory, explore: bool = True) -> Decided:
+        state = torch.cat([view.backlog_s, view.work_s], -1)
+        costs: Tensor = self.network(state)
+        chosen = costs.argmin(-1, keepdim=True)
+        if explore:
+            chosen = sample_shares((-self.spec.sharpness * costs).softmax(-1), self.random((len(state), 1), state))
+        return Decided(chosen[:, None], {"state": state, "chosen": chosen}, memory)
+
+
+def _config() -> Any:
+    from toy_learning import BanditConfig
+
+    return BanditConfig()
+
+
+def _learning(scenario: ToyScenario, settings: BanditSettings) -> Any:
+    from toy_learning import BanditLearning
+
+    return BanditLearning(scenario, settings)
+
+
+register(
+    Method(
+        name="bandit", kind_name="toy", presets=PRESETS, settings=BanditSettings, make_settings=make_settings,
+        default_preset="plain", headline="wait_s", headline_label="mean wait, s", rivals=("coin", "shortest"),
+        config=_config, learning=_learning, restore=cast(Any, BanditPolicy.restore), in_flight=("lr",),
+    )
+)  # fmt: skip
