@@ -14,13 +14,19 @@ KINDS = ("offloading", "provisioning")
 REGISTRY = "envs/core/kinds.py"
 
 LOOPS = {
-    "algorithms/core/play.py": "the loop",
-    "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
+    "algorithms/core/play.py": "the loop that plays every world",
+    "platform/runs/replay.py": "no world: the equations serve the tasks of a trace, and empty slots are jumped over",
+    "platform/records/model_flavor.py": "asks a policy once for every role, to see what goes in and comes out",
+    "platform/bench/offloading.py": "no policy: times the bare simulator, with actions drawn beforehand",
+    "platform/bench/provisioning.py": "the same",
 }
-"""Files that may let a policy play a world, and why."""
+"""Loops in which decisions are made or taken, by file, and why each is there."""
 
-FIRST_TURNS = {"platform/records/model_flavor.py": "takes the first turn of every role, to see what it is shown"}
-"""Files that show a policy a few turns, and why."""
+TURNS = {
+    "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
+    "serve/control/scheduler.py": "a live service decides when a request comes",
+}
+"""Functions that look and decide once, by file, whenever somebody else says so."""
 
 PRIVATE = {
     "algorithms/rllib/private.py": "RLlib's and Train's",
@@ -105,27 +111,27 @@ def test_nobody_asks_what_a_scenario_a_policy_or_a_result_is() -> None:
 
 
 def test_one_loop_plays_a_world() -> None:
-    """Loops in whose file somebody looks, and that decide; whoever wants to see the turns gives ``play`` a watch."""
-    playing = set()
-    for path, tree in sources().items():
-        loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
-        if "observe" in calls(tree) and any("decide" in calls(loop) for loop in loops):
-            playing.add(path)
-    assert playing <= {*LOOPS, *FIRST_TURNS}, f"{playing} play a world; let them use edgegen.algorithms.core.play"
-    assert "algorithms/core/play.py" in playing
+    """Whoever wants to see the turns gives ``play`` a watch."""
+    taking = {"act", "decide", "cache", "allocate"}
+    loops = (ast.While, ast.For, ast.comprehension)
+    found = {
+        path
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, loops) and taking & calls(node)
+    }
+    assert found - set(LOOPS) == set(), "play a world; let them use edgegen.algorithms.core.play"
+    assert set(LOOPS) - found == set(), "have no loop any more; take them off the list"
 
 
-def test_turns_of_one_kind_are_taken_nowhere_else() -> None:
-    """By methods that a world has beside ``decide``: no loop calls them but the one that measures a bare simulator."""
-    for path, tree in sources().items():
-        loops = [node for node in ast.walk(tree) if isinstance(node, ast.While)]
-        taken = {name for loop in loops for name in ("cache", "allocate") if name in calls(loop)}
-        assert not taken or path == "platform/bench/provisioning.py", f"{path} plays a world by {taken}; use `play`"
-
-
-def test_the_runner_is_the_one_that_stops_in_between() -> None:
-    runner = sources()["algorithms/rllib/runner.py"]
-    assert sum("decide" in calls(node) for node in ast.walk(runner) if isinstance(node, ast.FunctionDef)) == 1
+def test_whoever_takes_single_turns_is_known() -> None:
+    found = {
+        path
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and {"observe", "decide"} <= calls(node)
+    }
+    assert found - set(LOOPS) == set(TURNS)
 
 
 def first_imports(path: str) -> set[str]:
