@@ -167,7 +167,7 @@ class TrainingRun:
                     raise
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise InputError(
-                    f"The checkpoint '{checkpoint}' is damaged and can not be resumed: {reason}; "
+                    f"The checkpoint '{checkpoint}' is damaged or of another version and can not be resumed: {reason}; "
                     "remove it to resume from the one before, if there is one."
                 ) from None
         return algorithm
