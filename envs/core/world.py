@@ -17,17 +17,13 @@ from torch import Tensor
 from edgegen.envs.core.fields import Frozen
 
 
-class View(Protocol):
-    """What can be known on a turn: a frozen dataclass of named tensors, units in the names.
+class View:
+    """What can be known on a turn: its subclasses are frozen dataclasses of named tensors, units in the names.
 
     The same view is built from the state of a simulator and from the books of a live service, so a policy can not tell
     them apart. Metadata of a field may say ``open_axes`` (axes of any length beside the first) and ``unknowable_like``
     (no real server knows it; the field whose shape it has).
     """
-
-    @property
-    def slot(self) -> int:
-        """Number of the slot."""
 
 
 @dataclass(frozen=True)

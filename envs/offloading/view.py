@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from edgegen.envs.core.world import View
+
 ROUTER = "router"
 """The role of every server: to choose for each task of its users the server that runs it."""
 
@@ -37,7 +39,7 @@ class Tasks:
 
 
 @dataclass(frozen=True)
-class RouterView:
+class RouterView(View):
     """What can be known when the tasks of a slot are placed. All leading axes are the E copies.
 
     A policy must use only what its description says it may: row b of ``tasks`` belongs to server b's own users.

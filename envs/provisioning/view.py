@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from torch import Tensor
 
+from edgegen.envs.core.world import View
 from edgegen.envs.provisioning.curves import CurveTensors
 
 CACHER, ALLOCATOR = "cacher", "allocator"
@@ -13,7 +14,7 @@ CACHER, ALLOCATOR = "cacher", "allocator"
 
 
 @dataclass(frozen=True)
-class CacherView:
+class CacherView(View):
     """What can be known when models are cached for a frame. All leading axes are the E copies.
 
     A policy must use only what its description says it may.
@@ -44,7 +45,7 @@ class CacherView:
 
 
 @dataclass(frozen=True)
-class AllocatorView:
+class AllocatorView(View):
     """What can be known when bandwidth and computing are divided in a slot. All leading axes are the E copies.
 
     Attributes:

@@ -67,12 +67,12 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "profile":
         values |= {"steps": "1,2,4", "pictures": 2, "repeats": 1}
     elif command == "bench":
-        from edgegen.platform.bench import suite as bench
+        from edgegen.platform.bench import measuring, offloading, provisioning, suite
 
         values |= {"quick": True, "device": "cpu"}
-        fewer = {"COPIES": (1, 2), "POLICY_COPIES": 2, "UPDATES": 1}
-        patches = [mock.patch.object(bench, name, value) for name, value in fewer.items()]
-        patches.append(mock.patch.object(bench, "run_bench", functools.partial(bench.run_bench, training=False)))
+        fewer = ((measuring, "COPIES", (1, 2)), (offloading, "POLICY_COPIES", 2), (provisioning, "UPDATES", 1))
+        patches = [mock.patch.object(module, name, value) for module, name, value in fewer]
+        patches.append(mock.patch.object(suite, "run_bench", functools.partial(suite.run_bench, training=False)))
     elif command == "demo":
         values |= {"quick": True, "with_service": False, "keep": False}
     elif command == "sweep":
