@@ -20,9 +20,12 @@ PROVISIONING = pytest.mark.parametrize("name", scenario_names("provisioning"))
 HINTS = pytest.mark.filterwarnings("ignore::UserWarning")  # at observations that are not one of a few usual kinds
 
 
-def offloading(name: str, slots: int = 2) -> Any:
-    """The two forms of the world with episodes of a few slots, as PettingZoo's modules have them."""
-    scenario = load_scenario(name, {"slots": slots})
+def offloading(name: str, slots: int | None = None) -> Any:
+    """The two forms of the world with episodes of a slot or two, as PettingZoo's modules have them.
+
+    A variant differs in numbers: that slots follow each other is seen in its scenario.
+    """
+    scenario = load_scenario(name, {"slots": slots or (1 if ":" in name else 2)})
     make = {form: partial(getattr(parallel, form), scenario=scenario) for form in ("parallel_env", "env")}
     return SimpleNamespace(**make)
 
@@ -51,8 +54,7 @@ def take_turns(env: ProvisioningTurns, rng: np.random.Generator, steps: int | No
 @OFFLOADING
 @HINTS
 def test_offloading_keeps_pettingzoos_contract(name: str) -> None:
-    # A variant differs in numbers: that slots follow each other is seen in its scenario.
-    world = offloading(name, 1 if ":" in name else 2)
+    world = offloading(name)
     parallel_api_test(world.parallel_env(), num_cycles=40)
     parallel_seed_test(world.parallel_env, num_cycles=5)
     max_cycles_test(offloading(name, 4))  # a slot may have no more than one round
@@ -87,11 +89,11 @@ def test_every_agent_can_always_do_something_and_sees_what_its_space_holds(name:
 
 @OFFLOADING
 def test_offloading_is_pickled_amid_an_episode(name: str) -> None:
-    env = offloading(name).parallel_env()
+    env = offloading(name, 4).parallel_env()
     env.reset(seed=13)
-    play(env, np.random.default_rng(0), steps=7)
+    play(env, np.random.default_rng(0), steps=3)
     copy = pickle.loads(pickle.dumps(env))
-    assert data_equivalence(play(env, np.random.default_rng(1), 20), play(copy, np.random.default_rng(1), 20))
+    assert data_equivalence(play(env, np.random.default_rng(1), 8), play(copy, np.random.default_rng(1), 8))
     assert data_equivalence(env.reset(), copy.reset())
 
 
