@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PLAIN_WIDTH = 160
+_PLAIN_HEIGHT = 25
 _NARROWEST, _WIDEST = 40, 1000
 """What ``COLUMNS`` may say; anything else is no width of a screen, and is ignored."""
 _SUBSTITUTES = {
@@ -70,6 +71,8 @@ class _PlainConsole(Console):
         super().__init__(
             file=cast("TextIO", _Secondary(stream) if keeps_going or stream is None else stream),
             width=width,
+            # With a width alone, rich takes a pipe for a dumb screen of 80 columns where colours are forced.
+            height=None if is_screen else _PLAIN_HEIGHT,
             markup=False,
             emoji=False,
             highlight=False,

@@ -1,6 +1,7 @@
-"""The order of the suite, its threads, and what is left out where there is no GPU."""
+"""The order of the suite, its threads, its signals, and what is left out where there is no GPU."""
 
 import os
+import signal
 
 import pytest
 
@@ -8,6 +9,12 @@ from edgegen.envs.urls import reach_directly
 
 for address in ("http://127.0.0.1", "http://localhost"):
     reach_directly(address)  # tests ask their own servers, whatever proxy stands in the environment
+
+# Under nohup, or in the background of a script, these are ignored, and whatever is tested would ignore them too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGHUP", "SIGQUIT"):
+    if hasattr(signal, name):  # not on Windows
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: more of them would only wait for each other
 # By default Ray's workers make way for everything else, and tests wait for them.

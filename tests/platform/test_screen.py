@@ -94,8 +94,11 @@ def test_a_width_that_is_one_is_taken(monkeypatch):
     assert console().width == 1000
 
 
-def test_colours_for_a_pipe_make_no_screen_of_it(monkeypatch):
+@pytest.mark.parametrize("terminal", ["dumb", "xterm-256color"])
+def test_colours_for_a_pipe_make_no_screen_of_it(terminal, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "stderr", Screen())
     assert progress_console().width == 160
     assert not progress_console().is_interactive
