@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from edgegen.envs.core.errors import InputError
@@ -10,6 +11,9 @@ _SQLITE = "sqlite"
 _NAMED_DRIVER = "sqlite+pysqlite"
 _IN_MEMORY = ":memory:"
 
+IMPORTING = threading.RLock()
+"""Held while SQLAlchemy or MLflow is imported: threads that begin to at once meet each other's half-made modules."""
+
 
 def database_url(file: Path) -> str:
     """The URL of an SQLite database, whatever the names in its path.
@@ -17,8 +21,8 @@ def database_url(file: Path) -> str:
     Raises:
         InputError: If the installed SQLAlchemy has no URL for such a path.
     """
-    from sqlalchemy.engine import URL
-
+    with IMPORTING:
+        from sqlalchemy.engine import URL
     path = str(file.resolve())
     plain = f"{_SQLITE}:///{path}"
     if _path_in(plain) == path:
@@ -41,11 +45,11 @@ def database_file(url: str) -> Path | None:
 
 
 def _path_in(url: str) -> str | None:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     if not url.startswith(_SQLITE):
         return None
+    with IMPORTING:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from edgegen.algorithms.core.trained import MANIFEST
-from edgegen.algorithms.store_urls import database_file, database_url
+from edgegen.algorithms.store_urls import IMPORTING, database_file, database_url
 from edgegen.envs.core.errors import InputError, did_you_mean, first_line
 from edgegen.envs.urls import reach_directly, shown
 
@@ -49,7 +49,10 @@ def prepare_mlflow() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow  # noqa: F401 - it sets its loggers when it is imported
+    with IMPORTING:  # MLflow sets its loggers when it is imported; the others are what a store needs
+        import mlflow.tracking  # noqa: F401
+        import sqlalchemy.engine
+        import sqlalchemy.exc  # noqa: F401
 
     for chatty in ("alembic", "mlflow", "mlflow.store.db.utils", "mlflow.system_metrics.system_metrics_monitor"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
