@@ -92,6 +92,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.learning.enter(self.policy, self.scenarios[turn])
 
     def _begin_episode(self) -> None:
+        self._seen: Any = None
         self._log = self.learning.log_class(self.simulator, self.settings)
         self._notes: dict[str, list[Notes]] = {name: [] for name in self.learning.roles}
 
@@ -125,6 +126,12 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.simulator.reset()
         self._begin_episode()
 
+    def _observe(self) -> Any:
+        """What can be known on the present turn: it ends one transition and begins the next, and is looked at once."""
+        if self._seen is None:
+            self._seen = self.simulator.observe()
+        return self._seen
+
     def play_round(self, explore: bool) -> JointFragment:
         """Play one round in all copies and return its transitions."""
         world, slowest = self.simulator, self._slowest
@@ -139,13 +146,13 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             decide()
         while world.turn not in (None, slowest):
             decide()
-        fragments = {slowest: self._transitions(slowest, world.observe())}
+        fragments = {slowest: self._transitions(slowest, self._observe())}
         if world.turn is None:
             faster = {name: self._transitions(name, None) for name in self.learning.roles if name != slowest}
             self._finish_episode()
         elif len(self.learning.roles) > 1:
             decide()
-            faster = {name: self._transitions(name, world.observe()) for name in self.learning.roles if name != slowest}
+            faster = {name: self._transitions(name, self._observe()) for name in self.learning.roles if name != slowest}
         else:
             faster = {}
         self.count_steps(slots, decisions)
@@ -160,13 +167,14 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             training = explore and not self.config.in_evaluation
             begun = self._episodes_begun * max(1, int(self.config.num_env_runners))
             self.learning.explore(self.policy, begun, training)
-        view = world.observe()
+        view = self._observe()
         if role not in self._begun:
             self.memory |= self.policy.begin(role, view)
             self._begun.add(role)
         decided = self.policy.decide(role, view, self.memory, explore)
         self.memory = decided.memory
         self._outcome = world.decide(decided.action)
+        self._seen = None
         self._notes[role].append(self.learning.roles[role].noted(view, decided.record, self._outcome))
         return self._log.add(role, self._outcome)
 
