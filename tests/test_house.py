@@ -23,10 +23,11 @@ LOOPS = {
 """Loops in which decisions are made or taken, by file, and why each is there."""
 
 TURNS = {
+    "envs/parallel.py": "other libraries take the turns",
     "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
     "serve/control/scheduler.py": "a live service decides when a request comes",
 }
-"""Functions that look and decide once, by file, whenever somebody else says so."""
+"""Functions and classes that look and decide once at a time, by file, whenever somebody else says so."""
 
 PRIVATE = {
     "algorithms/rllib/private.py": "RLlib's and Train's",
@@ -125,11 +126,12 @@ def test_one_loop_plays_a_world() -> None:
 
 
 def test_whoever_takes_single_turns_is_known() -> None:
+    holders = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     found = {
         path
         for path, tree in sources().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and {"observe", "decide"} <= calls(node)
+        if isinstance(node, holders) and {"observe", "decide"} <= calls(node)
     }
     assert found - set(LOOPS) == set(TURNS)
 
