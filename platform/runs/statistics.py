@@ -1,29 +1,28 @@
-"""Intervals over episodes. Every method is a library's; this module chooses them and says why.
+"""Intervals over episodes and training runs that keep what "95 %" promises with five values as with fifty.
 
 Means and paired differences use Student's t: episodes are independent, their means average thousands of tasks and are
-close to normal, and t keeps its coverage with a handful of episodes, where a bootstrap is too narrow. The ratio of two
-means has no such closed form and uses the bias-corrected and accelerated (BCa) bootstrap, resampling episodes in pairs.
+close to normal. The ratio of two paired means inverts that very test (Fieller, 1954).
 
-Over training runs, few and now and then one that failed, the interquartile mean (IQM) with a stratified bootstrap
-follows Agarwal et al., "Deep RL at the Edge of the Statistical Precipice" (2021): runs are resampled within each task.
-scipy resamples several samples independently, which is just that. Their own package, rliable, resamples from a global
-generator that no seed of its caller reaches, and needs a version of arch that does not work with pandas 3.
+Over training runs, few and now and then one that failed, the interquartile mean (IQM) follows Agarwal et al., "Deep RL
+at the Edge of the Statistical Precipice" (2021), but not with their percentile bootstrap: of five runs it covers 84 %
+for a mean and 90 % for an IQM instead of 95. Here too the interval is a t interval, with the standard error of trimmed
+means (Tukey and McLaughlin, 1963) and runs that vary within their task. tests/platform/runs/test_coverage.py counts how
+often each interval holds what it should.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
-_RESAMPLES = 9999
-_STRATIFIED_RESAMPLES = 5000
+_TRIMMED = 0.25
+"""Share of the runs that the interquartile mean leaves out at either end."""
 
 
 @dataclass(frozen=True)
@@ -79,31 +78,30 @@ def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float
     return mean_interval(data - base, confidence, "paired Student t")
 
 
-def mean_ratio(
-    values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE, resamples: int = _RESAMPLES
-) -> Interval:
-    """Ratio of means ``mean(values) / mean(reference)`` of paired values with its BCa bootstrap interval.
+def mean_ratio(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Ratio of means ``mean(values) / mean(reference)`` of paired values with its Fieller interval.
 
-    The bootstrap has a fixed seed: the same values give the same interval.
+    These are the ratios ρ for which the mean of ``values − ρ·reference`` is not distinguishable from 0 by a t test. The
+    ends are not-a-number where the reference itself is not distinguishable from 0.
     """
     data, base = _pair(values, reference)
-    method = "paired BCa bootstrap"
+    method = "paired Fieller"
+    n = data.size
     ratio = float(data.mean() / base.mean())
-    if data.size == 1:
+    if n == 1:
         return Interval(ratio, float("nan"), float("nan"), method, confidence)
-    if np.ptp(data / base) == 0:  # every resample has the same ratio, which BCa can not handle
+    if np.ptp(data - ratio * base) == 0:
         return Interval(ratio, ratio, ratio, method, confidence)
-
-    def statistic(sample: NDArray[np.float64], sample_base: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = sample.mean(axis=axis) / sample_base.mean(axis=axis)
-        return result
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # reported as not-a-number ends
-        interval = _bootstrap(
-            (data, base), statistic, confidence, paired=True, method="BCa", n_resamples=resamples, axis=0
-        )
-    return Interval(ratio, float(interval.low), float(interval.high), method, confidence)
+    covariance = np.cov(data, base) * stats.t.ppf((1 + confidence) / 2, n - 1) ** 2 / n
+    # (x̄ − ρ ȳ)² = t²/n · (s_xx − 2 ρ s_xy + ρ² s_yy), a quadratic in ρ
+    square = base.mean() ** 2 - covariance[1, 1]
+    linear = data.mean() * base.mean() - covariance[0, 1]
+    constant = data.mean() ** 2 - covariance[0, 0]
+    root = linear**2 - square * constant
+    if square <= 0 or root < 0:
+        return Interval(ratio, float("nan"), float("nan"), method, confidence)
+    low, high = (linear + sign * np.sqrt(root) for sign in (-1, 1))
+    return Interval(ratio, float(low / square), float(high / square), method, confidence)
 
 
 def improvement_probability(values: ArrayLike, reference: ArrayLike) -> float:
@@ -126,75 +124,88 @@ class Band:
 
 
 def iqm_interval(strata: Sequence[ArrayLike], confidence: float = CONFIDENCE) -> Interval:
-    """Interquartile mean of runs with its stratified bootstrap interval.
+    """Interquartile mean of runs with its t interval.
 
     Args:
-        strata: Per task, one value for each run ``[R]``. Runs are resampled within their task.
+        strata: Per task, one value for each run ``[R]``. Runs vary within their task.
         confidence: Coverage.
     """
     columns = [np.asarray(values, dtype=np.float64)[:, None] for values in strata]
-    return iqm_band(columns, confidence).at(0, "IQM, stratified bootstrap")
+    return iqm_band(columns, confidence).at(0, "IQM, t of trimmed means")
 
 
 def iqm_band(strata: Sequence[ArrayLike], confidence: float = CONFIDENCE) -> Band:
-    """Interquartile mean of curves with its stratified bootstrap band.
+    """Interquartile mean of curves with its pointwise t band.
 
     Args:
-        strata: Per task, the curves of its runs ``[R, P]``. Whole runs are resampled, within their task.
+        strata: Per task, the curves of its runs ``[R, P]``; runs vary within their task.
         confidence: Coverage.
     """
-    return _stratified(strata, _trimmed_mean, confidence)
+    return _trimmed_band(strata, _TRIMMED, confidence)
 
 
 def profile_band(strata: Sequence[ArrayLike], thresholds: ArrayLike, confidence: float = CONFIDENCE) -> Band:
-    """Performance profile: share of episodes with a value of at most each threshold, with its bootstrap band.
+    """Performance profile: share of episodes with a value of at most each threshold, with its pointwise t band.
 
     Args:
-        strata: Per task, one row for each run, one column for each episode ``[R, K]``; lower is better. Whole runs are
-            resampled, within their task.
+        strata: Per task, one row for each run, one column for each episode ``[R, K]``; lower is better. Runs vary
+            within their task.
         thresholds: Thresholds ``[P]``.
         confidence: Coverage.
     """
     levels = np.asarray(thresholds, dtype=np.float64)
     shares = [(np.asarray(values, dtype=np.float64)[..., None] <= levels).mean(axis=1) for values in strata]
-    return _stratified(shares, lambda values: values.mean(axis=-1), confidence)
+    band = _trimmed_band(shares, 0.0, confidence)
+    return Band(band.estimate, band.low.clip(0, 1), band.high.clip(0, 1))
 
 
 def improvement_interval(
     strata: Sequence[ArrayLike], references: Sequence[ArrayLike], confidence: float = CONFIDENCE
 ) -> Interval:
-    """Probability that a run is below a run of the reference, ties counted half, with its bootstrap interval.
+    """Probability that a run is below a run of the reference, ties counted half, with its t interval.
 
-    Runs are not paired: every run meets every run of the reference on the same task, and tasks count alike.
+    Runs are not paired: every run meets every run of the reference on the same task, and tasks count alike. The
+    standard error is that of Brunner and Munzel (2000), from how many of the others each run is below. Where all runs
+    of one are below all of the other it is 0; the interval is then that of as many wins in as many tries as there are
+    runs (Clopper and Pearson).
 
     Args:
         strata: Per task, one value for each run ``[R]``; lower is better.
         references: Per task, likewise ``[S]``.
         confidence: Coverage.
     """
-    samples = [np.asarray(values, dtype=np.float64) for values in (*strata, *references)]
-
-    def statistic(*resampled: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        del axis  # always the last
-        shares = []
-        for own, other in zip(resampled[: len(strata)], resampled[len(strata) :], strict=True):
-            first, second = own[..., :, None], other[..., None, :]
-            shares.append(((first < second) + 0.5 * (first == second)).mean(axis=(-1, -2)))
-        mean: NDArray[np.float64] = np.mean(shares, axis=0)
-        return mean
-
-    method = "stratified bootstrap"
-    estimate = float(statistic(*samples, axis=-1))
-    if any(sample.size < 2 for sample in samples):
+    method = "t of Brunner and Munzel"
+    shares, variances, freedoms, fewest = [], [], [], []
+    for values, others in zip(strata, references, strict=True):
+        own, other = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
+        first, second = own[:, None], other[None, :]
+        wins = (first < second) + 0.5 * (first == second)
+        shares.append(wins.mean())
+        fewest.append(min(wins.shape))
+        for placements in (wins.mean(axis=1), wins.mean(axis=0)):
+            if placements.size > 1:
+                variances.append(placements.var(ddof=1) / placements.size / len(strata) ** 2)
+                freedoms.append(placements.size - 1.0)
+    estimate = float(np.mean(shares))
+    if min(fewest) < 2:
         return Interval(estimate, float("nan"), float("nan"), method, confidence)
-    ends = _bootstrap(tuple(samples), statistic, confidence)
-    return Interval(estimate, float(ends.low), float(ends.high), method, confidence)
+    variance, freedom = _pooled(np.array(variances)[:, None], np.array(freedoms)[:, None])
+    if variance[0] == 0 and estimate in (0.0, 1.0):
+        tries = sum(fewest)
+        exact = stats.binomtest(round(estimate * tries), tries).proportion_ci(confidence, "exact")
+        return Interval(estimate, float(exact.low), float(exact.high), "Clopper and Pearson", confidence)
+    # On the scale of log odds, on which the ends stay within 0 and 1 and are not symmetric near either.
+    scale = estimate * (1 - estimate)
+    half = _half_width(variance / scale**2, freedom, confidence)[0] if scale else 0.0
+    low, high = (float(special.expit(special.logit(estimate) + sign * half)) for sign in (-1, 1))
+    return Interval(estimate, low, high, method, confidence)
 
 
 def crossed_difference(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of ``values − reference`` over training runs and episodes, with an interval that covers both.
+    """Mean of ``values − reference`` over training runs and episodes, with a t interval that covers both.
 
-    Runs and episodes are resampled independently (Owen's pigeonhole bootstrap): other runs, on other episodes.
+    Both are drawn: other runs, on other episodes. The variance of the mean is that of a two-way layout with random
+    rows and columns, (MS_runs + MS_episodes − MS_rest)/(R·K), with Satterthwaite's degrees of freedom.
 
     Args:
         values: One row for each run, one column for each episode ``[R, K]``.
@@ -205,68 +216,57 @@ def crossed_difference(values: ArrayLike, reference: ArrayLike, confidence: floa
     runs, episodes = data.shape
     if runs == 1 or episodes == 1:
         return mean_interval(data.mean(axis=0 if runs == 1 else 1), confidence)
+    mean, of_run, of_episode = data.mean(), data.mean(axis=1), data.mean(axis=0)
+    rest = data - of_run[:, None] - of_episode + mean
+    freedom = np.array([runs - 1, episodes - 1, (runs - 1) * (episodes - 1)], dtype=np.float64)
+    squares = np.array([episodes * of_run.var(ddof=1), runs * of_episode.var(ddof=1), (rest**2).sum() / freedom[2]])
+    # Chance can make the sum less than either part; the larger part alone then has the say.
+    larger = int(squares[1] > squares[0])
+    terms = squares * [1, 1, -1]
+    if terms.sum() <= squares[larger]:
+        terms = np.where(np.arange(3) == larger, squares, 0.0)
+    variance, freedoms = _pooled((terms / data.size)[:, None], freedom[:, None])
+    half = float(_half_width(variance, freedoms, confidence)[0])
+    return Interval(float(mean), float(mean) - half, float(mean) + half, "t over runs and episodes", confidence)
 
-    def statistic(run: NDArray[np.int64], episode: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
-        del axis  # always the last
-        mean: NDArray[np.float64] = data[run[..., :, None], episode[..., None, :]].mean(axis=(-1, -2))
-        return mean
 
-    ends = _bootstrap((np.arange(runs), np.arange(episodes)), statistic, confidence)
-    return Interval(
-        float(data.mean()), float(ends.low), float(ends.high), "bootstrap over runs and episodes", confidence
-    )
+def _trimmed_band(strata: Sequence[ArrayLike], trimmed: float, confidence: float) -> Band:
+    """Trimmed mean of the runs ``[R, P]`` of all strata together, for every point, with its t band.
 
-
-def _stratified(
-    strata: Sequence[ArrayLike],
-    reduce: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    confidence: float,
-) -> Band:
-    """Reduce the runs ``[R, P]`` of all strata together, for every point."""
+    Trimmed means vary like means of the winsorised values, in which what is cut off is drawn to the cuts. Each stratum
+    adds the variance of its own; degrees of freedom are those of the values that are kept.
+    """
     samples = [np.asarray(values, dtype=np.float64) for values in strata]
     if not samples or any(sample.ndim != 2 or sample.size == 0 for sample in samples):
         raise ValueError("expected at least one stratum with at least one run")
-
-    def statistic(*resampled: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        del axis  # always the last
-        return reduce(np.concatenate(resampled, axis=-1))
-
-    estimate = reduce(np.concatenate(samples, axis=0).T)
+    pooled = np.concatenate(samples, axis=0)
+    count = len(pooled)
+    cut = int(trimmed * count)
+    kept = count - 2 * cut
+    ordered = np.sort(pooled, axis=0)
+    estimate = ordered[cut : count - cut].mean(axis=0)
     if any(len(sample) < 2 for sample in samples):
         nothing = np.full_like(estimate, np.nan)
         return Band(estimate, nothing, nothing)
-    ends = _bootstrap(tuple(samples), statistic, confidence, axis=0)
-    return Band(estimate, np.asarray(ends.low), np.asarray(ends.high))
+    lowest, highest = ordered[cut], ordered[count - 1 - cut]
+    variances = [len(sample) * sample.clip(lowest, highest).var(axis=0, ddof=1) / kept**2 for sample in samples]
+    freedoms = [np.full(estimate.shape, max(len(sample) * kept / count - 1, 1.0)) for sample in samples]
+    half = _half_width(*_pooled(np.stack(variances), np.stack(freedoms)), confidence)
+    return Band(estimate, estimate - half, estimate + half)
 
 
-def _trimmed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interquartile mean over the last axis: without the lowest and the highest quarter, rounded down."""
-    mean: NDArray[np.float64] = stats.trim_mean(values, 0.25, axis=-1)
-    return mean
+def _pooled(
+    variances: NDArray[np.float64], freedoms: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum of variances ``[S, P]`` and its degrees of freedom after Satterthwaite, ``[P]`` each."""
+    variance = variances.sum(axis=0)
+    spread = (variances**2 / freedoms).sum(axis=0)
+    return variance, np.divide(variance**2, spread, out=np.ones_like(variance), where=spread > 0)
 
 
-def _bootstrap(
-    samples: tuple[NDArray[Any], ...],
-    statistic: Callable[..., NDArray[np.float64]],
-    confidence: float,
-    *,
-    axis: int = -1,
-    n_resamples: int = _STRATIFIED_RESAMPLES,
-    method: str = "percentile",
-    paired: bool = False,
-) -> Any:
-    """Ends of a bootstrap interval with a fixed seed; samples are resampled independently unless paired."""
-    return stats.bootstrap(
-        samples,
-        statistic,
-        vectorized=True,
-        axis=axis,
-        n_resamples=n_resamples,
-        confidence_level=confidence,
-        method=method,
-        paired=paired,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+def _half_width(variance: NDArray[np.float64], freedom: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
+    half: NDArray[np.float64] = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
+    return half
 
 
 def _checked(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:

@@ -160,7 +160,7 @@ def _curves(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     width = block_width(data.found(data.places[0], data.learned[0]).curves.shape[1])
     caption = (
         f"{data.kind.quantity.capitalize()} while training, exploration included: interquartile mean over training "
-        f"seeds of means over {_episodes(width)}, with 95 % stratified bootstrap bands; rules on the same "
+        f"seeds of means over {_episodes(width)}, with 95 % t bands; rules on the same "
         f"{data.kind.paired_by}."
     )
     return caption, {"kind": "lines", "panels": panels}
@@ -181,7 +181,7 @@ def _efficiency(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         f"Sample efficiency: {data.kind.quantity} while training over that of {data.reference} on the same "
         f"{data.kind.paired_by}, interquartile mean over training seeds"
         + (" and scenarios" if len(data.places) > 1 else "")
-        + ", with 95 % stratified bootstrap bands. Below the line a learner is better than the static rule."
+        + ", with 95 % t bands. Below the line a learner is better than the static rule."
     )
     return caption, {"kind": "lines", "panels": [panel]}
 
@@ -210,8 +210,8 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     panels.append({"x_label": f"{data.kind.quantity} relative to {data.reference}", "level": 1.0, "rows": ratio_rows})
     caption = (
         f"After training, {data.raw['evaluation']['episodes']} evaluation episodes with identical "
-        f"{data.kind.paired_by}. Filled: learned, interquartile mean over training seeds with its 95 % stratified "
-        "bootstrap interval"
+        f"{data.kind.paired_by}. Filled: learned, interquartile mean over training seeds with its 95 % t "
+        "interval"
         + (", a tick for every seed" if single else ", over seeds and scenarios")
         + ". Open: rules and benchmarks, mean over episodes with its 95 % interval."
     )
@@ -230,7 +230,7 @@ def _improvement(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     panel: dict[str, Any] = {"x_label": "probability of improvement", "level": 0.5, "rows": rows, "log": False}
     caption = (
         f"Probability that a training of {data.title(first)} ends with a lower {data.kind.quantity} than a training of "
-        "the other method, with 95 % stratified bootstrap intervals."
+        "the other method, with 95 % t intervals."
     )
     return caption, {"kind": "dots", "panels": [panel]}
 
@@ -256,7 +256,7 @@ def _profile(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     }
     caption = (
         f"Performance profile: share of evaluation episodes, over all seeds, in which the {data.kind.quantity} is at "
-        f"most so many times that of {data.reference}; higher is better. Bands: 95 % stratified bootstrap over seeds."
+        f"most so many times that of {data.reference}; higher is better. Bands: 95 % t intervals over seeds."
     )
     return caption, {"kind": "lines", "panels": [panel]}
 
@@ -296,7 +296,7 @@ def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
             panels.append({**head, "y_label": y_label, "level": 1.0, "lines": lines})
     caption = (
         f"{data.raw['evaluation']['episodes']} evaluation episodes with identical {data.kind.paired_by} at every value."
-        " Learned: interquartile mean over training seeds with 95 % stratified bootstrap intervals; rules: mean over "
+        " Learned: interquartile mean over training seeds with 95 % t intervals; rules: mean over "
         "episodes with 95 % intervals."
     )
     return caption, {"kind": "lines", "panels": panels}

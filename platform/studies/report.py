@@ -98,10 +98,9 @@ def _head(experiments: Sequence[ExperimentData], missing: Sequence[str], quick: 
     lines += [
         "",
         "Evaluation episodes are never training episodes, and every policy meets the same ones. Intervals are 95 %. "
-        "Levels of learned methods are interquartile means (IQM) over training seeds with stratified bootstrap "
-        "intervals: they say what other seeds would give. With few seeds such intervals are too narrow rather than too "
-        "wide; every seed is in the data. *Difference* is the mean over all seeds and episodes with a bootstrap over "
-        "both.",
+        "Levels of learned methods are interquartile means (IQM) over training seeds with t intervals of "
+        "trimmed means: they say what other seeds would give; every seed is in the data. *Difference* is the mean over "
+        "all seeds and episodes with a t interval that covers both.",
         "",
     ]
     if missing:

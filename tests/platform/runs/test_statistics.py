@@ -27,13 +27,6 @@ def test_narrower_confidence_is_narrower():
     assert wide.low < narrow.low < narrow.estimate < narrow.high < wide.high
 
 
-def test_t_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    samples = rng.normal(3.0, 2.0, (2000, 6))
-    covered = sum(interval.low <= 3.0 <= interval.high for interval in map(mean_interval, samples))
-    assert stats.binomtest(covered, 2000, 0.95).pvalue > 1e-4
-
-
 def test_one_value_has_no_interval():
     interval = mean_interval([2.5])
     assert interval.estimate == 2.5
@@ -74,7 +67,7 @@ def test_difference_to_itself_is_exactly_zero():
     assert (ratio.estimate, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
 
 
-def test_ratio_of_means_is_bootstrapped_in_pairs():
+def test_ratio_of_means_is_paired():
     rng = np.random.default_rng(0)
     base = rng.gamma(4, 2, 40)
     values = 0.8 * base + rng.normal(0, 0.1, 40)
@@ -82,17 +75,22 @@ def test_ratio_of_means_is_bootstrapped_in_pairs():
     assert interval.estimate == pytest.approx(values.mean() / base.mean())
     assert interval.low < 0.8 < interval.high
     assert interval.high - interval.low < 0.02  # resampling each side alone would give about 0.3
-    assert mean_ratio(values, base) == interval  # the bootstrap has a fixed seed
 
 
-def test_ratio_interval_covers_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    covered = 0
-    for _ in range(200):
-        base = rng.gamma(9, 1, 30)
-        interval = mean_ratio(1.2 * base + rng.normal(0, 1, 30), base, resamples=499)
-        covered += interval.low <= 1.2 <= interval.high
-    assert 0.88 <= covered / 200 <= 0.99
+def test_ratio_interval_inverts_the_paired_t_test():
+    rng = np.random.default_rng(3)
+    base = rng.gamma(4, 2, 6)
+    values = 0.8 * base + rng.normal(0, 1, 6)
+    interval = mean_ratio(values, base)
+    for end in (interval.low, interval.high):
+        assert stats.ttest_1samp(values - end * base, 0).pvalue == pytest.approx(0.05)
+
+
+def test_ratio_to_what_may_be_zero_has_no_ends():
+    interval = mean_ratio([1.0, 2.0, 3.0], [-1.0, 1.0, 0.5])
+    assert interval.estimate == pytest.approx(12)
+    assert np.isnan(interval.low)
+    assert np.isnan(interval.high)
 
 
 def test_ratio_of_single_values_has_no_interval():
