@@ -23,7 +23,8 @@ LOOPS = {
 """Loops in which decisions are made or taken, by file, and why each is there."""
 
 TURNS = {
-    "envs/parallel.py": "other libraries take the turns",
+    "envs/core/agents.py": "other libraries take the turns",
+    "envs/offloading/agents.py": "the same",
     "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
     "serve/control/scheduler.py": "a live service decides when a request comes",
 }

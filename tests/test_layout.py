@@ -40,7 +40,7 @@ def test_light_modules_import_nothing_heavy() -> None:
     modules = [
         "envs.offloading.world",
         "algorithms.rules.offloading",
-        "envs.parallel",
+        "envs.pettingzoo",
         "envs.core.trace",
         "platform.runs.replay",
     ]

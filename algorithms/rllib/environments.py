@@ -10,7 +10,10 @@ from ray.tune.registry import register_env
 
 from edgegen.envs.core.agent_input import shown
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.parallel import OffloadingParallelEnv
+from edgegen.envs.core.scenarios import as_scenario
+from edgegen.envs.offloading.agents import OffloadingAgents
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.pettingzoo import RoundsEnv
 
 OFFLOADING_ENV = "edgegen-offloading-v0"
 _DEFAULTS = {"observation": "vector"}
@@ -33,20 +36,23 @@ def make_offloading_env(env_config: dict[str, Any]) -> OffloadingForRLlib:
     has nothing to place.
 
     Args:
-        env_config: Any argument of :class:`edgegen.envs.parallel.OffloadingParallelEnv`, with the same defaults but
-            for ``observation``, which is ``vector``. With ``dict``, stock modules need RLlib's ``FlattenObservations``.
+        env_config: Any argument of :func:`edgegen.envs.pettingzoo.parallel_env` and of
+            :class:`edgegen.envs.offloading.agents.OffloadingAgents`, with the same defaults but for ``observation``,
+            which is ``vector``. With ``dict``, stock modules need RLlib's ``FlattenObservations``.
 
     Raises:
         InputError: If ``env_config`` holds anything else, or an impossible value.
     """
-    known = list(inspect.signature(OffloadingParallelEnv).parameters)
+    of_both = {**inspect.signature(RoundsEnv).parameters, **inspect.signature(OffloadingAgents).parameters}
+    known = [name for name in of_both if name not in ("options", "world")]
     for name in env_config:
         if name not in known:
             raise InputError(
                 f"env_config of '{OFFLOADING_ENV}' has no {shown(name)}; it has {', '.join(known)}."
                 f"{did_you_mean(str(name), known)}"
             )
-    env = OffloadingForRLlib(OffloadingParallelEnv(**{**_DEFAULTS, **env_config}))
+    scenario = as_scenario(env_config.get("scenario", "demo"), OffloadingScenario)
+    env = OffloadingForRLlib(RoundsEnv(**{**_DEFAULTS, **env_config, "scenario": scenario}))
     env.render_mode = env.par_env.render_mode
     return env
 

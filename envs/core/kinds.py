@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgegen.envs.core.agents import Agents, PlainAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.world import World, WorldScenario
 
@@ -105,6 +106,7 @@ class Kind:
         scenario: Model of its scenarios.
         world: Class of its worlds, made of ``(scenario, copies, device)``.
         meter: What measures its episodes.
+        agents: What turns a world of one copy into agents for other libraries; arguments beyond the world are its own.
         default_scenario: The scenario of commands that are told none.
         entries: From a scenario to the entries of the largest tensor of an episode; bounds how many are played at once.
         size: From a scenario to what of its size is worth a column in a table of runs.
@@ -138,6 +140,7 @@ class Kind:
     scenario: type[WorldScenario]
     world: Any
     meter: type[Meter]
+    agents: Callable[..., Agents] = PlainAgents
     default_scenario: str
     entries: Callable[[Any], int]
     size: Callable[[Any], Mapping[str, Any]]

@@ -80,7 +80,11 @@ def build_scenario(data: dict[str, Any], model: type[WorldScenario] | None = Non
         raise from_validation(_without_tags(error), what, kind.scenario.model_fields) from None
 
 
-def as_scenario(scenario: WorldScenario | str | Path, model: type[S]) -> S:
+@overload
+def as_scenario(scenario: WorldScenario | str | Path) -> Any: ...
+@overload
+def as_scenario(scenario: WorldScenario | str | Path, model: type[S]) -> S: ...
+def as_scenario(scenario: WorldScenario | str | Path, model: type[WorldScenario] = WorldScenario) -> Any:
     """Return a scenario as it is, or load the one of a name or a path.
 
     Raises:
@@ -89,11 +93,9 @@ def as_scenario(scenario: WorldScenario | str | Path, model: type[S]) -> S:
     if isinstance(scenario, model):
         return scenario
     if not isinstance(scenario, str | Path):
-        needed = model.model_fields["kind"].default
-        raise InputError(
-            f"scenario is {shown(scenario)}, but must be a scenario of the kind {needed}, or the name or path of one."
-        )
-    return load_scenario(scenario, None, model)
+        needed = "" if model is WorldScenario else f" of the kind {model.model_fields['kind'].default}"
+        raise InputError(f"scenario is {shown(scenario)}, but must be a scenario{needed}, or the name or path of one.")
+    return load_scenario(scenario) if model is WorldScenario else load_scenario(scenario, None, model)
 
 
 def _without_tags(error: ValidationError) -> ValidationError:

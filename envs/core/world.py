@@ -7,7 +7,7 @@ plays one needs nothing else of it: :func:`edgegen.algorithms.core.play.play` pl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -38,6 +38,8 @@ class Role:
         decides: What the action holds, by name; several names are the order of its last axis.
         view: Class of the :class:`View` that it sees.
         varies: Whether the number of entities acted upon differs from turn to turn.
+        shape: From a scenario to the shape of a whole decision: sites, then ``(entities, choices)`` for a choice,
+            ``(entities,)`` for a subset, ``(entities, parts)`` for shares; None where it is not the same on every turn.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Role:
     decides: tuple[str, ...]
     view: type[Any]
     varies: bool = False
+    shape: Callable[[Any], tuple[int, ...]] | None = None
 
 
 class Outcome(Protocol):

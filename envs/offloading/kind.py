@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgegen.envs.core.kinds import Column, Kind, Measure
+from edgegen.envs.offloading.agents import OffloadingAgents
 from edgegen.envs.offloading.meter import DelayMeter
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
@@ -17,6 +18,7 @@ KIND = Kind(
     scenario=OffloadingScenario,
     world=OffloadingWorld,
     meter=DelayMeter,
+    agents=OffloadingAgents,
     default_scenario="demo",
     entries=lambda scenario: scenario.cells_of_an_episode,
     size=lambda scenario: {"servers": scenario.servers, "load": scenario.load},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgegen.envs.core.kinds import Column, Kind, Measure
+from edgegen.envs.provisioning.agents import ProvisioningAgents
 from edgegen.envs.provisioning.meter import CostMeter, requests_per_episode
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
@@ -20,6 +21,7 @@ KIND = Kind(
     scenario=ProvisioningScenario,
     world=ProvisioningWorld,
     meter=CostMeter,
+    agents=ProvisioningAgents,
     default_scenario="t2drl-contended",
     # Curves and draws hold some sixteen numbers per request.
     entries=lambda scenario: 16 * requests_per_episode(scenario),

@@ -32,9 +32,10 @@ from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
 from edgegen.envs.core.errors import from_validation
 from edgegen.envs.core.fields import Batch, Count, Frozen, NonNegative, Positive, Probability, Share, StepSize, Width
 from edgegen.envs.core.scenarios import build_scenario
+from edgegen.envs.offloading.agents import TASKS_LEFT
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import ROUTER, RouterView
-from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
+from edgegen.envs.pettingzoo import RoundsEnv
 from edgegen.platform.files import write_json
 from edgegen.platform.studies.streams import training_arrivals_seed
 
@@ -122,7 +123,7 @@ class ScaledOffloading(ParallelPettingZooEnv):  # type: ignore[misc]  # Ray has 
 
     def __init__(self, env_config: dict[str, Any]) -> None:
         self.scenario = build_scenario(dict(env_config["scenario"]))
-        super().__init__(OffloadingParallelEnv(self.scenario, observation="vector"))
+        super().__init__(RoundsEnv(self.scenario, observation="vector"))
         size = 4 + 4 * self.scenario.servers
         box = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.observation_spaces: dict[str, gym.Space[Any]] = dict.fromkeys(self.possible_agents, box)

@@ -1,4 +1,4 @@
-"""PettingZoo's own tests, and what every library counts on, in every scenario that ships."""
+"""PettingZoo's own tests, and what every library counts on, in every scenario of every kind that ships."""
 
 import pickle
 from functools import partial
@@ -10,97 +10,125 @@ import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
 
-from edgegen.envs import parallel, turns
+from edgegen.envs import pettingzoo
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import kind_of, kinds
 from edgegen.envs.core.scenarios import load_scenario, scenario_names
-from edgegen.envs.parallel import OffloadingParallelEnv
-from edgegen.envs.turns import ProvisioningTurns
+from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.pettingzoo import Episodes, RoundsEnv, TurnsEnv
 
-OFFLOADING = pytest.mark.parametrize("name", scenario_names("offloading"))
-PROVISIONING = pytest.mark.parametrize("name", scenario_names("provisioning"))
+NAMES = [name for kind in kinds() for name in scenario_names(kind)]
+SCENARIOS = pytest.mark.parametrize("name", NAMES)
+IN_ROUNDS = pytest.mark.parametrize(
+    "name", [name for name in NAMES if len(kind_of(load_scenario(name)).world.roles) == 1]
+)
 HINTS = pytest.mark.filterwarnings("ignore::UserWarning")  # at observations that are not one of a few usual kinds
 
 
-def offloading(name: str, slots: int | None = None) -> Any:
-    """The two forms of the world with episodes of a slot or two, as PettingZoo's modules have them.
-
-    A variant differs in numbers: that slots follow each other is seen in its scenario.
-    """
-    scenario = load_scenario(name, {"slots": slots or (1 if ":" in name else 2)})
-    make = {form: partial(getattr(parallel, form), scenario=scenario) for form in ("parallel_env", "env")}
-    return SimpleNamespace(**make)
+def short(name: str) -> WorldScenario:
+    """The scenario with episodes of a few rounds."""
+    fields = {"frames": 2, "slots_per_frame": 2} if hasattr(load_scenario(name), "frames") else {"slots": 2}
+    return load_scenario(name, fields)
 
 
-def provisioning(name: str) -> Any:
-    """Make the world with episodes of two frames."""
-    return partial(turns.env, scenario=load_scenario(name, {"frames": 2, "slots_per_frame": 2}))
+def drawn(env: Episodes, agent: str, rng: np.random.Generator) -> Any:
+    """An action of the agent, any."""
+    space = env.action_space(agent)
+    space.seed(int(rng.integers(2**31)))
+    return space.sample()
 
 
-def play(env: OffloadingParallelEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
+def play(env: RoundsEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
     log: list[Any] = []
     while env.agents and (steps is None or len(log) < steps):
-        log.append(env.step({agent: int(rng.integers(env.scenario.servers)) for agent in env.agents}))
+        log.append(env.step({agent: drawn(env, agent, rng) for agent in env.agents}))
     return log
 
 
-def take_turns(env: ProvisioningTurns, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
+def take_turns(env: TurnsEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
     log: list[Any] = []
     while env.agents and (steps is None or len(log) < steps):
         log.append((env.agent_selection, *env.last()))
-        width = env.action_space(env.agent_selection).shape
-        env.step(None if log[-1][4] else rng.integers(0, 2, width))
+        env.step(None if log[-1][4] else drawn(env, env.agent_selection, rng))
     return log
 
 
-@OFFLOADING
+@SCENARIOS
 @HINTS
-def test_offloading_keeps_pettingzoos_contract(name: str) -> None:
-    world = offloading(name)
-    parallel_api_test(world.parallel_env(), num_cycles=40)
-    parallel_seed_test(world.parallel_env, num_cycles=5)
-    max_cycles_test(offloading(name, 4))  # a slot may have no more than one round
-    api_test(world.env(), num_cycles=2 * load_scenario(name).servers)
-    seed_test(world.env, num_cycles=5)
+def test_agents_that_take_turns_keep_pettingzoos_contract(name: str) -> None:
+    make = partial(pettingzoo.env, scenario=short(name))
+    api_test(make(), num_cycles=2 * len(make().possible_agents))
+    seed_test(make, num_cycles=5)
 
 
-@PROVISIONING
+@IN_ROUNDS
 @HINTS
-def test_provisioning_keeps_pettingzoos_contract(name: str) -> None:
-    api_test(provisioning(name)(), num_cycles=20)
-    seed_test(provisioning(name), num_cycles=12)
+def test_agents_that_act_together_keep_pettingzoos_contract(name: str) -> None:
+    make = partial(pettingzoo.parallel_env, scenario=short(name))
+    parallel_api_test(make(), num_cycles=40)
+    parallel_seed_test(make, num_cycles=5)
+    longer = load_scenario(name, {"slots": 4})  # a slot may have no more than one round
+    forms = ("parallel_env", "env")
+    max_cycles_test(SimpleNamespace(**{form: partial(getattr(pettingzoo, form), scenario=longer) for form in forms}))
 
 
-@OFFLOADING
+@SCENARIOS
+def test_episodes_end_after_max_cycles(name: str) -> None:
+    env = pettingzoo.raw_env(scenario=short(name), max_cycles=1)
+    env.reset(seed=0)
+    first = list(env._them.acting)
+    turns = [entry[0] for entry in take_turns(env, np.random.default_rng(0)) if not entry[4]]
+    assert turns == first
+
+
+@SCENARIOS
 def test_every_agent_can_always_do_something_and_sees_what_its_space_holds(name: str) -> None:
-    env = offloading(name).parallel_env()
-    observations, infos = env.reset(seed=4)
+    env = pettingzoo.raw_env(scenario=short(name))
+    env.reset(seed=4)
     rng = np.random.default_rng(4)
-    while True:
-        for agent in env.possible_agents:
-            mask = observations[agent]["action_mask"]
+    for agent in env.agent_iter():
+        seen, _, _, over, info = env.last()
+        assert env.observation_space(agent).contains(seen)
+        mask = info.get("action_mask")
+        if mask is not None:
             assert mask.any()
-            assert (infos[agent]["action_mask"] == mask).all()
-            assert env.observation_space(agent).contains(observations[agent])
-        if not env.agents:
-            break
-        actions = {a: env.action_space(a).sample(observations[a]["action_mask"]) for a in env.agents}
-        assert all(env.action_space(agent).contains(action) for agent, action in actions.items())
-        observations, _, _, _, infos = env.step({agent: int(rng.integers(env.scenario.servers)) for agent in actions})
+            assert (seen["action_mask"] == mask).all()
+        action = drawn(env, agent, rng)
+        assert env.action_space(agent).contains(action)
+        env.step(None if over else action)
 
 
-@OFFLOADING
-def test_offloading_is_pickled_amid_an_episode(name: str) -> None:
-    env = offloading(name, 4).parallel_env()
+@SCENARIOS
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_pickle_amid_an_episode_plays_on_identically(name: str, steps: int) -> None:
+    env = pettingzoo.raw_env(scenario=short(name))
     env.reset(seed=13)
-    play(env, np.random.default_rng(0), steps=3)
+    take_turns(env, np.random.default_rng(0), steps)
     copy = pickle.loads(pickle.dumps(env))
-    assert data_equivalence(play(env, np.random.default_rng(1), 8), play(copy, np.random.default_rng(1), 8))
-    assert data_equivalence(env.reset(), copy.reset())
+    assert data_equivalence(
+        take_turns(env, np.random.default_rng(1), 40), take_turns(copy, np.random.default_rng(1), 40)
+    )
+    env.reset()
+    copy.reset()
+    assert data_equivalence(take_turns(env, np.random.default_rng(2), 9), take_turns(copy, np.random.default_rng(2), 9))
 
 
-@PROVISIONING
-def test_provisioning_is_pickled_amid_an_episode(name: str) -> None:
-    env = provisioning(name)()
-    env.reset(seed=13)
-    take_turns(env, np.random.default_rng(0), steps=3)
-    copy = pickle.loads(pickle.dumps(env))
-    assert data_equivalence(take_turns(env, np.random.default_rng(1)), take_turns(copy, np.random.default_rng(1)))
+@IN_ROUNDS
+def test_both_forms_play_the_same(name: str) -> None:
+    together, in_turn = (make(scenario=short(name)) for make in (pettingzoo.parallel_env, pettingzoo.raw_env))
+    seen, _ = together.reset(seed=5)
+    in_turn.reset(seed=5)
+    rng = np.random.default_rng(5)
+    while together.agents:
+        actions = {agent: drawn(together, agent, rng) for agent in together.agents}
+        for agent in in_turn.agents:
+            assert data_equivalence(in_turn.observe(agent), seen[agent])
+            in_turn.step(actions[agent])
+        seen, rewards, _, truncations, infos = together.step(actions)
+        assert (rewards, truncations) == (in_turn.rewards, in_turn.truncations)
+        assert data_equivalence(infos, in_turn.infos)
+
+
+def test_a_kind_whose_agents_take_turns_has_no_parallel_form() -> None:
+    with pytest.raises(InputError, match="is of the kind provisioning, whose agents take turns"):
+        pettingzoo.parallel_env(scenario="t2drl-default")

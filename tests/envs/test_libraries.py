@@ -15,9 +15,10 @@ from torchrl.envs import PettingZooWrapper
 from torchrl.envs.utils import check_env_specs
 from torchrl.modules import MaskedCategorical
 
-from edgegen.envs import parallel, turns
+from edgegen.envs import pettingzoo
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
+from edgegen.envs.offloading.agents import TASKS_LEFT
+from edgegen.envs.pettingzoo import RoundsEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 
@@ -33,8 +34,8 @@ def drawn_alike() -> Iterator[None]:
         yield
 
 
-def offloading(name: str = "demo", **arguments: Any) -> OffloadingParallelEnv:
-    return OffloadingParallelEnv(load_scenario(name, {"slots": 3}), **arguments)
+def offloading(name: str = "demo", **arguments: Any) -> RoundsEnv:
+    return RoundsEnv(load_scenario(name, {"slots": 3}), **arguments)
 
 
 @OBSERVATIONS
@@ -62,7 +63,7 @@ def test_torchrls_masked_distribution_holds_for_agents_that_wait() -> None:
 
 
 def test_torchrl_plays_agent_by_agent() -> None:
-    env = PettingZooWrapper(parallel.env(scenario=load_scenario("stale:b5", {"slots": 2})), use_mask=True, seed=0)
+    env = PettingZooWrapper(pettingzoo.env(scenario=load_scenario("stale:b5", {"slots": 2})), use_mask=True, seed=0)
     assert env.rollout(1000)["next", "done"][-1].all()
     check_env_specs(env)
 
@@ -71,7 +72,7 @@ def test_torchrl_plays_agent_by_agent() -> None:
 @pytest.mark.parametrize("name", ["t2drl-default", "t2drl-contended:cells3"])
 def test_torchrl_takes_turns(name: str, cache_action: str) -> None:
     scenario = load_scenario(name, {"frames": 2, "slots_per_frame": 2})
-    env = PettingZooWrapper(turns.env(scenario=scenario, cache_action=cache_action), use_mask=True, seed=0)
+    env = PettingZooWrapper(pettingzoo.env(scenario=scenario, cache_action=cache_action), use_mask=True, seed=0)
     rollout = env.rollout(1000)
     assert len(rollout) == 2 * 3 * scenario.cells  # a round of caching and two of allocation in every frame
     assert rollout["next", "done"][-1].all()
@@ -94,7 +95,7 @@ def test_stable_baselines_learns_one_policy_for_all_servers(observation: str) ->
 
 @OBSERVATIONS
 def test_no_choice_of_an_agent_that_waits_ends_the_game(observation: str) -> None:
-    make = partial(parallel.env, scenario=load_scenario("demo", {"slots": 2}), observation=observation)
+    make = partial(pettingzoo.env, scenario=load_scenario("demo", {"slots": 2}), observation=observation)
     env = AssertOutOfBoundsWrapper(TerminateIllegalWrapper(make(), illegal_reward=-1e9))
     env.reset(seed=0)
     rng, waited = np.random.default_rng(0), False

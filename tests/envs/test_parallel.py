@@ -11,12 +11,13 @@ import torch
 from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, max_cycles_test, parallel_api_test, parallel_seed_test, seed_test
 
-from edgegen.envs import parallel
+from edgegen.envs import pettingzoo
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.offloading.agents import TASKS_LEFT
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.envs.parallel import TASKS_LEFT, OffloadingParallelEnv
+from edgegen.envs.pettingzoo import RoundsEnv
 
 KINDS = pytest.mark.parametrize("observation", ["dict", "vector"])
 
@@ -35,11 +36,11 @@ def sparse() -> OffloadingScenario:
     )
 
 
-def random_actions(env: OffloadingParallelEnv, rng: np.random.Generator) -> dict[str, int]:
+def random_actions(env: RoundsEnv, rng: np.random.Generator) -> dict[str, int]:
     return {agent: int(rng.integers(env.scenario.servers)) for agent in env.agents}
 
 
-def play(env: OffloadingParallelEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
+def play(env: RoundsEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
     """Play to the end, or some steps, and return everything that came back."""
     log: list[Any] = []
     while env.agents and (steps is None or len(log) < steps):
@@ -51,20 +52,20 @@ def play(env: OffloadingParallelEnv, rng: np.random.Generator, steps: int | None
 def test_contract_of_parallel_environments(observation: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parallel_api_test(parallel.parallel_env(observation=observation), num_cycles=700)
-        parallel_seed_test(lambda: parallel.parallel_env(observation=observation), num_cycles=60)
+        parallel_api_test(pettingzoo.parallel_env(observation=observation), num_cycles=700)
+        parallel_seed_test(lambda: pettingzoo.parallel_env(observation=observation), num_cycles=60)
 
 
 @KINDS
 @pytest.mark.filterwarnings("ignore::UserWarning")  # hints at observations that are not one of a few usual kinds
 def test_contract_of_the_agent_by_agent_form(observation: str) -> None:
-    api_test(parallel.env(observation=observation), num_cycles=150)
-    seed_test(lambda: parallel.env(observation=observation), num_cycles=30)
+    api_test(pettingzoo.env(observation=observation), num_cycles=150)
+    seed_test(lambda: pettingzoo.env(observation=observation), num_cycles=30)
 
 
 def test_max_cycles_truncates() -> None:
-    max_cycles_test(parallel)
-    env = parallel.parallel_env(max_cycles=3)
+    max_cycles_test(pettingzoo)
+    env = pettingzoo.parallel_env(max_cycles=3)
     env.reset(seed=0)
     log = play(env, np.random.default_rng(0))
     assert len(log) == 3
@@ -75,14 +76,14 @@ def test_max_cycles_truncates() -> None:
 
 
 def test_names_and_spaces() -> None:
-    env = OffloadingParallelEnv()
+    env = RoundsEnv()
     assert env.metadata["name"] == "edgegen_offloading_v0"
     assert env.possible_agents == ["edge_0", "edge_1", "edge_2", "edge_3", "edge_4"]
     for agent in env.possible_agents:
         assert env.observation_space(agent) is env.observation_space(agent)
         assert env.action_space(agent) == gymnasium.spaces.Discrete(5)
         assert env.observation_space(agent)["observation"].shape == (4 + 4 * 5,)
-    space = OffloadingParallelEnv("ladts-paper", observation="vector").observation_space("edge_19")
+    space = RoundsEnv("ladts-paper", observation="vector").observation_space("edge_19")
     assert space.shape == (84,)
     assert space.dtype == np.float32
     assert np.isfinite(space.low).all()
@@ -92,7 +93,7 @@ def test_names_and_spaces() -> None:
 @pytest.mark.parametrize("name", ["demo", "ladts-paper:n10"])
 @pytest.mark.parametrize("target", ["random", "slowest"])
 def test_observations_stay_inside_the_space(name: str, target: str) -> None:
-    env = OffloadingParallelEnv(name)
+    env = RoundsEnv(name)
     rng = np.random.default_rng(2)
     slowest = int(np.argmin(env.scenario.capacity_gcycles_s))
     observations, _ = env.reset(seed=2)
@@ -106,7 +107,7 @@ def test_observations_stay_inside_the_space(name: str, target: str) -> None:
 
 
 def test_observation_is_laid_out_as_documented(short: OffloadingScenario) -> None:
-    env = OffloadingParallelEnv(short)
+    env = RoundsEnv(short)
     tasks = OffloadingWorld(short).reset(seed=8).tasks
     observations, infos = env.reset(seed=8)
     placed = np.zeros((5, 5))
@@ -131,7 +132,7 @@ def test_observation_is_laid_out_as_documented(short: OffloadingScenario) -> Non
 
 @pytest.mark.parametrize("scenario", [load_scenario("demo"), load_scenario("ladts-paper:n10"), sparse()])
 def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: OffloadingScenario) -> None:
-    env = OffloadingParallelEnv(scenario, observation="vector")
+    env = RoundsEnv(scenario, observation="vector")
     oracle = OffloadingWorld(scenario)
     rng = np.random.default_rng(5)
     expected = oracle.reset(seed=21)
@@ -167,7 +168,7 @@ def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Offloa
 
 
 def test_last_observation_shows_the_slot_that_would_follow(short: OffloadingScenario) -> None:
-    env = OffloadingParallelEnv(short, observation="vector")
+    env = RoundsEnv(short, observation="vector")
     env.reset(seed=1)
     observations, _, terminations, truncations, _ = play(env, np.random.default_rng(0))[-1]
     oracle = OffloadingWorld(short)
@@ -182,7 +183,7 @@ def test_last_observation_shows_the_slot_that_would_follow(short: OffloadingScen
 
 
 def test_episodes_follow_the_seed(short: OffloadingScenario) -> None:
-    one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    one, two = RoundsEnv(short), RoundsEnv(short)
     np.random.seed(0)  # noqa: NPY002 - no global generator may play a part
     first = one.reset(seed=3)
     np.random.seed(1)  # noqa: NPY002
@@ -192,12 +193,12 @@ def test_episodes_follow_the_seed(short: OffloadingScenario) -> None:
     assert not data_equivalence(first, second)
     assert data_equivalence(second, two.reset())
     assert data_equivalence(one.reset(seed=3), first)
-    assert not data_equivalence(OffloadingParallelEnv(short).reset(), OffloadingParallelEnv(short).reset())
+    assert not data_equivalence(RoundsEnv(short).reset(), RoundsEnv(short).reset())
 
 
 @KINDS
 def test_a_pickle_mid_episode_plays_on_identically(short: OffloadingScenario, observation: Any) -> None:
-    env = OffloadingParallelEnv(short, observation=observation)
+    env = RoundsEnv(short, observation=observation)
     env.reset(seed=13)
     play(env, np.random.default_rng(0), steps=20)
     copy = pickle.loads(pickle.dumps(env))
@@ -210,7 +211,7 @@ def waits(observation: Any) -> bool:
 
 
 def test_actions_of_agents_that_wait_are_ignored(short: OffloadingScenario) -> None:
-    env, strict, other = (OffloadingParallelEnv(short) for _ in range(3))
+    env, strict, other = (RoundsEnv(short) for _ in range(3))
     observations, _ = env.reset(seed=0)
     strict.reset(seed=0)
     other.reset(seed=0)
@@ -235,7 +236,7 @@ def test_actions_of_agents_that_wait_are_ignored(short: OffloadingScenario) -> N
 )
 def test_the_age_of_reports_is_seen_as_policies_see_it(name: str, oldest: int) -> None:
     scenario = load_scenario(name, {"slots": 12})
-    env, simulator = OffloadingParallelEnv(scenario), OffloadingWorld(scenario)
+    env, simulator = RoundsEnv(scenario), OffloadingWorld(scenario)
     servers = scenario.servers
     space: Any = env.observation_space("edge_0")["observation"]
     assert space.shape == (4 + 5 * servers,)
@@ -262,7 +263,7 @@ def test_the_age_of_reports_is_seen_as_policies_see_it(name: str, oldest: int) -
 
 
 def test_worlds_without_reports_have_no_row_for_their_age() -> None:
-    assert OffloadingParallelEnv("stable:b5", observation="vector").observation_space("edge_0").shape == (24,)
+    assert RoundsEnv("stable:b5", observation="vector").observation_space("edge_0").shape == (24,)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_worlds_without_reports_have_no_row_for_their_age() -> None:
 @pytest.mark.parametrize("form", ["parallel", "agent by agent"])
 def test_choices_come_as_numbers_and_as_arrays_of_one(short: OffloadingScenario, send: Any, form: str) -> None:
     if form == "parallel":
-        env, plain = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+        env, plain = RoundsEnv(short), RoundsEnv(short)
         env.reset(seed=0)
         plain.reset(seed=0)
         for n in range(20):
@@ -279,7 +280,7 @@ def test_choices_come_as_numbers_and_as_arrays_of_one(short: OffloadingScenario,
             sent = {agent: send(action) for agent, action in actions.items()}
             assert data_equivalence(env.step(sent), plain.step(actions))
         return
-    turn, plain_turn = parallel.env(scenario=short), parallel.env(scenario=short)
+    turn, plain_turn = pettingzoo.env(scenario=short), pettingzoo.env(scenario=short)
     turn.reset(seed=0)
     plain_turn.reset(seed=0)
     for n in range(50):
@@ -296,7 +297,7 @@ def test_choices_come_as_numbers_and_as_arrays_of_one(short: OffloadingScenario,
     ],
 )
 def test_impossible_actions_are_refused_and_change_nothing(short: OffloadingScenario, action: Any) -> None:
-    env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    env, untouched = RoundsEnv(short), RoundsEnv(short)
     env.reset(seed=0)
     untouched.reset(seed=0)
     actions = dict.fromkeys(env.agents, 0)
@@ -321,7 +322,7 @@ def test_impossible_actions_are_refused_and_change_nothing(short: OffloadingScen
 def test_actions_of_other_agents_are_refused_and_change_nothing(
     short: OffloadingScenario, actions: Any, complaint: str
 ) -> None:
-    env, untouched = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    env, untouched = RoundsEnv(short), RoundsEnv(short)
     env.reset(seed=0)
     untouched.reset(seed=0)
     with pytest.raises(InputError, match=complaint):
@@ -333,11 +334,11 @@ def test_actions_of_other_agents_are_refused_and_change_nothing(
 @pytest.mark.parametrize("seed", [-1, 1.5, "7", np.nan, [1, 2], True])
 def test_impossible_seeds_are_refused(short: OffloadingScenario, seed: Any) -> None:
     with pytest.raises(InputError, match=r"^seed is .*, but must be a whole number of at least 0"):
-        OffloadingParallelEnv(short).reset(seed=seed)
+        RoundsEnv(short).reset(seed=seed)
 
 
 def test_seeds_may_be_numpys_and_large(short: OffloadingScenario) -> None:
-    one, two = OffloadingParallelEnv(short), OffloadingParallelEnv(short)
+    one, two = RoundsEnv(short), RoundsEnv(short)
     assert data_equivalence(one.reset(seed=np.int64(7)), two.reset(seed=7))
     assert data_equivalence(one.reset(seed=2**70), two.reset(seed=2**70))
 
@@ -351,10 +352,11 @@ def test_seeds_may_be_numpys_and_large(short: OffloadingScenario) -> None:
         ({"scenario": "t2drl-default"}, "of the kind provisioning"),
         (
             {"scenario": None},
-            "scenario is None, but must be a scenario of the kind offloading, or the name or path of one",
+            "scenario is None, but must be a scenario, or the name or path of one",
         ),
-        ({"scenario": load_scenario("t2drl-default")}, "must be a scenario of the kind offloading, or the name"),
-        ({"scenario": {"extends": "demo"}}, "must be a scenario of the kind offloading, or the name"),
+        ({"scenario": load_scenario("t2drl-default")}, "whose agents take turns"),
+        ({"scenario": {"extends": "demo"}}, "must be a scenario, or the name"),
+        ({"cache_action": "bits"}, "the kind offloading has no argument 'cache_action'; its own are observation"),
         ({"max_cycles": 0}, "at least 1"),
         ({"max_cycles": "ten"}, "max_cycles is 'ten', but must be a whole number"),
         ({"max_cycles": 2.5}, "max_cycles is 2.5, but must be a whole number"),
@@ -364,11 +366,11 @@ def test_seeds_may_be_numpys_and_large(short: OffloadingScenario) -> None:
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        parallel.parallel_env(**arguments)
+        pettingzoo.parallel_env(**arguments)
 
 
 def test_the_queues_are_drawn(short: OffloadingScenario, capsys: pytest.CaptureFixture[str]) -> None:
-    env = OffloadingParallelEnv(short, render_mode="ansi")
+    env = RoundsEnv(short, render_mode="ansi")
     env.reset(seed=0)
     env.step(dict.fromkeys(env.agents, 1))
     picture = env.render()
@@ -379,9 +381,9 @@ def test_the_queues_are_drawn(short: OffloadingScenario, capsys: pytest.CaptureF
     assert "#" not in lines[1]
     assert "#" * 40 in lines[2]  # everything went to the second server
     assert capsys.readouterr().out == ""
-    human = OffloadingParallelEnv(short, render_mode="human")
+    human = RoundsEnv(short, render_mode="human")
     human.reset(seed=0)
     human.step(dict.fromkeys(human.agents, 1))
     assert capsys.readouterr().out.endswith(picture)
     with pytest.warns(UserWarning, match="needs a render_mode"):
-        assert OffloadingParallelEnv(short).render() is None
+        assert RoundsEnv(short).render() is None

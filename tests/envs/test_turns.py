@@ -10,13 +10,13 @@ import torch
 from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import api_test, seed_test
 
-from edgegen.envs import turns
+from edgegen.envs import pettingzoo
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.pettingzoo import TurnsEnv
 from edgegen.envs.provisioning.amenders import shares_from_raw
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
-from edgegen.envs.turns import ProvisioningTurns
 
 KINDS = pytest.mark.parametrize("cache_action", ["bits", "index"])
 CELLS = "t2drl-contended:cells3"
@@ -27,14 +27,14 @@ def short() -> ProvisioningScenario:
     return load_scenario(CELLS, {"frames": 3, "slots_per_frame": 2})
 
 
-def sample(env: ProvisioningTurns, rng: np.random.Generator) -> Any:
+def sample(env: TurnsEnv, rng: np.random.Generator) -> Any:
     space = env.action_space(env.agent_selection)
     if isinstance(space, gymnasium.spaces.Box):
         return rng.uniform(-1, 1, space.shape).astype(np.float32)
     return int(rng.integers(space.n)) if isinstance(space, gymnasium.spaces.Discrete) else rng.integers(0, 2, space.n)
 
 
-def play(env: ProvisioningTurns, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
+def play(env: TurnsEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
     """Play to the end, or some steps, and return everything that came back."""
     log: list[Any] = []
     while env.agents and (steps is None or len(log) < steps):
@@ -48,12 +48,12 @@ def play(env: ProvisioningTurns, rng: np.random.Generator, steps: int | None = N
 @pytest.mark.parametrize("scenario", ["t2drl-default", CELLS])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # hints: the two kinds of agents have different spaces
 def test_contract_of_agent_by_agent_environments(cache_action: str, scenario: str) -> None:
-    api_test(turns.env(cache_action=cache_action, scenario=scenario), num_cycles=120)
-    seed_test(lambda: turns.env(cache_action=cache_action, scenario=scenario), num_cycles=30)
+    api_test(pettingzoo.env(cache_action=cache_action, scenario=scenario), num_cycles=120)
+    seed_test(lambda: pettingzoo.env(cache_action=cache_action, scenario=scenario), num_cycles=30)
 
 
 def test_names_and_spaces(short: ProvisioningScenario) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     assert env.metadata["name"] == "edgegen_provisioning_v0"
     cachers, allocators = ["cacher_0", "cacher_1", "cacher_2"], ["allocator_0", "allocator_1", "allocator_2"]
     assert env.possible_agents == cachers + allocators
@@ -66,11 +66,11 @@ def test_names_and_spaces(short: ProvisioningScenario) -> None:
         assert np.isfinite(env.observation_space(agent).high).all()
     assert env.action_space("cacher_1") == gymnasium.spaces.MultiBinary(10)
     assert env.action_space("allocator_1").shape == (30,)
-    assert ProvisioningTurns(short, cache_action="index").action_space("cacher_2") == gymnasium.spaces.Discrete(1024)
+    assert TurnsEnv(short, cache_action="index").action_space("cacher_2") == gymnasium.spaces.Discrete(1024)
 
 
 def test_agents_appear_on_their_turn_only(short: ProvisioningScenario) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     env.reset(seed=0)
     turn = [entry[0] for entry in play(env, np.random.default_rng(0)) if not entry[4]]
     cachers, allocators = ([f"{kind}_{i}" for i in range(3)] for kind in ("cacher", "allocator"))
@@ -82,7 +82,7 @@ def test_agents_appear_on_their_turn_only(short: ProvisioningScenario) -> None:
 def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
     scenario = load_scenario(name, {"frames": 3, "slots_per_frame": 3, "switching_weight": 1e-3})
     env, oracle, rng = (
-        ProvisioningTurns(scenario, cache_action),
+        TurnsEnv(scenario, cache_action=cache_action),
         ProvisioningWorld(scenario),
         np.random.default_rng(1),
     )
@@ -127,7 +127,7 @@ def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
 
 
 def test_observations_stay_inside_the_space_and_are_laid_out_as_documented(short: ProvisioningScenario) -> None:
-    env, oracle, rng = ProvisioningTurns(short), ProvisioningWorld(short), np.random.default_rng(3)
+    env, oracle, rng = TurnsEnv(short), ProvisioningWorld(short), np.random.default_rng(3)
     env.reset(seed=8)
     oracle.reset(seed=8)
     for _ in range(3):
@@ -164,11 +164,11 @@ def test_observations_stay_inside_the_space_and_are_laid_out_as_documented(short
 
 
 def test_episodes_follow_the_seed(short: ProvisioningScenario) -> None:
-    def first(env: ProvisioningTurns, **arguments: Any) -> list[Any]:
+    def first(env: TurnsEnv, **arguments: Any) -> list[Any]:
         env.reset(**arguments)
         return play(env, np.random.default_rng(0), steps=7)
 
-    one, two = ProvisioningTurns(short), ProvisioningTurns(short)
+    one, two = TurnsEnv(short), TurnsEnv(short)
     np.random.seed(0)  # noqa: NPY002 - no global generator may play a part
     log = first(one, seed=3)
     np.random.seed(1)  # noqa: NPY002
@@ -176,12 +176,12 @@ def test_episodes_follow_the_seed(short: ProvisioningScenario) -> None:
     following = first(one)  # the next episode of the same stream
     assert not data_equivalence(log, following)
     assert data_equivalence(following, first(two))
-    assert not data_equivalence(first(ProvisioningTurns(short)), first(ProvisioningTurns(short)))
+    assert not data_equivalence(first(TurnsEnv(short)), first(TurnsEnv(short)))
 
 
 @pytest.mark.parametrize("steps", [0, 2, 5, 27, 30])
 def test_a_pickle_plays_on_identically(short: ProvisioningScenario, steps: int) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     env.reset(seed=13)
     play(env, np.random.default_rng(0), steps=steps)
     copy = pickle.loads(pickle.dumps(env))
@@ -206,12 +206,12 @@ def test_a_pickle_plays_on_identically(short: ProvisioningScenario, steps: int) 
     ],
 )
 def test_impossible_caching_actions_are_refused(short: ProvisioningScenario, action: Any, complaint: str) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     env.reset(seed=0)
     with pytest.raises(InputError, match=f"the action of cacher_0 is .*{complaint}"):
         env.step(action)
     assert env.agent_selection == "cacher_0"
-    indexed = ProvisioningTurns(short, cache_action="index")
+    indexed = TurnsEnv(short, cache_action="index")
     indexed.reset(seed=0)
     for wrong in (-1, 1024, 0.5, 2.0, np.nan, None, [0] * 10, np.zeros((1, 1), int)):
         with pytest.raises(InputError, match=r"but must be a number 0\.\.1023"):
@@ -220,7 +220,7 @@ def test_impossible_caching_actions_are_refused(short: ProvisioningScenario, act
 
 @pytest.mark.parametrize("send", [int, np.int64, np.array, lambda a: np.array([a]), torch.tensor])
 def test_choices_come_as_numbers_and_as_arrays_of_one(short: ProvisioningScenario, send: Any) -> None:
-    env = ProvisioningTurns(short, cache_action="index")
+    env = TurnsEnv(short, cache_action="index")
     env.reset(seed=0)
     for _ in range(3):
         env.step(send(5))
@@ -229,7 +229,7 @@ def test_choices_come_as_numbers_and_as_arrays_of_one(short: ProvisioningScenari
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
 def test_caching_decisions_come_as_numbers_of_any_kind(short: ProvisioningScenario, dtype: Any) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     env.reset(seed=0)
     for _ in range(3):
         env.step(np.array([1, 0, 1] + [0] * 7, dtype))
@@ -239,7 +239,7 @@ def test_caching_decisions_come_as_numbers_of_any_kind(short: ProvisioningScenar
 @pytest.mark.parametrize("seed", [-1, 1.5, "7"])
 def test_impossible_seeds_are_refused(short: ProvisioningScenario, seed: Any) -> None:
     with pytest.raises(InputError, match=r"^seed is .*, but must be a whole number of at least 0"):
-        ProvisioningTurns(short).reset(seed=seed)
+        TurnsEnv(short).reset(seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_impossible_seeds_are_refused(short: ProvisioningScenario, seed: Any) ->
     [[0] * 29, [np.nan] * 30, [np.inf] * 30, [1.5] + [0] * 29, [-2] * 30, ["0.5"] * 30, [1j] * 30, 0, None, "half"],
 )
 def test_impossible_allocations_are_refused_and_change_nothing(short: ProvisioningScenario, action: Any) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     env.reset(seed=0)
     play(env, np.random.default_rng(0), steps=4)
     with pytest.raises(InputError, match=r"the action of allocator_1 .* must be 30 finite numbers in \[-1, 1\]"):
@@ -256,7 +256,7 @@ def test_impossible_allocations_are_refused_and_change_nothing(short: Provisioni
 
 
 def test_steps_outside_an_episode_are_refused(short: ProvisioningScenario) -> None:
-    env = ProvisioningTurns(short)
+    env = TurnsEnv(short)
     with pytest.raises(ValueError, match="reset"):
         env.step([0] * 10)
     env.reset(seed=0)
@@ -270,9 +270,12 @@ def test_steps_outside_an_episode_are_refused(short: ProvisioningScenario) -> No
     ("arguments", "complaint"),
     [
         ({"scenario": "t2drl-defalt"}, r"Did you mean 't2drl-default'\?"),
-        ({"scenario": "demo"}, "of the kind offloading"),
-        ({"scenario": 3}, "scenario is 3, but must be a scenario of the kind provisioning, or the name or path of one"),
-        ({"cache_action": "names"}, "'bits' or 'index'"),
+        ({"scenario": 3}, "scenario is 3, but must be a scenario, or the name or path of one"),
+        ({"scenario": "t2drl-default", "cache_action": "names"}, "'bits' or 'index'"),
+        (
+            {"scenario": "t2drl-default", "cache_act": "bits"},
+            r"no argument 'cache_act'; .* Did you mean 'cache_action'",
+        ),
         ({"render_mode": "rgb_array"}, "'ansi', 'human' or None"),
         (
             {"scenario": load_scenario("t2drl-default", {"models": 21}), "cache_action": "index"},
@@ -282,13 +285,13 @@ def test_steps_outside_an_episode_are_refused(short: ProvisioningScenario) -> No
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        turns.raw_env(**arguments)
+        pettingzoo.raw_env(**arguments)
 
 
 def test_caches_and_delays_are_drawn(short: ProvisioningScenario, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = []
     for mode in ("ansi", "human"):
-        env = ProvisioningTurns(short, render_mode=mode)
+        env = TurnsEnv(short, render_mode=mode)
         env.reset(seed=0)
         for _ in range(3):
             env.step([1, 0] + [0] * 8)
@@ -302,5 +305,5 @@ def test_caches_and_delays_are_drawn(short: ProvisioningScenario, capsys: pytest
         f"cell {i} |#.........|" for i in range(3)
     ]
     with pytest.warns(UserWarning, match="needs a render_mode"):
-        assert ProvisioningTurns(short).render() is None
+        assert TurnsEnv(short).render() is None
     assert len(lines) == 4

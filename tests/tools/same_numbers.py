@@ -193,8 +193,11 @@ chance = np.random.default_rng(5)
 _PARALLEL = (
     _HEAD
     + """
-from edgegen.envs.parallel import OffloadingParallelEnv
-env = OffloadingParallelEnv(sys.argv[1])
+try:
+    from edgegen.envs.pettingzoo import RoundsEnv
+except ImportError:  # before there was one environment for all kinds
+    from edgegen.envs.parallel import OffloadingParallelEnv as RoundsEnv
+env = RoundsEnv(sys.argv[1])
 observations, _ = env.reset(seed=11)
 for _ in range(150):
     note(observations)
@@ -211,8 +214,11 @@ print(digest.hexdigest())
 _TURNS = (
     _HEAD
     + """
-from edgegen.envs.turns import ProvisioningTurns
-env = ProvisioningTurns(sys.argv[1])
+try:
+    from edgegen.envs.pettingzoo import TurnsEnv
+except ImportError:
+    from edgegen.envs.turns import ProvisioningTurns as TurnsEnv
+env = TurnsEnv(sys.argv[1])
 env.reset(seed=11)
 for _ in range(200):
     agent = env.agent_selection

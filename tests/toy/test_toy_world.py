@@ -61,6 +61,12 @@ def test_a_rule_is_evaluated_and_fields_are_set(tmp_path: Path) -> None:
     assert "wait_interval_s" in rule
 
 
+def test_it_is_played_through_pettingzoo(tmp_path: Path) -> None:
+    done = run(tmp_path, HERE / "play_with_pettingzoo.py", SCENARIO)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['dispatcher_0'] (5,) Discrete(2)\n12 12\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

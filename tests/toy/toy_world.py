@@ -49,9 +49,12 @@ class ToyOutcome:
         return {DISPATCHER: -self.wait_s}
 
 
+ROLE = Role(DISPATCHER, "choice", "jobs", ("server",), ToyView, shape=lambda scenario: (1, 1, 2))
+
+
 class ToyWorld(World):
     kind: ClassVar[str] = "toy"
-    roles: ClassVar[Mapping[str, Role]] = {DISPATCHER: Role(DISPATCHER, "choice", "jobs", ("server",), ToyView)}
+    roles: ClassVar[Mapping[str, Role]] = {DISPATCHER: ROLE}
 
     def __init__(self, scenario: ToyScenario, copies: int = 1, device: torch.device | str = "cpu") -> None:
         self.scenario, self.copies, self.device = scenario, copies, torch.device(device)

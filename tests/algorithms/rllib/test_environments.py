@@ -15,7 +15,8 @@ from ray.tune.registry import _global_registry
 from edgegen.algorithms.rllib.environments import OFFLOADING_ENV, make_offloading_env, register_rllib_envs
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.parallel import OffloadingParallelEnv
+from edgegen.envs.offloading.agents import OffloadingAgents
+from edgegen.envs.pettingzoo import RoundsEnv
 
 
 def test_the_environment_is_made_as_configured() -> None:
@@ -43,10 +44,10 @@ VALUES = {
 
 
 def test_every_argument_of_the_class_can_be_given() -> None:
-    parameters = inspect.signature(OffloadingParallelEnv).parameters
-    assert set(VALUES) == set(parameters)
+    parameters = {*inspect.signature(RoundsEnv).parameters, *inspect.signature(OffloadingAgents).parameters}
+    assert set(VALUES) == parameters - {"options", "world"}
     for name, value in VALUES.items():
-        made, expected = make_offloading_env({name: value}), OffloadingParallelEnv(**{name: value})
+        made, expected = make_offloading_env({name: value}), RoundsEnv(**{name: value})
         assert getattr(made.par_env, name, None) == getattr(expected, name, None)
     env = make_offloading_env(VALUES)
     seen = env.reset(seed=1)[0]["edge_0"]
@@ -73,11 +74,11 @@ def test_servers_whose_reports_are_late_show_their_age() -> None:
     [
         (
             {"scenaro": "demo"},
-            r"^env_config of 'edgegen-offloading-v0' has no 'scenaro'; it has scenario, observation, max_cycles, "
-            r"render_mode\. Did you mean 'scenario'\?$",
+            r"^env_config of 'edgegen-offloading-v0' has no 'scenaro'; it has scenario, max_cycles, render_mode, "
+            r"observation\. Did you mean 'scenario'\?$",
         ),
-        ({"seed": 3}, r"has no 'seed'; it has scenario, observation, max_cycles, render_mode\.$"),
-        ({1: 2}, r"has no 1; it has scenario, observation, max_cycles, render_mode\.$"),
+        ({"seed": 3}, r"has no 'seed'; it has scenario, max_cycles, render_mode, observation\.$"),
+        ({1: 2}, r"has no 1; it has scenario, max_cycles, render_mode, observation\.$"),
         ({"scenario": "dmeo"}, r"Did you mean 'demo'\?$"),
         ({"observation": "image"}, "observation is 'image', but must be 'dict' or 'vector'"),
         ({"max_cycles": "ten"}, "max_cycles is 'ten', but must be a whole number"),
