@@ -15,14 +15,14 @@ from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.platform.bench.offloading import untrained_policy
 from edgegen.platform.cli import app
+from edgegen.platform.engine.doing import UNIT_FILE, _is_of
 from edgegen.platform.files import write_json
 from edgegen.platform.records.model_flavor import _load_pyfunc
 from edgegen.platform.runs.training import RUN_FILE
 from edgegen.platform.studies import data as study_data
 from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.spec import QUICK, StudySpec
-from edgegen.platform.studies.unit import UNIT_FILE, _is_of, described
-from edgegen.platform.sweeps.study import make_study
+from edgegen.platform.sweeps.checked import make_sweep
 
 SAYS = "'moon', but must be offloading or provisioning."
 
@@ -101,7 +101,7 @@ def test_a_sweep_in_such_a_world_is_refused(moon: Path) -> None:
     file.write_text(yaml.safe_dump(spec), encoding="utf-8")
     assert refused("sweep", file, "--no-tracking").endswith(SAYS)
     with pytest.raises(InputError, match=r"Sweep 'far': .*'moon', but must be"):  # as a trial reads it
-        make_study({**spec, "name": "far", "scenario": str(moon)})
+        make_sweep({**spec, "name": "far", "scenario": str(moon)})
     assert sorted(path.name for path in moon.parent.iterdir()) == ["moon.yaml", "sweep.yaml"]
 
 
@@ -142,7 +142,7 @@ def test_data_of_a_study_of_such_a_kind_are_refused(moon: Path) -> None:
 def test_a_unit_of_such_a_kind_is_not_taken_for_one_of_ours(moon: Path) -> None:
     """Its folder is the unit's own, so it is done anew."""
     (unit, *_) = make_plan(StudySpec.model_validate(STUDY), QUICK).units.values()
-    found = json.loads(json.dumps(described(unit)))
+    found = json.loads(json.dumps(unit.described()))
     write_json(moon.parent / UNIT_FILE, found)
     assert _is_of(unit, moon.parent)
     found["world"]["kind"] = "moon"

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
 from edgegen.envs.core.named_files import CSV, YAML, find_file, is_file_name
-from edgegen.envs.core.paths import beside
+from edgegen.envs.core.paths import as_path, beside, is_there
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
 
@@ -62,6 +62,21 @@ def scenario_data(wanted: str, overrides: dict[str, Any], model: type[WorldScena
     data = _merged(wanted, kind, model)
     data["kind"] = kind
     return with_overrides(data, overrides, wanted, model)
+
+
+def named_in(file: Path, wanted: str) -> str:
+    """The scenario, or other file, that a sweep or a study names: a file beside it, else one in the working folder.
+
+    Args:
+        file: The file of the sweep or study.
+        wanted: What it names: ``name``, ``name:variant``, ``path.yaml`` or ``path.yaml:variant``.
+    """
+    name, variant = split_variant(wanted)
+    if not is_file_name(name):
+        return wanted
+    near = beside(file, name)
+    found = near if is_there(Path(near)) or not is_there(as_path(name)) else name
+    return f"{found}:{variant}" if variant else found
 
 
 def split_variant(wanted: str) -> tuple[str, str]:

@@ -48,11 +48,11 @@ def reproduce(
     tracking: Annotated[bool, typer.Option(help="Record the study in MLflow.")] = True,
 ) -> None:
     """Train, compare, draw and report a study; run it again to go on where it stopped."""
-    from edgegen.platform.studies.files import read_study
+    from edgegen.platform.studies.files import read_study, study_file
     from edgegen.platform.studies.plan import make_plan
     from edgegen.platform.studies.spec import FULL, QUICK
 
-    plan = make_plan(read_study(study), QUICK if quick else FULL, only or [])
+    plan = make_plan(read_study(study), QUICK if quick else FULL, only or [], study_file(study))
     if list_only:
         for experiment in plan.experiments:
             units = {identity for cell in experiment.cells for identity in cell.units}
@@ -60,8 +60,8 @@ def reproduce(
             line = f"{experiment.experiment.name:24} {trainings:4} trainings  {experiment.experiment.title}"
             console().print(line, soft_wrap=True)
         return
-    from edgegen.platform.reproduce import ReproduceRequest, summary
-    from edgegen.platform.reproduce import reproduce as run
+    from edgegen.platform.studies.run import ReproduceRequest, summary
+    from edgegen.platform.studies.run import reproduce as run
 
     notes = progress_console()
     folder = runs if runs is not None else RUNS / f"reproduce-{plan.spec.name}"

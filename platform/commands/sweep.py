@@ -48,18 +48,19 @@ def sweep(
 ) -> None:
     """Search for good settings; Ctrl-C stops, --resume continues, and nothing is trained twice."""
     from edgegen.platform.files import check_writable_folder, write_json
-    from edgegen.platform.sweeps.study import read_sweep
+    from edgegen.platform.sweeps.checked import read_sweep
 
-    study = read_sweep(file, parse_overrides(settings or []))
-    folder = out if out is not None else RUNS / f"sweep-{study.spec.name}"
+    checked = read_sweep(file, parse_overrides(settings or []))
+    folder = out if out is not None else RUNS / f"sweep-{checked.spec.name}"
     check_writable_folder(folder)
     from edgegen.algorithms.core.registered import how_to_look, tracking_uri
-    from edgegen.platform.sweep import REPORT_FOLDER, SweepRequest, run_sweep
+    from edgegen.platform.engine.doing import read_json
     from edgegen.platform.sweeps.report import summary
+    from edgegen.platform.sweeps.run import REPORT_FOLDER, SweepRequest, run_sweep
 
     notes = progress_console()
     try:
-        outcome = run_sweep(SweepRequest(study, folder, resume, address, tracking), notes)
+        outcome = run_sweep(SweepRequest(checked, folder, resume, address, tracking), notes)
     except KeyboardInterrupt:
         changes = [part for text in settings or [] for part in ("--set", text)]
         place = [] if out is None else ["--out", str(out)]
@@ -81,11 +82,4 @@ def sweep(
             notes.print(f"MLflow:  {how_to_look(tracking_uri())}", soft_wrap=True)
         typer.echo(str(folder))
 
-    write_then_show([] if json is None else [lambda: write_json(json, read_report(report))], show)
-
-
-def read_report(folder: Path) -> object:
-    """Read the report of a sweep as plain values."""
-    from edgegen.platform.sweeps.trial import read_json
-
-    return read_json(folder / "report.json")
+    write_then_show([] if json is None else [lambda: write_json(json, read_json(report / "report.json"))], show)

@@ -19,7 +19,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.platform.records.model_flavor import signature_of
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.runs.evaluation import evaluate
-from edgegen.platform.sweeps.study import Study
+from edgegen.platform.sweeps.checked import CheckedSweep
 
 CHAMPION = "champion"
 """Alias of the best version so far."""
@@ -52,7 +52,7 @@ class Registration:
 
 
 def register(
-    store: Store, study: Study, policy: Path, run_id: str, tags: Mapping[str, str], description: str
+    store: Store, sweep: CheckedSweep, policy: Path, run_id: str, tags: Mapping[str, str], description: str
 ) -> Registration:
     """Register a policy as a new version, once, and make it champion if it is better than the present one.
 
@@ -60,7 +60,7 @@ def register(
 
     Args:
         store: The tracking store.
-        study: The sweep it comes from.
+        sweep: The sweep it comes from.
         policy: Its folder.
         run_id: The run that trained it.
         tags: Tags of the version; the same tags again mean the same version.
@@ -69,10 +69,10 @@ def register(
     Raises:
         mlflow.exceptions.MlflowException: If the registry does not answer.
     """
-    client, name = store.client, study.model
+    client, name = store.client, sweep.model
     if not any(model.name == name for model in client.search_registered_models(f"name='{name}'")):
         client.create_registered_model(
-            name, description=f"{study.learner.name} on {study.world.name}, by edgegen sweep"
+            name, description=f"{sweep.learner.name} on {sweep.world.name}, by edgegen sweep"
         )
     version = next((found for found in client.search_model_versions(f"name='{name}'") if _has(found.tags, tags)), None)
     if version is None:
@@ -83,7 +83,7 @@ def register(
             )
     number = str(version.version)
     aliases: dict[str, str] = {alias: str(n) for alias, n in client.get_registered_model(name).aliases.items()}
-    alias, reason = _judged(study, policy, number, aliases.get(CHAMPION))
+    alias, reason = _judged(sweep, policy, number, aliases.get(CHAMPION))
     client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
@@ -94,32 +94,32 @@ def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return all(found.get(key) == value for key, value in wanted.items())
 
 
-def _judged(study: Study, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
+def _judged(sweep: CheckedSweep, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
     """Alias of a new version, and why. A champion that is there but fits this world no more is succeeded."""
     if champion is None:
         return CHAMPION, "It is the first version."
     if champion == version:
         return CHAMPION, "It is champion already."
     try:
-        holder = fetch(f"{MODELS_PREFIX}{study.model}/{champion}")
+        holder = fetch(f"{MODELS_PREFIX}{sweep.model}/{champion}")
     except InputError as error:  # a full disk here says nothing of who is better
         return CHALLENGER, f"Champion {champion} can not be played at present: {error}"
     try:
-        held = _score(study, holder)
+        held = _score(sweep, holder)
     except InputError as error:
         return CHAMPION, f"Champion {champion} can not play here any more: {error}"
-    new = _score(study, policy)
-    text = f"{study.metric} {new:.4g}, champion {champion} has {held:.4g} on the same arrivals."
-    return (CHAMPION, f"Better: {text}") if study.better(new, held) else (CHALLENGER, f"Not better: {text}")
+    new = _score(sweep, policy)
+    text = f"{sweep.metric} {new:.4g}, champion {champion} has {held:.4g} on the same arrivals."
+    return (CHAMPION, f"Better: {text}") if sweep.better(new, held) else (CHALLENGER, f"Not better: {text}")
 
 
-def _score(study: Study, folder: Path) -> float:
-    validation = study.spec.validation
+def _score(sweep: CheckedSweep, folder: Path) -> float:
+    validation = sweep.spec.validation
     seed = (validation.seed + 1) % 2**32
-    decider = make_policy(str(folder), study.world, seed)
+    decider = make_policy(str(folder), sweep.world, seed)
     explore = validation.actions == "sampled"
-    results = evaluate(study.world, decider, study.spec.evaluation.episodes, seed, explore, validation=True)
-    return float(np.mean(results[study.metric]))
+    results = evaluate(sweep.world, decider, sweep.spec.evaluation.episodes, seed, explore, validation=True)
+    return float(np.mean(results[sweep.metric]))
 
 
 @contextmanager

@@ -183,8 +183,7 @@ def compare(
     Raises:
         InputError: If the reference is not among the policies, or seed or episodes are out of range.
     """
-    kind = kind_of(scenario)
-    reference = kind.reference if reference is None else reference
+    reference = kind_of(scenario).reference if reference is None else reference
     if reference not in policies:
         raise InputError(
             f"The reference '{reference}' is not among the compared policies {', '.join(policies)}."
@@ -195,12 +194,25 @@ def compare(
         if on_policy is not None:
             on_policy(label)
         results[label] = evaluate(scenario, policy, episodes, seed, explore, device).renamed(label)
+    return comparison_of(results, {label: policy.information for label, policy in policies.items()}, reference)
+
+
+def comparison_of(results: Mapping[str, Results], information: Mapping[str, str], reference: str) -> Comparison:
+    """Compare results of the same episodes with those of the reference.
+
+    Args:
+        results: Results by label, the reference's among them.
+        information: What each policy uses, by label.
+        reference: Label of the policy to compare with.
+    """
+    of_reference = results[reference]
+    kind = of_reference.kind
     values = {label: result.deciding for label, result in results.items()}
     base, ceiling = values[reference], values.get(kind.ceiling or "")
     rows = [
         Row(
             label=label,
-            information=policies[label].information,
+            information=information[label],
             results=result,
             mean=mean_interval(values[label]),
             difference=paired_difference(values[label], base),
@@ -211,7 +223,7 @@ def compare(
         for label, result in results.items()
     ]
     rows.sort(key=lambda row: row.mean.estimate)
-    return Comparison(scenario, seed, episodes, reference, tuple(rows))
+    return Comparison(of_reference.scenario, of_reference.seed, of_reference.episodes, reference, tuple(rows))
 
 
 def measure_text(measure: Measure, results: Results) -> str:

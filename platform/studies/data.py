@@ -15,11 +15,13 @@ import numpy as np
 from edgegen.algorithms.methods.registry import headline_of
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Array, Kind, kind_named
+from edgegen.platform.engine.doing import read_done, read_json, unit_folder
+from edgegen.platform.engine.runner import available_cpus
+from edgegen.platform.engine.unit import RULE, SAMPLED
 from edgegen.platform.files import write_text
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
-from edgegen.platform.studies.runner import available_cpus, unit_folder
 from edgegen.platform.studies.spec import Experiment
-from edgegen.platform.studies.unit import RULE, SAMPLED, TRAINING_FILE, read_done
+from edgegen.platform.studies.units import TRAINING_FILE
 
 FORMAT = "edgegen-experiment-1"
 DATA_FOLDER = "data"
@@ -40,14 +42,14 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
         runs: Folder of the study.
         mlflow: ``parent`` and, by unit, ``units``: ids of runs; empty without tracking.
     """
-    headline = headline_of(experiment.kind)
+    headline, kind = headline_of(experiment.kind), kind_named(experiment.kind, "The kind of a study's data")
     information: dict[str, str] = {}
     spent: dict[str, list[tuple[float, int]]] = {}
     cells = []
     for cell in experiment.cells:
         folders = [unit_folder(runs, identity) for identity in cell.units]
         file_name = experiment.evaluations[cell.scenario, cell.value].file_name
-        results = [_read(folder / file_name) for folder in folders]
+        results = [read_json(folder / file_name) for folder in folders]
         spent.setdefault(cell.label, []).extend((r["decision_wall_s"], r["decisions"]) for r in results)
         information[cell.label] = results[0]["information"]
         trained = folders if cell.seeds else [unit_folder(runs, identity) for identity in cell.streams]
@@ -59,10 +61,10 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
                 "learned": bool(cell.seeds),
                 "seeds": cell.seeds,
                 "episodes": cell.episodes,
-                "curves": [_read(folder / TRAINING_FILE)["episodes"][headline] for folder in trained],
+                "curves": [read_json(folder / TRAINING_FILE)["episodes"][headline] for folder in trained],
                 "evaluation": {
-                    mode: {metric: [result["modes"][mode][metric] for result in results] for metric in metrics}
-                    for mode, metrics in results[0]["modes"].items()
+                    mode: {metric: [result["modes"][mode][metric] for result in results] for metric in kind.metrics}
+                    for mode in results[0]["modes"]
                 },
             }
         )
@@ -177,7 +179,7 @@ def read_data(folder: Path, names: list[str]) -> list[ExperimentData]:
         if not path.exists():
             continue
         try:
-            data = _read(path)
+            data = read_json(path)
             if data["format"] != FORMAT:
                 raise KeyError("format")
             found.append(ExperimentData(data))
@@ -326,7 +328,3 @@ class ExperimentData:
 
 def _kind(data: Mapping[str, Any]) -> Kind:
     return kind_named(data["kind"], "The kind of a study's data")
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

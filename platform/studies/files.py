@@ -19,13 +19,22 @@ def study_names() -> list[str]:
     return names_in(STUDY_FOLDER)
 
 
+def study_file(name_or_path: str) -> Path:
+    """Return the file of a shipped study, or of any that is given by path.
+
+    Raises:
+        InputError: If there is none.
+    """
+    return find_file(name_or_path, STUDY_FOLDER, "study")
+
+
 def read_study(name_or_path: str) -> StudySpec:
     """Read a shipped study by name, or any by path.
 
     Raises:
         InputError: If there is none, or a field in it is wrong.
     """
-    path = find_file(name_or_path, STUDY_FOLDER, "study")
+    path = study_file(name_or_path)
     data = read_mapping(path, "Study file")
     data.setdefault("name", path.stem)
     try:

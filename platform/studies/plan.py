@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,10 +13,12 @@ from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.methods.registry import find_method, methods
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.scenario_files import named_in
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.core.world import WorldScenario
+from edgegen.platform.engine.unit import Evaluation, Play, Unit
 from edgegen.platform.studies.spec import Experiment, Extent, Method, Point, Size, StudySpec
-from edgegen.platform.studies.work import PLAY, PPO, STREAM, TRAINING, Evaluation, Unit
+from edgegen.platform.studies.units import PPO, PPOTraining, Stream, Training
 
 OFFLOADING = "offloading"
 """Kind of world that PPO plays."""
@@ -80,13 +83,14 @@ class Plan:
     units: Mapping[str, Unit]
 
 
-def make_plan(spec: StudySpec, size: Size, only: Iterable[str] = ()) -> Plan:
+def make_plan(spec: StudySpec, size: Size, only: Iterable[str] = (), file: Path | None = None) -> Plan:
     """Work out what a study takes.
 
     Args:
         spec: The study.
         size: ``full`` or ``quick``.
         only: Experiments to run; all if empty.
+        file: Where the study is from; files of scenarios are looked for beside it, then in the working folder.
 
     Raises:
         InputError: If a method, rule, scenario, setting or experiment is unknown, or a value is impossible.
@@ -98,7 +102,7 @@ def make_plan(spec: StudySpec, size: Size, only: Iterable[str] = ()) -> Plan:
             raise InputError(
                 f"Study '{spec.name}' has no experiment '{name}'; it has {', '.join(known)}.{did_you_mean(name, known)}"
             )
-    builder = _Builder(spec, size)
+    builder = _Builder(spec, size, file)
     plans = []
     for experiment in spec.experiments:
         if (wanted and experiment.name not in wanted) or experiment.extent(size).skip:
@@ -135,9 +139,10 @@ def settings_of(method: Method) -> tuple[list[str], Callable[..., BaseModel]]:
 class _Builder:
     """Collects the units of a study."""
 
-    def __init__(self, spec: StudySpec, size: Size) -> None:
+    def __init__(self, spec: StudySpec, size: Size, file: Path | None) -> None:
         self.spec = spec
         self.size = size
+        self.file = file
         self.defaults: Extent = getattr(spec, size)
         self.units: dict[str, Unit] = {}
 
@@ -151,8 +156,8 @@ class _Builder:
         for scenario in experiment.scenarios:
             for point in points:
                 changes = {**experiment.overrides, **(point.overrides if point else {})}
-                world = _load(scenario, changes)
-                trained_in = world if experiment.train_on is None else _load(experiment.train_on, changes)
+                world = self._load(scenario, changes)
+                trained_in = world if experiment.train_on is None else self._load(experiment.train_on, changes)
                 evaluation = Evaluation(world, episodes, seed)
                 evaluations[scenario, point.value if point else None] = evaluation
                 cells += self._cells(experiment, extent, evaluation, scenario, point, trained_in)
@@ -172,6 +177,10 @@ class _Builder:
                 )
         self._check_published(experiment)
         return ExperimentPlan(experiment, kind.name, reference, evaluations, tuple(cells))
+
+    def _load(self, scenario: str, changes: dict[str, Any]) -> WorldScenario:
+        loaded: WorldScenario = load_scenario(scenario if self.file is None else named_in(self.file, scenario), changes)
+        return loaded
 
     @staticmethod
     def _of(own: int | None, default: int | None) -> int:
@@ -209,10 +218,10 @@ class _Builder:
             changes = {**self.defaults.settings, **extent.settings, **(point.settings if point else {})}
             settings = self._settings(name, changes)
             self._check_world(method, trained_in)
+            make = PPOTraining if method.algorithm == PPO else Training
             units = [
                 self._add(
-                    Unit(
-                        TRAINING,
+                    make(
                         _title(method.title, experiment.train_on or scenario, experiment, value, seed),
                         trained_in,
                         method.algorithm,
@@ -234,15 +243,13 @@ class _Builder:
             if rule not in known:
                 raise InputError(f"unknown rule '{rule}'; rules are {', '.join(known)}.{did_you_mean(rule, known)}")
             title = _title(rule, scenario, experiment, value)
-            unit = self._add(Unit(PLAY, title, world, rule, evaluations=(evaluation,)))
+            unit = self._add(Play(title, world, rule, evaluations=(evaluation,)))
             streams = []
             # Curves show all rules beside the learners, sample efficiency divides by the reference.
             shown = "curves" in experiment.figures or ("efficiency" in experiment.figures and rule == reference)
             if shown and longest:
                 streams = [
-                    self._add(
-                        Unit(STREAM, f"{title}, training episodes {seed}", world, rule, seed=seed, episodes=longest)
-                    )
+                    self._add(Stream(f"{title}, training episodes {seed}", world, rule, seed=seed, episodes=longest))
                     for seed in seeds
                 ]
             cells.append(Cell(scenario, value, rule, (), longest, (unit,), tuple(streams)))
@@ -312,11 +319,6 @@ class _Builder:
 def shown_value(value: float | str) -> str:
     """Return a value of an axis as people write it."""
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _load(scenario: str, changes: dict[str, Any]) -> WorldScenario:
-    loaded: WorldScenario = load_scenario(scenario, changes)
-    return loaded
 
 
 def _title(

@@ -1,105 +1,75 @@
-"""A study in MLflow: one parent run, and one child for every unit, exactly once, whoever was killed in between."""
+"""A study in MLflow: what its runs are called, and what is logged of a unit."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import uuid
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from edgegen.envs.core.kinds import kind_of
+from edgegen.platform.engine.doing import is_done, read_json, unit_folder
+from edgegen.platform.engine.records import FINISHED, Records
+from edgegen.platform.engine.unit import Unit
 from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.studies.plan import Plan
-from edgegen.platform.studies.unit import TRAINING_FILE, described
-from edgegen.platform.studies.work import Unit
+from edgegen.platform.studies.units import TRAINING_FILE
 
-STUDY, ROLE, UNIT = "edgegen.study", "edgegen.role", "edgegen.unit"
-"""Tags of the runs of studies."""
-PARENT = "mlflow.parentRunId"
-_PAGE = 1000
+UNIT = "edgegen.unit"
+"""Tag of the run of a unit: its identity."""
 
 
-class StudyRecords:
-    """Keeps MLflow's records of a study.
-
-    A run is recognised by its tags, so that a driver that is killed at any moment finds its records and adds none.
+class StudyRecords(Records):
+    """Keeps MLflow's records of a study; a watcher of the runner.
 
     Args:
         plan: The study.
         runs: Its folder, which remembers what the study is called in MLflow.
         store: Where to.
-
-    Attributes:
-        parent: Id of the parent run.
-        children: Ids of finished children by unit.
     """
 
     def __init__(self, plan: Plan, runs: Path, store: Store) -> None:
-        self.plan = plan
-        self.store = store
-        self.parent: str | None = None
-        self.children: dict[str, str] = {}
-        self.identity = self._identity(runs / f"mlflow-{plan.size}.json")
-        self._monitor: Any = None
-        self.store.attempt(self._find)
+        self.runs = runs
+        spec = plan.spec
+        parameters = {
+            "study": spec.name,
+            "size": plan.size,
+            "experiments": " ".join(planned.experiment.name for planned in plan.experiments),
+            "units": len(plan.units),
+        }
+        identity = _identity(plan, runs / f"mlflow-{plan.size}.json")
+        super().__init__(store, "study", identity, f"reproduce-{spec.name}-{plan.size}", parameters, [UNIT])
+        for key, child in list(self.children.items()):
+            if child.status != FINISHED:  # killed while it was being written: written again
+                self.forget(key)
 
-    def _identity(self, file: Path) -> str:
-        try:
-            return str(json.loads(file.read_text(encoding="utf-8"))["study"])
-        except (OSError, ValueError, KeyError):
-            identity = f"{self.plan.spec.name}-{self.plan.size}-{uuid.uuid4().hex[:12]}"
-            write_json(file, {"study": identity})
-            return identity
+    def catch_up(self, units: Iterable[Unit]) -> None:
+        """Record what an earlier call did, and did not live to record."""
+        for unit in units:
+            if is_done(unit, unit_folder(self.runs, unit.identity)):
+                self.finished(unit)
 
-    def _find(self) -> None:
-        """Find what there is of this study, and begin the parent if there is none."""
-        client, token = self.store.client, None
-        while True:
-            page = client.search_runs(
-                [self.store.experiment_id],
-                filter_string=f"tags.`{STUDY}` = '{self.identity}'",
-                max_results=_PAGE,
-                page_token=token,
-            )
-            for run in page:
-                if run.data.tags.get(ROLE) == "study":
-                    self.parent = run.info.run_id
-                elif run.info.status == "FINISHED":
-                    self.children[run.data.tags[UNIT]] = run.info.run_id
-                else:  # killed while it was being written: written again
-                    client.delete_run(run.info.run_id)
-            token = page.token
-            if not token:
-                break
-        if self.parent is None:
-            spec = self.plan.spec
-            parameters = {
-                "study": spec.name,
-                "size": self.plan.size,
-                "experiments": " ".join(plan.experiment.name for plan in self.plan.experiments),
-                "units": len(self.plan.units),
-            }
-            tags = {STUDY: self.identity, ROLE: "study"}
-            self.parent = self.store.create_run(f"reproduce-{spec.name}-{self.plan.size}", tags, parameters)
-        else:
-            client.update_run(self.parent, status="RUNNING")
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """Ids of the runs of units by identity."""
+        return {identity: child.run_id for (identity,), child in self.children.items() if child.status == FINISHED}
 
-    def begin(self) -> None:
-        """Begin to record the machine."""
-        if self.parent is not None:
-            parent = self.parent
-            self._monitor = self.store.attempt(lambda: self.store.watch_system(parent))
+    def started(self, unit: Unit) -> None:
+        """See :class:`~edgegen.platform.engine.runner.Watcher`: a unit is recorded when it is done."""
 
-    def record(self, unit: Unit, folder: Path) -> None:
+    def noted(self, rows: Mapping[str, tuple[int, float]]) -> None:
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
+
+    def failed(self, unit: Unit, again: bool) -> None:
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
+
+    def finished(self, unit: Unit) -> None:
         """Record a finished unit, unless it is recorded already."""
-        if unit.identity not in self.children:
-            self.store.attempt(lambda: self._record(unit, folder))
+        if (unit.identity,) not in self.children:
+            self.store.attempt(lambda: self._record(unit, unit_folder(self.runs, unit.identity)))
 
     def _record(self, unit: Unit, folder: Path) -> None:
-        tags = {STUDY: self.identity, ROLE: "unit", PARENT: str(self.parent), UNIT: unit.identity}
         parameters = {
             "kind": unit.kind,
             "name": unit.name,
@@ -109,46 +79,39 @@ class StudyRecords:
             "episodes": unit.episodes,
             **{f"{unit.name}.{name}": value for name, value in unit.settings.items()},
         }
-        run_id = self.store.create_run(unit.title, tags, parameters)
-        rows: list[tuple[int, dict[str, float]]] = []
-        if (folder / TRAINING_FILE).exists():
-            curves = _read(folder / TRAINING_FILE)["episodes"]
-            for name, values in curves.items():
-                rows += [(n + 1, {f"training/{name}": value}) for n, value in enumerate(values) if value is not None]
-        metric = kind_of(unit.world).metric
-        for evaluation in unit.evaluations:
-            modes = _read(folder / evaluation.file_name)["modes"]
-            for mode, metrics in modes.items():
-                name = f"{mode}/{metric}" + ("" if evaluation.world == unit.world else f"/{evaluation.world.name}")
-                values = metrics[metric]
-                rows.append((unit.episodes, {name.replace(":", "-"): sum(values) / len(values)}))
+        key = (unit.identity,)
+        child = self.child(key, unit.title, "unit", parameters)
         try:
-            self.store.log_metrics(run_id, rows)
-            self.store.client.log_dict(run_id, described(unit), "unit.json")
-            self.store.client.set_terminated(run_id, "FINISHED")
+            self.store.log_metrics(child.run_id, _metrics(unit, folder))
+            described = unit.described()
+            self.end(child, FINISHED, lambda run_id: self.store.client.log_dict(run_id, described, "unit.json"))
         except Exception:  # whoever tries again begins a run of its own
+            del self.children[key]
             with contextlib.suppress(Exception):
-                self.store.client.delete_run(run_id)
+                self.store.client.delete_run(child.run_id)
             raise
-        self.children[unit.identity] = run_id
-
-    def store_report(self, files: list[Path]) -> None:
-        """Store the report, its figures and its data with the parent."""
-        if self.parent is None:
-            return
-        parent = self.parent
-        for file in files:
-            folder = "report" if file.suffix == ".md" else f"report/{file.parent.name}"
-            self.store.attempt(partial(self.store.client.log_artifact, parent, str(file), folder))
-
-    def finish(self, status: str) -> None:
-        """End the parent as ``FINISHED``, ``KILLED`` or ``FAILED``."""
-        if self._monitor is not None:
-            self._monitor.finish()
-        if self.parent is not None:
-            parent = self.parent
-            self.store.attempt(lambda: self.store.client.set_terminated(parent, status))
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _identity(plan: Plan, file: Path) -> str:
+    try:
+        return str(read_json(file)["study"])
+    except (OSError, ValueError, KeyError):
+        identity = f"{plan.spec.name}-{plan.size}-{uuid.uuid4().hex[:12]}"
+        write_json(file, {"study": identity})
+        return identity
+
+
+def _metrics(unit: Unit, folder: Path) -> list[tuple[int, dict[str, float]]]:
+    rows: list[tuple[int, dict[str, float]]] = []
+    if (folder / TRAINING_FILE).exists():
+        curves = read_json(folder / TRAINING_FILE)["episodes"]
+        for name, values in curves.items():
+            rows += [(n + 1, {f"training/{name}": value}) for n, value in enumerate(values) if value is not None]
+    metric = kind_of(unit.world).metric
+    for evaluation in unit.evaluations:
+        modes = read_json(folder / evaluation.file_name)["modes"]
+        for mode, metrics in modes.items():
+            name = f"{mode}/{metric}" + ("" if evaluation.world == unit.world else f"/{evaluation.world.name}")
+            values = metrics[metric]
+            rows.append((unit.episodes, {name.replace(":", "-"): sum(values) / len(values)}))
+    return rows

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.platform.engine.unit import GREEDY
 from edgegen.platform.runs.comparison import decimals_for
 from edgegen.platform.runs.statistics import crossed_difference, mean_interval, paired_difference
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
@@ -20,7 +21,6 @@ from edgegen.platform.studies.levels import (
     ratio_interval,
 )
 from edgegen.platform.studies.plan import shown_value
-from edgegen.platform.studies.unit import GREEDY
 
 _LEVELS = (1.5, 1.25, 1.1, 1.05, 1.0)
 _TABLE_BLOCKS = 12

@@ -11,30 +11,28 @@ from rich.text import Text
 
 from edgegen.platform.live_table import LiveTable, duration
 from edgegen.platform.screen import PlainTable
+from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
-from edgegen.platform.sweeps.study import Study
 
 _ROWS = 15
 _ORDER = {RUNNING: 0, WAITING: 1, FINISHED: 2, FAILED: 3}
 
 
 class SweepProgress(LiveTable):
-    """Shows how the trials of a stage stand.
+    """Shows how the trials of the search stand.
 
     Args:
-        study: The sweep.
+        sweep: The sweep.
         console: Where to.
         title: What the stage is.
         total: Trials there will be.
-        labels: Names of the trials by number; their numbers if empty.
     """
 
-    def __init__(self, study: Study, console: Console, title: str, total: int, labels: Sequence[str] = ()) -> None:
-        self.study = study
+    def __init__(self, sweep: CheckedSweep, console: Console, title: str, total: int) -> None:
+        self.sweep = sweep
         super().__init__(console)
         self.title = title
         self.total = total
-        self.labels = list(labels)
         self._started = time.monotonic()
         self._at_start: float | None = None
         self._trials: list[TrialView] = []
@@ -56,12 +54,11 @@ class SweepProgress(LiveTable):
         """Trials by state, the best so far, time, and time left."""
         counts = Counter(trial.status for trial in self._trials)
         ended = counts[FINISHED] + counts[FAILED]
-        what = "trainings" if self.labels else "trials"
-        parts = [f"{ended} of {self.total} {what}", f"{counts[RUNNING]} running"]
+        parts = [f"{ended} of {self.total} trials", f"{counts[RUNNING]} running"]
         if counts[FAILED]:
             parts.append(f"{counts[FAILED]} failed")
-        if not self.labels and (best := best_of(self.study, self._trials)) is not None:
-            parts.append(f"best {self.study.metric} {best.objective:.4g} ({self.label(best)})")
+        if (best := best_of(self.sweep, self._trials)) is not None:
+            parts.append(f"best {self.sweep.metric} {best.objective:.4g} (trial {best.number})")
         parts.append(f"{duration(time.monotonic() - self._started)} elapsed")
         left = self.seconds_left()
         parts.append("time left unknown" if left is None else f"at most {duration(left)} left")
@@ -75,31 +72,26 @@ class SweepProgress(LiveTable):
         if gained <= 0:
             return None
         left = elapsed * (self.total - done) / gained
-        limit = self.study.spec.budget.time_s
+        limit = self.sweep.spec.budget.time_s
         return left if limit is None else min(left, max(0.0, limit - elapsed))
 
     def _done(self, trials: Sequence[TrialView]) -> float:
         """Work behind us, in whole trials: one that was stopped early saves the rest."""
-        episodes = self.study.spec.budget.episodes
+        episodes = self.sweep.spec.budget.episodes
         return sum(1.0 if trial.ended else min(1.0, trial.episodes / episodes) for trial in trials)
 
-    def label(self, trial: TrialView) -> str:
-        """What a trial is called."""
-        number = trial.config.get("entry")
-        return self.labels[number] if number is not None and self.labels else f"trial {trial.number}"
-
     def _line(self, trial: TrialView) -> str:
-        value = "no result" if trial.objective is None else f"{self.study.metric} {trial.objective:.4g}"
+        value = "no result" if trial.objective is None else f"{self.sweep.metric} {trial.objective:.4g}"
         values = "  ".join(f"{name}={short(value)}" for name, value in trial.values.items())
-        return f"{self.label(trial)} {trial.status} after {trial.episodes} episodes, {value}; {values}"
+        return f"trial {trial.number} {trial.status} after {trial.episodes} episodes, {value}; {values}"
 
     def render(self) -> RenderableType:
         """The table: what runs, then the best of what is over."""
         table = PlainTable(title=self.title)
-        names = list(self.study.space)
-        for column in ("trial", "state", "episodes", self.study.metric, *names):
+        names = list(self.sweep.space)
+        for column in ("trial", "state", "episodes", self.sweep.metric, *names):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right")
-        sign = 1 if self.study.mode == "min" else -1
+        sign = 1 if self.sweep.mode == "min" else -1
         ranked = sorted(
             self._trials,
             key=lambda trial: (
@@ -110,26 +102,26 @@ class SweepProgress(LiveTable):
         for trial in ranked[:_ROWS]:
             shown = "" if trial.objective is None else f"{trial.objective:.4g}"
             values = [short(trial.values.get(name, "")) for name in names]
-            table.add_row(self.label(trial), trial.status, str(trial.episodes), shown, *values)
+            table.add_row(f"trial {trial.number}", trial.status, str(trial.episodes), shown, *values)
         more = len(ranked) - _ROWS
         return Group(table, Text(self.headline() + (f"; {more} trials not shown" if more > 0 else "")))
 
 
-def best_of(study: Study, trials: Sequence[TrialView]) -> TrialView | None:
+def best_of(sweep: CheckedSweep, trials: Sequence[TrialView]) -> TrialView | None:
     """Return the trial with the best last value among those that trained the longest; None without any value."""
     known = [trial for trial in trials if trial.objective is not None]
-    ranked = ranking(study, known)
+    ranked = ranking(sweep, known)
     return ranked[0] if ranked else None
 
 
-def ranking(study: Study, trials: Sequence[TrialView]) -> list[TrialView]:
+def ranking(sweep: CheckedSweep, trials: Sequence[TrialView]) -> list[TrialView]:
     """Return trials that have a value, longest trained first and best first among those.
 
     Values after different amounts of training can not be compared, and those that were stopped were stopped for a
     reason.
     """
-    sign = 1 if study.mode == "min" else -1
-    full = study.spec.budget.episodes
+    sign = 1 if sweep.mode == "min" else -1
+    full = sweep.spec.budget.episodes
     known = [trial for trial in trials if trial.objective is not None]
     return sorted(known, key=lambda trial: (-min(trial.episodes, full), sign * (trial.objective or 0.0), trial.number))
 

@@ -18,9 +18,9 @@ from edgegen.platform.live_table import duration
 from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import Comparison, decimals_for
 from edgegen.platform.runs.statistics import mean_interval
+from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
-from edgegen.platform.sweeps.study import Study
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +58,7 @@ class SweepOutcome:
     """Everything a sweep found.
 
     Attributes:
-        study: The sweep.
+        sweep: The sweep.
         trials: Trials of the search.
         finals: Results of the final training.
         chosen: The one whose policy was taken: of the best settings, the seed in the middle.
@@ -67,7 +67,7 @@ class SweepOutcome:
         seconds: Wall-clock time of the last call, s.
     """
 
-    study: Study
+    sweep: CheckedSweep
     trials: tuple[TrialView, ...]
     finals: tuple[FinalResult, ...]
     chosen: FinalResult
@@ -85,13 +85,13 @@ class SweepOutcome:
         return list(dict.fromkeys(final.label for final in self.finals))
 
 
-def choose(study: Study, finals: Sequence[FinalResult]) -> FinalResult:
+def choose(sweep: CheckedSweep, finals: Sequence[FinalResult]) -> FinalResult:
     """Choose what to register: the settings with the best mean over their seeds, and of these the seed in the middle.
 
     The best seed would promise more than the settings hold. The preset itself only serves as control.
     """
     labels = dict.fromkeys(final.label for final in finals if final.label != CONTROL)
-    sign = 1 if study.mode == "min" else -1
+    sign = 1 if sweep.mode == "min" else -1
     best = min(labels, key=lambda label: sign * float(np.mean([f.objective for f in finals if f.label == label])))
     own = sorted((final for final in finals if final.label == best), key=lambda final: sign * final.objective)
     return own[len(own) // 2]
@@ -113,13 +113,13 @@ def write_report(outcome: SweepOutcome, folder: Path) -> None:
 
 def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: int) -> dict[str, Any]:
     """Return what a sweep found as plain values."""
-    study = outcome.study
+    sweep = outcome.sweep
     return {
         "format": "edgegen-sweep-1",
-        "sweep": study.spec.model_dump(mode="json"),
-        "scenario": study.world.model_dump(mode="json"),
-        "metric": study.metric,
-        "mode": study.mode,
+        "sweep": sweep.spec.model_dump(mode="json"),
+        "scenario": sweep.world.model_dump(mode="json"),
+        "metric": sweep.metric,
+        "mode": sweep.mode,
         "trials": [
             {
                 "trial": trial.number,
@@ -149,7 +149,7 @@ def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: 
     }
 
 
-def optuna_study(study: Study, trials: Sequence[TrialView]) -> tuple[optuna.Study, int]:
+def optuna_study(sweep: CheckedSweep, trials: Sequence[TrialView]) -> tuple[optuna.Study, int]:
     """Return the trials as an Optuna study, all after the same amount of training, and how many episodes that is.
 
     Trials that were stopped early would look bad for having been stopped.
@@ -159,8 +159,8 @@ def optuna_study(study: Study, trials: Sequence[TrialView]) -> tuple[optuna.Stud
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     known = [trial for trial in trials if trial.history]
     reports = min((len(trial.history) for trial in known), default=0)
-    made = optuna.create_study(direction="minimize" if study.mode == "min" else "maximize")
-    distributions = {name: domain.optuna() for name, domain in study.space.items()}
+    made = optuna.create_study(direction="minimize" if sweep.mode == "min" else "maximize")
+    distributions = {name: domain.optuna() for name, domain in sweep.space.items()}
     for trial in known:
         settings = trial.schedule[0][1] if trial.schedule else trial.values
         made.add_trial(
@@ -173,21 +173,21 @@ def optuna_study(study: Study, trials: Sequence[TrialView]) -> tuple[optuna.Stud
 
 def _importances(outcome: SweepOutcome, folder: Path) -> tuple[dict[str, float], int, str]:
     """Importances by field, after how many episodes, and why there are none; draws both plots."""
-    study, episodes = optuna_study(outcome.study, outcome.trials)
-    values = [trial.value for trial in study.trials]
+    found, episodes = optuna_study(outcome.sweep, outcome.trials)
+    values = [trial.value for trial in found.trials]
     if len(values) < _FEWEST or len(set(values)) < 2:
         return {}, episodes, f"{len(values)} trials are too few to tell importances; it takes {_FEWEST}."
     import optuna
 
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    title = f"{outcome.study.spec.name}: {len(values)} trials after {episodes} episodes"
-    draw_or_tell(lambda: _draw(study, evaluator, outcome.study.metric, title, folder), logger.warning)
+    shares = optuna.importance.get_param_importances(found, evaluator=evaluator)
+    title = f"{outcome.sweep.spec.name}: {len(values)} trials after {episodes} episodes"
+    draw_or_tell(lambda: _draw(found, evaluator, outcome.sweep.metric, title, folder), logger.warning)
     return {name: float(share) for name, share in shares.items()}, episodes, ""
 
 
 @drawing
-def _draw(study: optuna.Study, evaluator: Any, metric: str, title: str, folder: Path) -> list[Path]:
+def _draw(found: optuna.Study, evaluator: Any, metric: str, title: str, folder: Path) -> list[Path]:
     """Draw what mattered; returns the files written."""
     use_no_window()
     from matplotlib import pyplot as plt
@@ -197,8 +197,8 @@ def _draw(study: optuna.Study, evaluator: Any, metric: str, title: str, folder: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plots are marked experimental
         drawn = {
-            "importance": plots.plot_param_importances(study, evaluator=evaluator, target_name=metric),
-            "parallel": plots.plot_parallel_coordinate(study, target_name=metric),
+            "importance": plots.plot_param_importances(found, evaluator=evaluator, target_name=metric),
+            "parallel": plots.plot_parallel_coordinate(found, target_name=metric),
         }
         try:
             for name, axes in drawn.items():
@@ -211,13 +211,13 @@ def _draw(study: optuna.Study, evaluator: Any, metric: str, title: str, folder: 
 
 
 def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: int, reason: str) -> str:
-    study, spec = outcome.study, outcome.study.spec
+    sweep, spec = outcome.sweep, outcome.sweep.spec
     decimals = decimals_for(min(abs(final.objective) for final in outcome.finals))
     lines = [f"# Sweep {spec.name}", ""]
     if spec.description:
         lines += [spec.description, ""]
     lines += [
-        f"{spec.algorithm}, preset {spec.preset}, on {study.world.name}. {_searched(outcome)}",
+        f"{spec.algorithm}, preset {spec.preset}, on {sweep.world.name}. {_searched(outcome)}",
         "",
         "## Seeds",
         "",
@@ -234,12 +234,12 @@ def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: in
         "",
         "## Best trials",
         "",
-        f"| trial | episodes | {study.metric} | {' | '.join(study.space)} |",
-        "|---|" + "---|" * (2 + len(study.space)),
+        f"| trial | episodes | {sweep.metric} | {' | '.join(sweep.space)} |",
+        "|---|" + "---|" * (2 + len(sweep.space)),
     ]
-    ranked = ranking(study, [trial for trial in outcome.trials if trial.status != FAILED])
+    ranked = ranking(sweep, [trial for trial in outcome.trials if trial.status != FAILED])
     for trial in ranked[:_SHOWN]:
-        cells = " | ".join(short(trial.values.get(name, "")) for name in study.space)
+        cells = " | ".join(short(trial.values.get(name, "")) for name in sweep.space)
         lines.append(f"| {trial.number} | {trial.episodes} | {trial.objective:.{decimals}f} | {cells} |")
     lines += ["", "Longest trained first. These are results of the search's own seeds, so the best are also lucky.", ""]
     lines += ["## What mattered", ""]
@@ -269,7 +269,7 @@ def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: in
 
 
 def _searched(outcome: SweepOutcome) -> str:
-    spec, trials = outcome.study.spec, outcome.trials
+    spec, trials = outcome.sweep.spec, outcome.trials
     failed = sum(trial.status == FAILED for trial in trials)
     full = sum(trial.episodes >= spec.budget.episodes for trial in trials)
     text = (
@@ -280,9 +280,9 @@ def _searched(outcome: SweepOutcome) -> str:
 
 
 def _final_table(outcome: SweepOutcome, decimals: int) -> list[str]:
-    seeds = outcome.study.spec.retrain.seeds
+    seeds = outcome.sweep.spec.retrain.seeds
     lines = [
-        f"| settings of | mean {outcome.study.metric} | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        f"| settings of | mean {outcome.sweep.metric} | {' | '.join(f'seed {seed}' for seed in seeds)} |",
         "|---|---|" + "---|" * len(seeds),
     ]
     for label in outcome.labels:
@@ -293,7 +293,7 @@ def _final_table(outcome: SweepOutcome, decimals: int) -> list[str]:
 
 
 def _verdict(outcome: SweepOutcome, decimals: int) -> str:
-    chosen, study = outcome.chosen, outcome.study
+    chosen, sweep = outcome.chosen, outcome.sweep
     text = (
         f"Taken: the settings of {chosen.label}, with seed {chosen.seed}, the one in the middle "
         f"({chosen.objective:.{decimals}f})."
@@ -302,7 +302,7 @@ def _verdict(outcome: SweepOutcome, decimals: int) -> str:
     if not control:
         return text
     ours, theirs = float(np.mean(outcome.of(chosen.label))), float(np.mean(control))
-    if not study.better(ours, theirs):
+    if not sweep.better(ours, theirs):
         return f"{text} The preset without any change is no worse ({theirs:.{decimals}f}): the search did not pay."
     return f"{text} The preset without any change has {theirs:.{decimals}f} on average."
 
@@ -323,10 +323,10 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def summary(outcome: SweepOutcome) -> list[str]:
     """Return what to say at the end, a sentence a line."""
-    spec, decimals = outcome.study.spec, decimals_for(min(abs(final.objective) for final in outcome.finals))
+    spec, decimals = outcome.sweep.spec, decimals_for(min(abs(final.objective) for final in outcome.finals))
     lines = [f"Done in {duration(outcome.seconds)}: {_searched(outcome)}"]
     for label in outcome.labels:
         mean = mean_interval(outcome.of(label)).text(decimals)
-        lines.append(f"{label}, trained again with seeds {_listed(spec.retrain.seeds)}: {outcome.study.metric} {mean}")
+        lines.append(f"{label}, trained again with seeds {_listed(spec.retrain.seeds)}: {outcome.sweep.metric} {mean}")
     lines.append(_verdict(outcome, decimals))
     return lines

@@ -12,11 +12,12 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
+from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.relay import Relay
 from edgegen.platform.sweeps.space import Domain
 from edgegen.platform.sweeps.state import StateKeeper
-from edgegen.platform.sweeps.study import Study
-from edgegen.platform.sweeps.trial import EPISODES, OBJECTIVE, SweepTrial
+from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE
+from edgegen.platform.sweeps.trial import SweepTrial
 
 KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4}
 """Of a trial, by scheduler. The last one alone would be too few: a killed driver may remember the one before, and
@@ -73,48 +74,42 @@ class ClipToSpace:
         return {**config, "settings": settings}
 
 
-def search_tuner(study: Study, folder: Path, stage: str) -> tune.Tuner:
+def search_tuner(sweep: CheckedSweep, folder: Path, stage: str) -> tune.Tuner:
     """Return the tuner of the search."""
-    spec = study.spec
-    space = {name: domain.tune() for name, domain in study.space.items()}
+    spec = sweep.spec
+    space = {name: domain.tune() for name, domain in sweep.space.items()}
     return _tuner(
-        study,
+        sweep,
         folder,
         stage,
         {"settings": space},
         tune.TuneConfig(
-            search_alg=_searcher(study),
-            scheduler=_scheduler(study),
+            search_alg=_searcher(sweep),
+            scheduler=_scheduler(sweep),
             num_samples=spec.budget.trials,
             max_concurrent_trials=None if spec.scheduler.kind == "pbt" else spec.resources.concurrent,
             time_budget_s=spec.budget.time_s,
-            **_common(study),
+            **_common(sweep),
         ),
     )
 
 
-def final_tuner(study: Study, folder: Path, stage: str, entries: int) -> tune.Tuner:
-    """Return the tuner of the final training, whose trials have numbers."""
-    config = tune.TuneConfig(max_concurrent_trials=study.spec.resources.concurrent, **_common(study))
-    return _tuner(study, folder, stage, {"entry": tune.grid_search(list(range(entries)))}, config)
-
-
-def restored_tuner(study: Study, folder: Path, stage: str) -> tune.Tuner:
+def restored_tuner(sweep: CheckedSweep, folder: Path, stage: str) -> tune.Tuner:
     """Return the tuner of a stage that was interrupted."""
     os.environ.update(_ENVIRONMENT)
-    return tune.Tuner.restore(str(folder / stage), _trainable(study), resume_unfinished=True, resume_errored=True)
+    return tune.Tuner.restore(str(folder / stage), _trainable(sweep), resume_unfinished=True, resume_errored=True)
 
 
-def _trainable(study: Study) -> Any:
-    resources = study.spec.resources
+def _trainable(sweep: CheckedSweep) -> Any:
+    resources = sweep.spec.resources
     own = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
     return tune.with_resources(SweepTrial, PlacementGroupFactory([own, *[{"CPU": 1.0}] * resources.env_runners]))
 
 
-def _common(study: Study) -> dict[str, Any]:
+def _common(sweep: CheckedSweep) -> dict[str, Any]:
     return {
         "metric": OBJECTIVE,
-        "mode": study.mode,
+        "mode": sweep.mode,
         "reuse_actors": True,
         "trial_name_creator": _identity,
         "trial_dirname_creator": _identity,
@@ -125,10 +120,10 @@ def _identity(trial: Any) -> str:
     return str(trial.trial_id)
 
 
-def _tuner(study: Study, folder: Path, stage: str, space: dict[str, Any], config: tune.TuneConfig) -> tune.Tuner:
+def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any], config: tune.TuneConfig) -> tune.Tuner:
     os.environ.update(_ENVIRONMENT)
     return tune.Tuner(
-        _trainable(study),
+        _trainable(sweep),
         param_space={"folder": str(folder), "stage": stage, **space},
         tune_config=config,
         run_config=tune.RunConfig(
@@ -137,22 +132,22 @@ def _tuner(study: Study, folder: Path, stage: str, space: dict[str, Any], config
             callbacks=[StateKeeper(), Relay()],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=KEPT_CHECKPOINTS[study.spec.scheduler.kind]
+                checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=KEPT_CHECKPOINTS[sweep.spec.scheduler.kind]
             ),
             verbose=0,
         ),
     )
 
 
-def _searcher(study: Study) -> Searcher | SearchAlgorithm:
+def _searcher(sweep: CheckedSweep) -> Searcher | SearchAlgorithm:
     import optuna
     from optuna.samplers import RandomSampler, TPESampler
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    searcher = study.spec.searcher
-    if study.spec.scheduler.kind == "pbt":  # the whole population is drawn at once; Tune allows no other searcher
-        return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=study.spec.resources.concurrent or 0)
+    searcher = sweep.spec.searcher
+    if sweep.spec.scheduler.kind == "pbt":  # the whole population is drawn at once; Tune allows no other searcher
+        return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=sweep.spec.resources.concurrent or 0)
     if searcher.kind == "random":
         sampler: Any = RandomSampler(seed=searcher.seed)
     else:
@@ -161,8 +156,8 @@ def _searcher(study: Study) -> Searcher | SearchAlgorithm:
     return OptunaSearch(sampler=sampler)
 
 
-def _scheduler(study: Study) -> TrialScheduler:
-    scheduler, budget = study.spec.scheduler, study.spec.budget
+def _scheduler(sweep: CheckedSweep) -> TrialScheduler:
+    scheduler, budget = sweep.spec.scheduler, sweep.spec.budget
     if scheduler.kind == "asha":
         return RememberingASHA(
             time_attr=EPISODES,
@@ -174,7 +169,7 @@ def _scheduler(study: Study) -> TrialScheduler:
         # A list is a choice; the rest is drawn anew or moved by a fifth.
         moved = {
             name: list(domain.values) if domain.kind == "choice" else domain.tune()
-            for name, domain in study.space.items()
+            for name, domain in sweep.space.items()
         }
         return PopulationBasedTraining(
             time_attr=EPISODES,
@@ -182,7 +177,7 @@ def _scheduler(study: Study) -> TrialScheduler:
             hyperparam_mutations={"settings": moved},
             quantile_fraction=scheduler.quantile,
             resample_probability=scheduler.resample,
-            custom_explore_fn=ClipToSpace(study.space),
+            custom_explore_fn=ClipToSpace(sweep.space),
             log_config=False,
         )
     return FIFOScheduler()

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.errors import InputError
-from edgegen.platform.reproduce import ReproduceRequest, reproduce
+from edgegen.platform.engine.doing import run_unit
 from edgegen.platform.studies.files import read_study
 from edgegen.platform.studies.plan import make_plan
+from edgegen.platform.studies.run import ReproduceRequest, reproduce
 from edgegen.platform.studies.spec import FULL, QUICK, StudySpec
-from edgegen.platform.studies.unit import TRAINING_FILE, run_unit
+from edgegen.platform.studies.units import TRAINING_FILE
 
 TINY = {"slots": 4, "tasks_per_slot.high": 3}
 QUIET = {"replay_warmup": 8, "batch_size": 8, "hidden": 8}

@@ -196,3 +196,27 @@ def test_unknown_studies_and_experiments_are_refused(tmp_path):
         make_plan(spec(), FULL, ["taks"])
     with pytest.raises(InputError, match="Nothing is left"):
         make_plan(spec(experiments=[{**STUDY["experiments"][0], "quick": {"skip": True}}]), QUICK)
+
+
+def test_a_scenario_file_is_looked_for_beside_the_study_then_in_the_working_folder(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    experiment = {
+        **STUDY["experiments"][0],
+        "scenarios": ["world.yaml"],
+        "train_on": "world.yaml",
+        "figures": ["final"],
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**STUDY, "experiments": [experiment]}))
+    command = ["reproduce", str(file), "--list"]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert f"There is no scenario file '{tmp_path}/world.yaml'" in refused.stderr
+    for folder, slots in ((here, 6), (tmp_path, 7)):
+        (folder / "world.yaml").write_text(f"extends: demo\nslots: {slots}\n")
+        assert CliRunner().invoke(app, command).exit_code == 0
+        plan = make_plan(read_study(str(file)), FULL, file=file)
+        assert {unit.world.slots for unit in plan.units.values()} == {slots}
+        assert {cell.scenario for part in plan.experiments for cell in part.cells} == {"world.yaml"}

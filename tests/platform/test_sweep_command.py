@@ -5,7 +5,7 @@ import yaml
 from typer.testing import CliRunner
 
 from edgegen.platform.cli import app
-from edgegen.platform.sweeps.study import make_study
+from edgegen.platform.sweeps.checked import make_sweep
 
 SPEC = {
     "name": "small",
@@ -60,7 +60,7 @@ def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_pa
     folder = tmp_path / "out"
     folder.mkdir()
     described = folder / "sweep.json"
-    spec = make_study(SPEC).spec.model_dump(mode="json")
+    spec = make_sweep(SPEC).spec.model_dump(mode="json")
     described.write_text(json.dumps({"identity": "small-1", "spec": spec}))
     always = [file, "--out", folder, "--no-tracking"]
     assert "continue it with --resume" in refused(*always)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from edgegen.platform.records.tracking import Store
+from edgegen.platform.sweeps.checked import make_sweep
 from edgegen.platform.sweeps.records import SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, WAITING, TrialView
-from edgegen.platform.sweeps.study import make_study
 
-STUDY = make_study(
+SWEEP = make_sweep(
     {
         "name": "small",
         "algorithm": "ladts",
@@ -65,23 +65,23 @@ def test_records_are_complete_whatever_the_driver_remembers(runs, tmp_path):
     for seed in (0, 5):
         (checkpoint / f"seed-{seed}" / "policy").mkdir(parents=True)
         (checkpoint / f"seed-{seed}" / "policy" / "policy.json").write_text("{}")
-    first = SweepRecords(STUDY, "whole-1", Store())
+    first = SweepRecords(SWEEP, "whole-1", Store())
     first.watch([view(0, WAITING, 0)])
     first.watch([view(0, RUNNING, 0), view(1, WAITING, 0)])
     first.watch([view(0, RUNNING, 2), view(1, RUNNING, 0), view(2, RUNNING, 1)])
     # Killed here. Tune remembers neither trial 2 nor the second report of trial 0.
     error = tmp_path / "error.txt"
     error.write_text("it broke")
-    second = SweepRecords(STUDY, "whole-1", Store())
+    second = SweepRecords(SWEEP, "whole-1", Store())
     second.watch([view(0, RUNNING, 1), view(1, RUNNING, 1)])
     second.watch([view(0, RUNNING, 3), view(1, RUNNING, 1)])
     end = [view(0, FINISHED, 3, checkpoint), replace(view(1, FAILED, 1), error=error)]
     second.watch(end)
     second.settle("search", end)
-    third = SweepRecords(STUDY, "whole-1", Store())  # killed again, after everything was done
+    third = SweepRecords(SWEEP, "whole-1", Store())  # killed again, after everything was done
     third.settle("search", end)
     third.finish("FINISHED")
-    other = SweepRecords(STUDY, "whole-2", Store())
+    other = SweepRecords(SWEEP, "whole-2", Store())
     other.finish("KILLED")
 
     client, found = runs("whole")
@@ -117,9 +117,9 @@ def test_records_are_complete_whatever_the_driver_remembers(runs, tmp_path):
 
 
 def test_a_failed_trial_that_is_tried_again_keeps_its_record(runs):
-    first = SweepRecords(STUDY, "again-1", Store())
+    first = SweepRecords(SWEEP, "again-1", Store())
     first.watch([view(0, FAILED, 1)])
-    second = SweepRecords(STUDY, "again-1", Store())
+    second = SweepRecords(SWEEP, "again-1", Store())
     second.watch([view(0, RUNNING, 1)])
     _, found = runs("again")
     assert {run.info.status for run in found if "edgegen.trial" in run.data.tags} == {"RUNNING"}
@@ -129,7 +129,7 @@ def test_a_failed_trial_that_is_tried_again_keeps_its_record(runs):
 
 
 def test_stopping_on_request_is_recorded(runs):
-    records = SweepRecords(STUDY, "stopped-1", Store())
+    records = SweepRecords(SWEEP, "stopped-1", Store())
     records.watch([view(0, RUNNING, 1), view(1, FINISHED, 3)])
     records.finish("KILLED")
     _, found = runs("stopped")
@@ -139,7 +139,7 @@ def test_stopping_on_request_is_recorded(runs):
 
 def test_a_store_that_goes_away_costs_the_records_and_nothing_else(runs, monkeypatch, caplog):
     monkeypatch.setattr("edgegen.platform.records.tracking._PAUSES_S", (0.0,))
-    records = SweepRecords(STUDY, "away-1", Store())
+    records = SweepRecords(SWEEP, "away-1", Store())
     records.watch([view(0, RUNNING, 1)])
     log_batch = records.store.client.log_batch
     monkeypatch.setattr(records.store.client, "log_batch", lambda *args, **kwargs: 1 / 0)
@@ -147,7 +147,7 @@ def test_a_store_that_goes_away_costs_the_records_and_nothing_else(runs, monkeyp
     records.finish("FINISHED")
     assert caplog.text.count("tracking ends here") == 1
     monkeypatch.setattr(records.store.client, "log_batch", log_batch)
-    later = SweepRecords(STUDY, "away-1", Store())  # resumed, with the store back
+    later = SweepRecords(SWEEP, "away-1", Store())  # resumed, with the store back
     later.settle("search", [view(0, FINISHED, 3), view(1, FINISHED, 3)])
     client, found = runs("away")
     children = [run for run in found if "edgegen.trial" in run.data.tags]

@@ -21,10 +21,10 @@ from edgegen.platform.cli import app
 from edgegen.platform.records.model_flavor import PolicyModel
 from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, register
 from edgegen.platform.records.tracking import Store
-from edgegen.platform.sweeps.study import make_study
+from edgegen.platform.sweeps.checked import make_sweep
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
-STUDY = make_study(
+SWEEP = make_sweep(
     {
         "name": "small",
         "algorithm": "ladts",
@@ -39,9 +39,9 @@ STUDY = make_study(
 
 def ladts_policy(folder):
     """Write an untrained policy."""
-    world = STUDY.world
+    world = SWEEP.world
     torch.manual_seed(0)
-    actor = LatentDiffusionActor(ActorSpec.of(world, STUDY.settings({"actor_lr": 0.5})))
+    actor = LatentDiffusionActor(ActorSpec.of(world, SWEEP.settings({"actor_lr": 0.5})))
     save_policy(LADTSPolicy(actor, None), folder, world, {"seed": 0})
     return folder
 
@@ -61,20 +61,20 @@ def registered(store, tmp_path_factory):
     """A policy, registered; returns its folder and what became of it."""
     folder = ladts_policy(tmp_path_factory.mktemp("policy") / "policy")
     run = store.create_run("trained", {}, {})
-    return folder, register(store, STUDY, folder, run, {"sweep": "1"}, "the first")
+    return folder, register(store, SWEEP, folder, run, {"sweep": "1"}, "the first")
 
 
 def test_registering_twice_is_registering_once(store, registered):
     folder, first = registered
     assert (first.name, first.version, first.alias) == ("edgegen-small", "1", CHAMPION)
-    again = register(store, STUDY, folder, store.create_run("x", {}, {}), {"sweep": "1"}, "the first")
+    again = register(store, SWEEP, folder, store.create_run("x", {}, {}), {"sweep": "1"}, "the first")
     assert (again.version, again.alias) == ("1", CHAMPION)
     assert len(store.client.search_model_versions("name='edgegen-small'")) == 1
 
 
 def test_a_registered_policy_decides_like_its_folder(registered):
     folder, _ = registered
-    observation = OffloadingWorld(STUDY.world, 3).reset(seed=5)
+    observation = OffloadingWorld(SWEEP.world, 3).reset(seed=5)
     decided = []
     for name in (
         str(folder),
@@ -82,7 +82,7 @@ def test_a_registered_policy_decides_like_its_folder(registered):
         "models:/edgegen-small/1",
         "models:/edgegen-small/latest",
     ):
-        policy = make_policy(name, STUDY.world, 4)
+        policy = make_policy(name, SWEEP.world, 4)
         decided.append(policy.act("router", observation, policy.begin("router", observation), explore=False)[0])
     for other in decided[1:]:
         assert torch.equal(decided[0], other)
@@ -95,9 +95,9 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
     names = model.metadata.signature.inputs.input_names()
     assert {"backlog_gcycles", "tasks.present", "tasks.size_mbit"} <= set(names)
     assert model.metadata.signature.outputs.input_names() == ["server"]
-    given = PolicyModel(make_policy(str(registered[0]), STUDY.world), STUDY.world).example_input()
-    policy = make_policy(str(registered[0]), STUDY.world, 3)
-    observation = OffloadingWorld(STUDY.world, 1).reset(seed=0)
+    given = PolicyModel(make_policy(str(registered[0]), SWEEP.world), SWEEP.world).example_input()
+    policy = make_policy(str(registered[0]), SWEEP.world, 3)
+    observation = OffloadingWorld(SWEEP.world, 1).reset(seed=0)
     expected, _ = policy.act("router", observation, policy.begin("router", observation), explore=True)
     assert np.array_equal(model.predict(given, params={"sample": True, "seed": 3})["server"], expected.numpy())
     with pytest.raises(mlflow.exceptions.MlflowException, match="backlog_gcycles"):
@@ -106,14 +106,14 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
 
 def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monkeypatch):
     scores = {}
-    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda study, folder: scores.get(folder, 1.0))
+    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda sweep, folder: scores.get(folder, 1.0))
     worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
     scores |= {worse: 1.5, better: 0.5}
     run = store.create_run("y", {}, {})
-    second = register(store, STUDY, worse, run, {"sweep": "2"}, "")
+    second = register(store, SWEEP, worse, run, {"sweep": "2"}, "")
     assert (second.version, second.alias) == ("2", CHALLENGER)
     assert "1.5, champion 1 has 1 on the same arrivals" in second.reason
-    third = register(store, STUDY, better, run, {"sweep": "3"}, "")
+    third = register(store, SWEEP, better, run, {"sweep": "3"}, "")
     assert (third.version, third.alias) == ("3", CHAMPION)
     aliases = {
         name: int(version) for name, version in store.client.get_registered_model("edgegen-small").aliases.items()
@@ -125,7 +125,7 @@ def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monk
 def test_a_champion_that_can_not_be_fetched_here_stays(store, registered, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
-    version = register(store, STUDY, ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), {"sweep": "4"}, "")
+    version = register(store, SWEEP, ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), {"sweep": "4"}, "")
     assert version.alias == CHALLENGER
     assert "can not be played at present" in version.reason
 
@@ -133,7 +133,7 @@ def test_a_champion_that_can_not_be_fetched_here_stays(store, registered, tmp_pa
 def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
     import mlflow
 
-    study = make_study(
+    sweep = make_sweep(
         {
             "name": "provisioning",
             "algorithm": "t2drl",
@@ -142,12 +142,12 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
             "budget": BUDGET,
         }
     )
-    spec = T2DRLSpec.of(study.world, study.settings({"actor_lr": 0.5}))
-    policy = T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), study.world)
-    save_policy(policy, tmp_path / "policy", study.world, {"seed": 0})
-    done = register(store, study, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
-    decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, study.world).example_input())
-    cells, users, models = study.world.cells, study.world.users, study.world.models
+    spec = T2DRLSpec.of(sweep.world, sweep.settings({"actor_lr": 0.5}))
+    policy = T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), sweep.world)
+    save_policy(policy, tmp_path / "policy", sweep.world, {"seed": 0})
+    done = register(store, sweep, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
+    decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, sweep.world).example_input())
+    cells, users, models = sweep.world.cells, sweep.world.users, sweep.world.models
     assert decided["cache"].shape == (1, cells, models)
     assert decided["bandwidth"].shape == decided["compute"].shape == (1, cells, users)
     assert decided["bandwidth"].sum() == pytest.approx(1, abs=1e-4)

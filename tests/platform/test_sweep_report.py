@@ -8,6 +8,7 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.platform.live_table import duration
 from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import compare
+from edgegen.platform.sweeps.checked import make_sweep
 from edgegen.platform.sweeps.progress import SweepProgress
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
 from edgegen.platform.sweeps.report import (
@@ -19,9 +20,8 @@ from edgegen.platform.sweeps.report import (
     summary,
     write_report,
 )
-from edgegen.platform.sweeps.study import make_study
 
-STUDY = make_study(
+SWEEP = make_sweep(
     {
         "name": "small",
         "algorithm": "ladts",
@@ -49,16 +49,16 @@ def finals(**values):
 
 def test_the_seed_in_the_middle_of_the_best_settings_is_taken():
     results = finals(trial_3=(1.0, 5.0, 3.0), trial_7=(2.0, 2.1, 2.2), preset=(0.1, 0.1, 0.1))
-    chosen = choose(STUDY, results)
+    chosen = choose(SWEEP, results)
     assert (chosen.label, chosen.seed, chosen.objective) == ("trial 7", 12, 2.1)  # not trial 3, whose seed 11 is best
-    assert choose(STUDY, finals(trial_1=(1.0, 2.0), preset=(0.0, 0.0))).objective == 2.0  # of two the worse
-    most = make_study({**STUDY.spec.model_dump(), "algorithm": "t2drl", "overrides": {}, "metric": "hit_ratio"})
+    assert choose(SWEEP, finals(trial_1=(1.0, 2.0), preset=(0.0, 0.0))).objective == 2.0  # of two the worse
+    most = make_sweep({**SWEEP.spec.model_dump(), "algorithm": "t2drl", "overrides": {}, "metric": "hit_ratio"})
     assert choose(most, results).label == "trial 3"
 
 
 def test_importances_compare_trials_after_the_same_training():
     # Trial 1 was stopped after one report: its value there counts, and those of the others at the same point.
-    made, episodes = optuna_study(STUDY, [view(0, 9.0, 1.0, 0.5), view(1, 2.0), view(2, 5.0, 4.0), view(3)])
+    made, episodes = optuna_study(SWEEP, [view(0, 9.0, 1.0, 0.5), view(1, 2.0), view(2, 5.0, 4.0), view(3)])
     assert episodes == 4
     assert [trial.value for trial in made.trials] == [9.0, 2.0, 5.0]
     assert made.trials[0].params == {"actor_lr": 1e-4, "hidden": 8}
@@ -67,16 +67,16 @@ def test_importances_compare_trials_after_the_same_training():
 @pytest.fixture(scope="module")
 def outcome():
     rules = ("least-delay", "capacity-weighted")
-    comparison = compare(STUDY.world, {rule: make_policy(rule, STUDY.world, 0) for rule in rules}, 3, 1000)
+    comparison = compare(SWEEP.world, {rule: make_policy(rule, SWEEP.world, 0) for rule in rules}, 3, 1000)
     trials = [
         view(number, 3.0 + 0.001 * number, 2.0 - 0.1 * (number % 2), hidden=8 + 8 * (number % 2)) for number in range(8)
     ]
     results = finals(trial_1=(1.9, 2.0, 2.1), preset=(1.0, 1.1, 1.2))
     return SweepOutcome(
-        study=STUDY,
+        sweep=SWEEP,
         trials=(*trials, view(8, status=FAILED)),
         finals=tuple(results),
-        chosen=choose(STUDY, results),
+        chosen=choose(SWEEP, results),
         comparison=comparison,
         registration=Registration("edgegen-small", "3", "challenger", "Not better."),
         seconds=61.0,
@@ -123,7 +123,7 @@ def test_the_table_shows_every_state_the_best_and_the_time_left(monkeypatch):
     clock = iter([0.0, *[100.0] * 20])
     monkeypatch.setattr("edgegen.platform.sweeps.progress.time.monotonic", lambda: next(clock))
     out = io.StringIO()
-    progress = SweepProgress(STUDY, Console(file=out, width=160), "small: search", 4)
+    progress = SweepProgress(SWEEP, Console(file=out, width=160), "small: search", 4)
     progress.watch([view(0, 2.0)])  # stopped early in an earlier process: no work of this one
     progress.watch([view(0, 2.0), view(1, 1.0, 1.0, 0.5), view(2, 3.0, status=FAILED), view(3, 3.0, status=RUNNING)])
     # Behind us 1 at the start, now 3 1/3 trials; 2 1/3 in 100 s, so 2/3 take 28.6 s.

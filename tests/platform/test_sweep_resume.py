@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgegen.platform.engine.doing import read_json
 from edgegen.platform.sweeps.relay import TrialView
-from edgegen.platform.sweeps.trial import newest_checkpoint, read_json
+from edgegen.platform.sweeps.training import newest_checkpoint
 
 WARM = """
 import os, sys
 import mlflow, optuna
-import edgegen.platform.sweep, edgegen.platform.sweeps.search
+import edgegen.platform.sweeps.run
 from edgegen.platform.cli import app
 for line in sys.stdin:
     driver = os.fork()
@@ -50,11 +51,19 @@ SWEEP = {
 def reports(folder: Path) -> dict[Path, int]:
     """Reports in the newest complete checkpoint of every trial of both stages."""
     found = {}
-    for trial in (*folder.glob("search/*"), *folder.glob("final/*")):
+    for trial in (*folder.glob("search/*"), *folder.glob("units/*/run")):
         checkpoint = newest_checkpoint(trial) if trial.is_dir() else None
         if checkpoint is not None:
             found[trial] = len(read_json(checkpoint / "trial.json")["history"])
     return found
+
+
+def final_view(folder: Path) -> TrialView:
+    """A final training, of its folder."""
+    checkpoint = newest_checkpoint(folder / "run")
+    status = "finished" if (folder / "done.json").exists() else "running"
+    state = read_json(checkpoint / "trial.json")
+    return TrialView(folder.name, 0, status, {"entry": 0}, tuple(state["history"]), (), checkpoint)
 
 
 class Drivers:
@@ -121,7 +130,8 @@ def test_a_sweep_that_is_killed_loses_nothing_and_repeats_nothing(tmp_path, driv
     assert drivers.end() == 0, drivers.log.read_text()
 
     stages = {
-        stage: [TrialView.of(data) for data in read_json(folder / f"{stage}.json")] for stage in ("search", "final")
+        "search": [TrialView.of(data) for data in read_json(folder / "search.json")],
+        "final": [final_view(path.parent) for path in folder.glob("units/*/run")],
     }
     assert [len(trials) for trials in stages.values()] == [kills, 1]
     assert [trial.number for trial in stages["search"]] == list(range(kills))

@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from edgegen.platform.sweeps.checked import make_sweep
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView, views_of
 from edgegen.platform.sweeps.search import ClipToSpace, RememberingASHA
 from edgegen.platform.sweeps.space import Domain
-from edgegen.platform.sweeps.study import make_study
 
 SPEC = {
     "name": "small",
@@ -103,17 +103,17 @@ def test_searchers_and_schedulers_follow_the_spec():
 
     from edgegen.platform.sweeps import search
 
-    study = make_study({**SPEC, "scheduler": {"kind": "asha", "grace_episodes": 8}})
-    scheduler = search._scheduler(study)
+    sweep = make_sweep({**SPEC, "scheduler": {"kind": "asha", "grace_episodes": 8}})
+    scheduler = search._scheduler(sweep)
     assert [milestone for milestone, _ in scheduler._brackets[0]._rungs] == [8]
-    assert isinstance(search._scheduler(make_study({**SPEC, "scheduler": {"kind": "none"}})), FIFOScheduler)
-    pbt = make_study({**SPEC, "scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}})
+    assert isinstance(search._scheduler(make_sweep({**SPEC, "scheduler": {"kind": "none"}})), FIFOScheduler)
+    pbt = make_sweep({**SPEC, "scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}})
     assert isinstance(search._scheduler(pbt), PopulationBasedTraining)
     drawn = []
     for kind in ("random", "tpe"):
         for _ in range(2):
-            searcher = search._searcher(make_study({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
-            searcher.set_search_properties("objective", "min", {"actor_lr": study.space["actor_lr"].tune()})
+            searcher = search._searcher(make_sweep({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
+            searcher.set_search_properties("objective", "min", {"actor_lr": sweep.space["actor_lr"].tune()})
             drawn.append([searcher.suggest(str(number))["actor_lr"] for number in range(3)])
     assert drawn[0] == drawn[1]  # the same seed
     assert drawn[2] == drawn[3]
@@ -124,7 +124,7 @@ def test_searchers_and_schedulers_follow_the_spec():
 def test_the_best_is_the_best_of_the_longest_trained(mode):
     from edgegen.platform.sweeps.progress import best_of, ranking
 
-    study = make_study({**SPEC, **({} if mode == "min" else {"algorithm": "t2drl", "metric": "hit_ratio"})})
+    sweep = make_sweep({**SPEC, **({} if mode == "min" else {"algorithm": "t2drl", "metric": "hit_ratio"})})
 
     def view(number, status, *values):
         return TrialView(
@@ -139,6 +139,6 @@ def test_the_best_is_the_best_of_the_longest_trained(mode):
         view(4, RUNNING),
     ]
     order = [0, 3, 2, 1] if mode == "min" else [3, 0, 1, 2]
-    assert [trial.number for trial in ranking(study, trials)] == order
-    assert best_of(study, trials).number == order[0]
-    assert best_of(study, trials[4:]) is None
+    assert [trial.number for trial in ranking(sweep, trials)] == order
+    assert best_of(sweep, trials).number == order[0]
+    assert best_of(sweep, trials[4:]) is None

@@ -5,7 +5,7 @@ import yaml
 
 from edgegen.envs.core.errors import InputError
 from edgegen.platform.runs.episodes import evaluation_seed
-from edgegen.platform.sweeps.study import make_study, read_sweep
+from edgegen.platform.sweeps.checked import make_sweep, read_sweep
 
 CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
 SMALL = {
@@ -31,11 +31,11 @@ def changed(**changes):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_shipped_sweeps_are_valid(path):
-    study = read_sweep(path)
-    assert study.spec.description
+    sweep = read_sweep(path)
+    assert sweep.spec.description
     assert (
-        study.settings({}).model_dump()
-        == study.learner.make_settings(study.spec.preset, study.spec.settings).model_dump()
+        sweep.settings({}).model_dump()
+        == sweep.learner.make_settings(sweep.spec.preset, sweep.spec.settings).model_dump()
     )
 
 
@@ -47,15 +47,15 @@ def test_every_searcher_and_scheduler_is_shown_by_a_shipped_sweep():
 
 
 def test_defaults_follow_the_algorithm():
-    study = make_study(SMALL)
-    assert (study.metric, study.mode, study.model) == ("mean_delay_s", "min", "edgegen-small")
-    provisioning = make_study(changed(algorithm="t2drl", scenario=None))
+    sweep = make_sweep(SMALL)
+    assert (sweep.metric, sweep.mode, sweep.model) == ("mean_delay_s", "min", "edgegen-small")
+    provisioning = make_sweep(changed(algorithm="t2drl", scenario=None))
     assert (provisioning.metric, provisioning.world.name) == ("mean_cost", "t2drl-contended")
-    assert make_study(changed(algorithm="t2drl", scenario=None, metric="hit_ratio")).mode == "max"
+    assert make_sweep(changed(algorithm="t2drl", scenario=None, metric="hit_ratio")).mode == "max"
 
 
 def test_values_become_settings_and_worlds():
-    study = make_study(
+    sweep = make_sweep(
         changed(
             space={"actor_lr": {"uniform": [0.1, 1]}, "scenario.tasks_per_slot.high": {"int": [5, 9]}},
             settings={"hidden": 32},
@@ -63,16 +63,16 @@ def test_values_become_settings_and_worlds():
         )
     )
     values = {"actor_lr": 0.5, "scenario.tasks_per_slot.high": 6}
-    settings = study.settings(values)
+    settings = sweep.settings(values)
     assert (settings.actor_lr, settings.hidden, settings.sharing) == (0.5, 32, "full")
-    world = study.training_world(values)
+    world = sweep.training_world(values)
     assert (world.tasks_per_slot.high, world.slots) == (6, 7)
-    assert study.world.tasks_per_slot.high == 15  # trials are judged in the sweep's own world
+    assert sweep.world.tasks_per_slot.high == 15  # trials are judged in the sweep's own world
 
 
 def test_a_service_is_a_world():
-    study = make_study(changed(scenario=None, service="demo"))
-    assert study.world.capacity_gcycles_s == (1.0, 0.5, 0.25)
+    sweep = make_sweep(changed(scenario=None, service="demo"))
+    assert sweep.world.capacity_gcycles_s == (1.0, 0.5, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_service_is_a_world():
 )
 def test_wrong_names_and_values_are_refused_before_anything_runs(changes, sentence):
     with pytest.raises(InputError) as error:
-        make_study(changed(**changes))
+        make_sweep(changed(**changes))
     assert sentence in str(error.value)
     assert "small" in str(error.value) or "name" in changes
 
@@ -138,14 +138,29 @@ def test_files_are_read_with_changes_and_relative_scenarios(tmp_path):
     file = tmp_path / "mine.yaml"
     data = {name: value for name, value in SMALL.items() if name != "name"}
     file.write_text(yaml.safe_dump({**data, "scenario": "world.yaml"}).replace("0.0001", "1e-4"))
-    study = read_sweep(
+    sweep = read_sweep(
         file, {"budget.trials": 2, "space.hidden": {"choice": [8, 16]}, "overrides.tasks_per_slot.high": 3}
     )
-    assert study.spec.name == "mine"
-    assert (study.world.slots, study.world.tasks_per_slot.high) == (6, 3)
-    assert study.spec.budget.trials == 2
-    assert study.space["actor_lr"].low == 1e-4
-    assert study.space["hidden"].values == (8, 16)
+    assert sweep.spec.name == "mine"
+    assert (sweep.world.slots, sweep.world.tasks_per_slot.high) == (6, 3)
+    assert sweep.spec.budget.trials == 2
+    assert sweep.space["actor_lr"].low == 1e-4
+    assert sweep.space["hidden"].values == (8, 16)
+
+
+def test_a_file_is_looked_for_beside_the_sweep_then_in_the_working_folder(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "scenario": "world.yaml:more"}))
+    with pytest.raises(InputError, match=rf"There is no scenario file '{tmp_path}/world.yaml'"):
+        read_sweep(file)
+    for folder, slots in ((here, 6), (tmp_path, 7)):
+        text = f"extends: demo\nslots: {slots}\nvariants: {{more: {{tasks_per_slot.high: 5}}}}\n"
+        (folder / "world.yaml").write_text(text)
+        world = read_sweep(file).world
+        assert (world.slots, world.tasks_per_slot.high) == (slots, 5)
 
 
 @pytest.mark.parametrize(

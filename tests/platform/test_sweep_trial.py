@@ -1,15 +1,20 @@
 """Trials are ordinary trainings: their numbers do not depend on company, interruption or process."""
 
+import json
 import shutil
 
 import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.platform.engine.doing import read_json, run_unit, unit_folder
+from edgegen.platform.engine.unit import Evaluation
 from edgegen.platform.files import write_json
 from edgegen.platform.runs.evaluation import evaluate
-from edgegen.platform.sweeps.study import make_study
-from edgegen.platform.sweeps.trial import SweepTrial, newest_checkpoint, read_json
+from edgegen.platform.sweeps.checked import make_sweep
+from edgegen.platform.sweeps.final import final_training, view_of
+from edgegen.platform.sweeps.training import SeedsTraining, newest_checkpoint
+from edgegen.platform.sweeps.trial import SweepTrial
 
 SPEC = {
     "name": "tiny",
@@ -38,10 +43,9 @@ def trial(tmp_path):
     """Makes trials, and ends them."""
     made = []
 
-    def make(values=None, entry=None, **changes):
+    def make(values, **changes):
         write_json(tmp_path / "sweep.json", {"spec": {**SPEC, **changes}})
-        config = {"folder": str(tmp_path), "stage": "search"}
-        made.append(SweepTrial({**config, **({"settings": values} if entry is None else {"entry": entry})}))
+        made.append(SweepTrial({"folder": str(tmp_path), "stage": "search", "settings": values}))
         return made[-1]
 
     yield make
@@ -52,7 +56,7 @@ def trial(tmp_path):
 
 def numbers(trial):
     """Reports without what differs between processes."""
-    return [{name: value for name, value in report.items() if name != "process"} for report in trial.history]
+    return [{name: value for name, value in report.items() if name != "process"} for report in trial.training.history]
 
 
 def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(trial, tmp_path):
@@ -60,20 +64,20 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
     results = [one.train() for _ in range(3)]
     assert [result["episodes"] for result in results] == [4, 8, 12]
     assert [result["done"] for result in results] == [False, False, True]
-    study = make_study(SPEC)
+    sweep = make_sweep(SPEC)
     for seed in (0, 3):
         algorithm = (
-            study.learner.config()
-            .world(study.world)
-            .training(**study.settings(FIRST).model_dump())
+            sweep.learner.config()
+            .world(sweep.world)
+            .training(**sweep.settings(FIRST).model_dump())
             .debugging(seed=seed)
         ).build_algo()
         while len(algorithm.episodes) < 12:
             algorithm.train()
-        judged = evaluate(study.world, algorithm.policy(), 4, 5, validation=True)
+        judged = evaluate(sweep.world, algorithm.policy(), 4, 5, validation=True)
         report = results[-1]["history"][-1]["seeds"][str(seed)]
         assert report["validation"] == judged["mean_delay_s"].mean()
-        assert report["validation"] != evaluate(study.world, algorithm.policy(), 4, 5)["mean_delay_s"].mean()
+        assert report["validation"] != evaluate(sweep.world, algorithm.policy(), 4, 5)["mean_delay_s"].mean()
         last = [episode["delay_mean_s"] for episode in algorithm.episodes[8:]]
         assert report["training"] == pytest.approx(sum(last) / 4)
         algorithm.stop()
@@ -83,8 +87,8 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
 
     (tmp_path / "saved").mkdir()
     one.save_checkpoint(str(tmp_path / "saved"))
-    policy = make_policy(str(tmp_path / "saved" / "seed-3"), study.world)
-    assert evaluate(study.world, policy, 4, 5, validation=True)["mean_delay_s"].mean() == means[1]
+    policy = make_policy(str(tmp_path / "saved" / "seed-3"), sweep.world)
+    assert evaluate(sweep.world, policy, 4, 5, validation=True)["mean_delay_s"].mean() == means[1]
 
 
 def test_no_validation_is_reported_twice_where_more_episodes_are_played_at_once(trial):
@@ -114,8 +118,8 @@ def test_an_interrupted_trial_continues_with_the_same_numbers(trial, tmp_path):
     again.train()
     again.train()
     assert numbers(again) == numbers(whole)
-    assert [report["process"]["resumed_at_episodes"] for report in again.history] == [0, 4, 4]
-    assert again.schedule == [(0, FIRST)]
+    assert [report["process"]["resumed_at_episodes"] for report in again.training.history] == [0, 4, 4]
+    assert again.training.schedule == [(0, FIRST)]
 
 
 def test_changed_values_hold_from_there_on_and_can_be_followed_again(trial, tmp_path):
@@ -127,7 +131,7 @@ def test_changed_values_hold_from_there_on_and_can_be_followed_again(trial, tmp_
     copier.load_checkpoint(str(tmp_path / "copied"))
     rates = {
         group["lr"]
-        for algorithm in copier.algorithms.values()
+        for algorithm in copier.training.algorithms.values()
         for name, optimizer in algorithm.learner_group._learner._named_optimizers.items()
         for group in optimizer.param_groups
         if name.endswith("actor")
@@ -135,19 +139,18 @@ def test_changed_values_hold_from_there_on_and_can_be_followed_again(trial, tmp_
     assert rates == {SECOND["actor_lr"]}  # a checkpoint holds the donor's
     copier.train()
     copier.train()
-    assert copier.schedule == [(0, FIRST), (4, SECOND)]
+    assert copier.training.schedule == [(0, FIRST), (4, SECOND)]
     donor.train()
     assert numbers(donor)[0] == numbers(copier)[0]
     assert numbers(donor)[1] != numbers(copier)[1]
 
-    write_json(tmp_path / "entries.json", [{"seed": 0, "schedule": copier.schedule}])
-    followed = trial(entry=0)
-    assert followed.seeds == (0,)
+    followed = SeedsTraining(make_sweep(SPEC), [0], copier.training.schedule)
     for _ in range(3):
-        followed.train()
-    for ours, theirs in zip(followed.history, copier.history, strict=True):
+        followed.report()
+    followed.close()
+    for ours, theirs in zip(followed.history, copier.training.history, strict=True):
         assert ours["seeds"]["0"] == theirs["seeds"]["0"]
-    assert followed.schedule == copier.schedule
+    assert followed.schedule == copier.training.schedule
     state = read_json(tmp_path / "copied" / "trial.json")
     assert len(state["history"]) == 1
 
@@ -157,6 +160,54 @@ def test_a_world_that_varies_is_trained_in_and_not_judged_in(trial):
     one = trial({name: 2}, space={name: {"int": [1, 3]}}, scheduler={"kind": "none"}, overrides={"slots": 4}, seeds=[0])
     one.train()
     assert all(
-        algorithm.config.env_config["scenario"]["tasks_per_slot"]["high"] == 2 for algorithm in one.algorithms.values()
+        algorithm.config.env_config["scenario"]["tasks_per_slot"]["high"] == 2
+        for algorithm in one.training.algorithms.values()
     )
-    assert one.study.world.tasks_per_slot.high == 15
+    assert one.training.sweep.world.tasks_per_slot.high == 15
+
+
+def test_a_final_training_that_is_cut_off_goes_on_with_the_same_numbers(tmp_path):
+    """It follows a schedule, and is cut off before the values change."""
+    sweep = make_sweep(SPEC)
+    evaluation = Evaluation(sweep.world, 3, 1000)
+    unit = final_training(sweep, "trial 1", 7, [(0, FIRST), (8, SECOND)], evaluation)
+
+    def cut(episodes, objective):
+        raise KeyboardInterrupt
+
+    folders = [unit_folder(tmp_path / root, unit.identity) for root in ("whole", "cut")]
+    with pytest.raises(KeyboardInterrupt):
+        run_unit(unit, folders[1], cut)
+    assert view_of(unit, 2, tmp_path / "cut", "running").episodes == 4
+    for folder in folders:
+        run_unit(unit, folder, lambda *_: None)
+    views = [view_of(unit, 2, tmp_path / root, "finished") for root in ("whole", "cut")]
+    assert [len(view.history) for view in views] == [3, 3]
+    for ours, theirs in zip(*(view.history for view in views), strict=True):
+        assert {**ours, "process": None} == {**theirs, "process": None}
+    assert [view.schedule for view in views] == [((0, FIRST), (8, SECOND))] * 2
+    assert [report["process"]["resumed_at_episodes"] for report in views[1].history] == [0, 4, 8]
+    assert read_json(folders[1] / "done.json")["resumed_at"] == [4]
+    found = [json.loads((folder / evaluation.file_name).read_text())["modes"] for folder in folders]
+    judged = evaluate(sweep.world, make_policy(str(unit.policy_folder(folders[0])), sweep.world), 3, 1000)
+    assert found[0] == found[1]
+    assert list(found[0]) == ["sampled"]
+    assert found[0]["sampled"]["mean_delay_s"] == judged["mean_delay_s"].tolist()
+
+
+def test_a_final_training_is_told_apart_by_what_decides_its_result():
+    def identity(schedule=((0, FIRST),), seed=7, **changes):
+        sweep = make_sweep({**SPEC, **changes})
+        return final_training(sweep, "trial 1", seed, schedule, Evaluation(sweep.world, 3, 1000)).identity
+
+    base = identity()
+    assert identity(name="other", budget={**SPEC["budget"], "trials": 9}, seeds=[5]) == base
+    others = [
+        identity(schedule=((0, SECOND),)),
+        identity(schedule=((0, FIRST), (4, SECOND))),
+        identity(seed=8),
+        identity(budget={**SPEC["budget"], "report_every": 6}),
+        identity(validation={"episodes": 5, "seed": 5}),
+        identity(overrides={**SPEC["overrides"], "slots": 5}),
+    ]
+    assert len({base, *others}) == 7

@@ -11,31 +11,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
-from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.rllib.ray_session import ray_session
-from edgegen.algorithms.stop_signals import own_handlers_kept, stopping_as_ctrl_c
+from edgegen.algorithms.stop_signals import own_handlers_kept
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import kind_of
+from edgegen.platform.engine.doing import read_json, unit_folder
+from edgegen.platform.engine.progress import UnitProgress
+from edgegen.platform.engine.records import Ending, ending_recorded
+from edgegen.platform.engine.runner import room_for, run_units
+from edgegen.platform.engine.unit import Evaluation, Play, Unit
 from edgegen.platform.files import check_writable_folder, write_json
-from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
-from edgegen.platform.runs.comparison import Comparison, compare
+from edgegen.platform.runs.comparison import Comparison, comparison_of
+from edgegen.platform.runs.evaluation import Results
 from edgegen.platform.screen import activity
+from edgegen.platform.sweeps.checked import CheckedSweep
+from edgegen.platform.sweeps.final import FinalStand, final_training
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
-from edgegen.platform.sweeps.relay import FAILED, Stand, TrialView, Watcher, watching
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, Stand, TrialView, Watcher, watching
 from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
+from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
 from edgegen.platform.sweeps.state import forget, put_state_back
-from edgegen.platform.sweeps.study import Study
-from edgegen.platform.sweeps.trial import ENTRIES_FILE, SWEEP_FILE, read_json, seed_folder
+from edgegen.platform.sweeps.trial import SWEEP_FILE
 
 if TYPE_CHECKING:
     from edgegen.platform.records.model_registry import Registration
 
+ENTRIES_FILE = "entries.json"
+"""In the sweep's folder: what the final training trains."""
+SEARCH_FILE = f"{SEARCH}.json"
+"""In the sweep's folder: the trials of a search that is over."""
 REPORT_FOLDER = "report"
 POLICY_FOLDER = "policy"
 
@@ -45,14 +56,14 @@ class SweepRequest:
     """What to run, and where.
 
     Attributes:
-        study: The sweep.
+        sweep: The sweep.
         out: Its folder; with a cluster, one that all machines see under this name.
         resume: Whether to continue what the folder holds.
         address: Ray cluster to use; a private one if None.
         tracking: Whether to record the sweep in MLflow and register its policy.
     """
 
-    study: Study
+    sweep: CheckedSweep
     out: Path
     resume: bool = False
     address: str | None = None
@@ -71,8 +82,7 @@ def run_sweep(request: SweepRequest, notes: Console) -> SweepOutcome:
             working on it; if MLflow or the cluster can not be used; if every trial failed.
         KeyboardInterrupt: If it was asked to stop; it can be resumed.
     """
-    with stopping_as_ctrl_c():
-        return _Sweep(request, notes).go()
+    return _Sweep(request, notes).go()
 
 
 class _Sweep:
@@ -80,60 +90,49 @@ class _Sweep:
 
     def __init__(self, request: SweepRequest, notes: Console) -> None:
         self.request = request
-        self.study = request.study
+        self.sweep = request.sweep
         self.notes = notes
         self.folder = request.out.resolve()
         self.records: SweepRecords | None = None
 
     def go(self) -> SweepOutcome:
-        is_new = self._find() is None
-        store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
-        with take_new(self.folder, "sweep") if is_new else take_again(self.folder, "sweep") as taken:
-            try:
-                return self._run(store)
-            except BaseException:
-                if is_new and is_abandoned(self.folder, [SWEEP_FILE]):  # there is nothing to resume
-                    taken.give_back([SWEEP_FILE])
-                raise
+        with ending_recorded() as ending:
+            is_new = self._find() is None
+            store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
+            with take_new(self.folder, "sweep") if is_new else take_again(self.folder, "sweep") as taken:
+                try:
+                    return self._run(store, ending)
+                except BaseException:
+                    if is_new and is_abandoned(self.folder, [SWEEP_FILE]):  # there is nothing to resume
+                        taken.give_back([SWEEP_FILE])
+                    raise
 
-    def _run(self, store: Store | None) -> SweepOutcome:
+    def _run(self, store: Store | None, ending: Ending) -> SweepOutcome:
         started = time.perf_counter()
         identity = self._find()  # again: whoever was at work in it a moment ago may have begun it, or ended
         if identity is None:
             identity = self._begin()
-        prefer_one_thread()
-        quiet_libraries()
-        status = "FAILED"
-        try:
-            with ray_session(self.request.address):
-                if store is not None:  # a cluster that does not start is to leave no record
-                    self.records = SweepRecords(self.study, identity, store)
-                    self.records.begin(self.folder / SWEEP_FILE)
-                trials = self._stage(SEARCH, self.study.spec.budget.trials)
-                entries = self._entries(trials)
-                finals = self._finals(entries, self._stage(FINAL, len(entries)))
-            outcome = self._conclude(identity, trials, finals, started)
-            status = "FINISHED"
-            return outcome
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            if self.records is not None:
-                self.records.finish(status)
+        with ray_session(self.request.address):
+            if store is not None:  # a cluster that does not start is to leave no record
+                ending.records = self.records = SweepRecords(self.sweep, identity, store)
+                self.records.store_file(self.folder / SWEEP_FILE)
+                self.records.begin()
+            trials = self._search()
+            finals, comparison = self._final(self._entries(trials))
+        return self._conclude(identity, trials, finals, comparison, started)
 
     def _begin(self) -> str:
         """Take the folder for this sweep; returns what it will be called in its records."""
         if self.request.resume:
             self.notes.print(f"There is nothing to resume in {self.request.out}; beginning", soft_wrap=True)
-        identity = f"{self.study.spec.name}-{uuid.uuid4().hex[:12]}"
-        spec = self.study.spec.model_dump(mode="json")
+        identity = f"{self.sweep.spec.name}-{uuid.uuid4().hex[:12]}"
+        spec = self.sweep.spec.model_dump(mode="json")
         write_json(self.folder / SWEEP_FILE, {"format": "edgegen-sweep-1", "identity": identity, "spec": spec})
         return identity
 
     def _find(self) -> str | None:
         """Find this sweep in its folder; returns what it is called in its records, None if the folder is free."""
-        spec = self.study.spec.model_dump(mode="json")
+        spec = self.sweep.spec.model_dump(mode="json")
         file = self.folder / SWEEP_FILE
         if not file.exists():
             if self.folder.exists() and (not self.folder.is_dir() or self._holds_something()):
@@ -162,43 +161,38 @@ class _Sweep:
     def _holds_something(self) -> bool:
         return any(self.folder.iterdir()) and not is_abandoned(self.folder, [])
 
-    def _stage(self, stage: str, total: int) -> list[TrialView]:
-        """Run one of Tune's experiments to its end; returns its trials."""
-        done = self.folder / f"{stage}.json"
+    def _search(self) -> list[TrialView]:
+        """Let Ray Tune search to the end; returns its trials."""
+        done = self.folder / SEARCH_FILE
         if done.exists():
             trials = [TrialView.of(data) for data in read_json(done)]
-            self._settle(stage, trials)
+            self._settle(SEARCH, trials)
             return trials
-        labels = [entry["name"] for entry in read_json(self.folder / ENTRIES_FILE)] if stage == FINAL else []
-        title = f"{self.study.spec.name}: {'search' if stage == SEARCH else 'final training'}"
-        progress = SweepProgress(self.study, self.notes, title, total, labels)
-        stand = Stand()
+        budget = self.sweep.spec.budget
+        title = f"{self.sweep.spec.name}: search"
+        progress, stand = SweepProgress(self.sweep, self.notes, title, budget.trials), Stand()
         watchers: list[Watcher] = [stand, progress, *([self.records] if self.records is not None else [])]
         began = time.monotonic()
         with watching(watchers), progress.shown(), own_handlers_kept(), warnings.catch_warnings():
             # Optuna is told again what a trial reports again after going back to a checkpoint.
             warnings.filterwarnings("ignore", message="The reported value is ignored")
-            self._tuner(stage, total).fit()
-        limit = self.study.spec.budget.time_s if stage == SEARCH else None
-        timed_out = limit is not None and time.monotonic() - began >= limit
+            self._tuner().fit()
+        timed_out = budget.time_s is not None and time.monotonic() - began >= budget.time_s
         trials = stand.trials
-        if not timed_out and (len(trials) < total or not all(trial.ended for trial in trials)):
+        if not timed_out and (len(trials) < budget.trials or not all(trial.ended for trial in trials)):
             raise KeyboardInterrupt  # Tune catches Ctrl-C and returns what there is
-        self._settle(stage, trials)
+        self._settle(SEARCH, trials)
         if all(trial.objective is None or trial.status == FAILED for trial in trials):
             raise InputError(f"Every trial of the {title} failed{_first_error(trials)}.")
         write_json(done, [trial.to_json() for trial in trials])
         return trials
 
-    def _tuner(self, stage: str, total: int) -> Any:
-        from edgegen.platform.sweeps.search import final_tuner, restored_tuner, search_tuner
-
-        if put_state_back(self.folder / stage):
-            return restored_tuner(self.study, self.folder, stage)
-        forget(self.folder / stage)  # whatever there is was killed before its first step
-        if stage == SEARCH:
-            return search_tuner(self.study, self.folder, stage)
-        return final_tuner(self.study, self.folder, stage, total)
+    def _tuner(self) -> Any:
+        folder = self.folder / SEARCH
+        if put_state_back(folder):
+            return restored_tuner(self.sweep, self.folder, SEARCH)
+        forget(folder)  # whatever there is was killed before its first step
+        return search_tuner(self.sweep, self.folder, SEARCH)
 
     def _settle(self, stage: str, trials: Sequence[TrialView]) -> None:
         if self.records is not None:
@@ -208,9 +202,9 @@ class _Sweep:
         """What the final training trains: decided once, for a resumed sweep must not decide otherwise."""
         file = self.folder / ENTRIES_FILE
         if not file.exists():
-            retrain = self.study.spec.retrain
+            retrain = self.sweep.spec.retrain
             sound = [trial for trial in trials if trial.status != FAILED]
-            finalists = ranking(self.study, sound)[: retrain.finalists]
+            finalists = ranking(self.sweep, sound)[: retrain.finalists]
             plans = {f"trial {trial.number}": trial.schedule for trial in finalists}
             if retrain.control:
                 plans[CONTROL] = ((0, {}),)
@@ -225,29 +219,73 @@ class _Sweep:
             self.records.entries = entries
         return list(entries)
 
-    def _finals(self, entries: Sequence[dict[str, Any]], trials: Sequence[TrialView]) -> list[FinalResult]:
-        finals = []
-        for trial in trials:
-            entry = entries[trial.config["entry"]]
-            if trial.status == FAILED or trial.checkpoint is None or trial.objective is None:
-                continue
-            policy = seed_folder(trial.checkpoint, entry["seed"]) / "policy"
-            finals.append(FinalResult(entry["label"], entry["seed"], trial.objective, policy, trial.identity))
+    def _final(self, entries: Sequence[dict[str, Any]]) -> tuple[list[FinalResult], Comparison]:
+        """Train what is to be trained anew, let it and the rules play the evaluation; returns both."""
+        spec, world = self.sweep.spec, self.sweep.world
+        evaluation = Evaluation(world, spec.evaluation.episodes, spec.evaluation.seed)
+        units = [final_training(self.sweep, e["label"], e["seed"], e["schedule"], evaluation) for e in entries]
+        explore, known, reference = spec.validation.actions == "sampled", rules_for(world), kind_of(world).reference
+        rules = spec.evaluation.rules or [rule for rule in self.sweep.learner.rivals if rule in known]
+        plays = [
+            Play(rule, world, rule, evaluations=(evaluation,), explore=explore)
+            for rule in dict.fromkeys((*rules, reference))
+        ]
+        stand = FinalStand(units, self.folder, [] if self.records is None else [self.records])
+        everything: list[Unit] = [*units, *plays]
+        jobs = spec.resources.concurrent or room_for(everything)
+        title = f"{spec.name}: final training"
+        progress = UnitProgress(title, everything, self.folder, jobs, self.notes, self.sweep.metric)
+        with progress.shown():
+            failed = run_units(everything, self.folder, [progress, stand], jobs, RETRIES + 1)
+        self._settle(FINAL, stand.views)
+        if broken := next((play for play in plays if play.identity in failed), None):
+            raise InputError(f"The rule {broken.name} can not be compared with: {failed[broken.identity].rstrip('.')}.")
+        finals = [
+            FinalResult(
+                entry["label"], entry["seed"], view.objective, unit.policy_folder(self._of(unit)), view.identity
+            )
+            for entry, unit, view in zip(entries, units, stand.views, strict=True)
+            if view.status == FINISHED and view.objective is not None
+        ]
         if all(final.label == CONTROL for final in finals):
-            raise InputError(f"Every final training of the best trials failed{_first_error(trials)}.")
-        return finals
+            raise InputError(f"Every final training of the best trials failed{_first_error(stand.views)}.")
+        played = [*(unit for unit in units if unit.identity not in failed), *plays]
+        return finals, self._comparison(played, evaluation, explore, reference)
+
+    def _of(self, unit: Unit) -> Path:
+        return unit_folder(self.folder, unit.identity)
+
+    def _comparison(self, units: Sequence[Unit], evaluation: Evaluation, explore: bool, reference: str) -> Comparison:
+        """Compare what units found in the evaluation."""
+        results, information = {}, {}
+        for unit in units:
+            found = read_json(self._of(unit) / evaluation.file_name)
+            (values,) = found["modes"].values()
+            information[unit.title] = found["information"]
+            results[unit.title] = Results(
+                policy=unit.title,
+                scenario=evaluation.world,
+                seed=evaluation.seed,
+                explore=explore,
+                decision_wall_s=found["decision_wall_s"],
+                values={name: np.array([np.nan if v is None else v for v in row]) for name, row in values.items()},
+            )
+        return comparison_of(results, information, reference)
 
     def _conclude(
-        self, identity: str, trials: Sequence[TrialView], finals: Sequence[FinalResult], started: float
+        self,
+        identity: str,
+        trials: Sequence[TrialView],
+        finals: Sequence[FinalResult],
+        comparison: Comparison,
+        started: float,
     ) -> SweepOutcome:
-        """Compare, choose, register and report."""
-        with activity(self.notes, "Comparing on evaluation arrivals"):
-            comparison = self._compare(finals)
-        chosen = choose(self.study, finals)
+        """Choose, register and report."""
+        chosen = choose(self.sweep, finals)
         shutil.copytree(chosen.policy, self.folder / POLICY_FOLDER, dirs_exist_ok=True)
         registration = self._register(identity, chosen)
         outcome = SweepOutcome(
-            study=self.study,
+            sweep=self.sweep,
             trials=tuple(trials),
             finals=tuple(finals),
             chosen=chosen,
@@ -260,21 +298,9 @@ class _Sweep:
             metrics = {
                 f"final/{label}": sum(values) / len(values) for label in outcome.labels if (values := outcome.of(label))
             }
-            self.records.log_sweep([(len(trials), {name.replace(" ", "_"): value for name, value in metrics.items()})])
-            self.records.store_report(self.folder / REPORT_FOLDER)
+            self.records.log([(len(trials), {name.replace(" ", "_"): value for name, value in metrics.items()})])
+            self.records.store_file(self.folder / REPORT_FOLDER, "report")
         return outcome
-
-    def _compare(self, finals: Sequence[FinalResult]) -> Comparison:
-        spec, world = self.study.spec, self.study.world
-        evaluation = spec.evaluation
-        known = rules_for(world)
-        rules = evaluation.rules or [rule for rule in self.study.learner.rivals if rule in known]
-        reference = kind_of(world).reference
-        names = {f"{final.label}, seed {final.seed}": str(final.policy) for final in finals}
-        names |= {rule: rule for rule in dict.fromkeys((*rules, reference))}
-        policies = {label: make_policy(name, world, evaluation.seed) for label, name in names.items()}
-        explore = spec.validation.actions == "sampled"
-        return compare(world, policies, evaluation.episodes, evaluation.seed, reference, explore)
 
     def _register(self, identity: str, chosen: FinalResult) -> Registration | None:
         if self.records is None:
@@ -287,12 +313,12 @@ class _Sweep:
             return None
         tags = {"edgegen.sweep": identity, "edgegen.settings_of": chosen.label, "edgegen.seed": str(chosen.seed)}
         description = (
-            f"{self.study.spec.algorithm} on {self.study.world.name}, sweep {self.study.spec.name}, settings of "
-            f"{chosen.label}, training seed {chosen.seed}: {self.study.metric} {chosen.objective:.4g} in validation."
+            f"{self.sweep.spec.algorithm} on {self.sweep.world.name}, sweep {self.sweep.spec.name}, settings of "
+            f"{chosen.label}, training seed {chosen.seed}: {self.sweep.metric} {chosen.objective:.4g} in validation."
         )
         with activity(self.notes, "Registering the policy"):
             return records.store.attempt(
-                lambda: register(records.store, self.study, chosen.policy, run_id, tags, description)
+                lambda: register(records.store, self.sweep, chosen.policy, run_id, tags, description)
             )
 
 

@@ -1,21 +1,20 @@
-"""What people see while a study runs: a live table in a terminal, a line per unit in a log file, and the time left."""
+"""What people see while units run: a live table in a terminal, a line per unit in a log file, and the time left."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from edgegen.platform.engine.doing import is_done, read_done, unit_folder
+from edgegen.platform.engine.unit import Unit
 from edgegen.platform.live_table import LiveTable, duration
 from edgegen.platform.screen import PlainTable
-from edgegen.platform.studies.plan import Plan
-from edgegen.platform.studies.unit import is_done, read_done
-from edgegen.platform.studies.work import TRAINING, Unit
 
 _FALLBACK_S = 5.0  # for a rule, as long as nothing is known
 
@@ -30,44 +29,50 @@ class _Row:
     recent: float = math.nan
 
 
-class StudyProgress(LiveTable):
-    """Shows how the units of a study stand.
+class UnitProgress(LiveTable):
+    """Shows how units stand; a watcher of the runner.
 
     Args:
-        plan: The study.
-        folder_of: Where each unit lives, by identity.
+        title: What they are for.
+        units: All of them.
+        root: The folder they live in.
         jobs: Units side by side.
         console: Where to.
+        recent: What the recent value of a unit is, a few words.
     """
 
-    def __init__(self, plan: Plan, folder_of: Mapping[str, Path], jobs: int, console: Console) -> None:
-        self.plan = plan
-        self.folder_of = folder_of
-        self.jobs = jobs
+    def __init__(
+        self, title: str, units: Sequence[Unit], root: Path, jobs: int, console: Console, recent: str = "last 10"
+    ) -> None:
         super().__init__(console)
+        self.title = title
+        self.root = root
+        self.jobs = jobs
+        self.recent = recent
+        self.total = len(units)
         self._began = time.monotonic()
         self._running: dict[str, _Row] = {}
-        self._left = dict(plan.units)
+        self._left = {unit.identity: unit for unit in units}
         self._errors = 0
         self._seconds: dict[str, list[tuple[float, int]]] = {}  # by cost key: seconds and episodes of what is known
-        for identity, unit in plan.units.items():
-            if is_done(unit, folder_of[identity]):
-                del self._left[identity]
+        for unit in units:
+            if is_done(unit, unit_folder(root, unit.identity)):
+                del self._left[unit.identity]
             self._learn(unit)
 
     def _learn(self, unit: Unit) -> None:
         """Note what a unit took, over all its attempts, if it is finished."""
-        done = read_done(self.folder_of[unit.identity])
+        done = read_done(unit_folder(self.root, unit.identity))
         if done is not None:
-            for key in (unit.cost_key, _family(unit)):
+            for key in unit.cost_keys:
                 self._seconds.setdefault(key, []).append((float(done["wall_s"]), max(1, unit.episodes)))
 
     def started(self, unit: Unit) -> None:
-        """A unit has begun."""
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
         self._running[unit.identity] = _Row(unit, time.monotonic())
 
     def noted(self, rows: Mapping[str, tuple[int, float]]) -> None:
-        """Take note of how far units are: finished episodes and the recent value of what decides."""
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
         now = time.monotonic()
         for identity, (episodes, recent) in rows.items():
             row = self._running.get(identity)
@@ -77,14 +82,15 @@ class StudyProgress(LiveTable):
                 row.episodes, row.recent = episodes, recent
 
     def finished(self, unit: Unit) -> None:
-        """A unit is done."""
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
         row = self._running.pop(unit.identity)
         self._left.pop(unit.identity, None)
         self._learn(unit)
-        self._say(f"{unit.title}: done in {duration(time.monotonic() - row.started)}")
+        recent = "" if math.isnan(row.recent) else f", {self.recent} {row.recent:.4g}"
+        self._say(f"{unit.title}: done in {duration(time.monotonic() - row.started)}{recent}")
 
     def failed(self, unit: Unit, again: bool) -> None:
-        """A unit has failed."""
+        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
         self._running.pop(unit.identity)
         if not again:
             self._left.pop(unit.identity, None)
@@ -97,8 +103,8 @@ class StudyProgress(LiveTable):
 
     def headline(self) -> str:
         """Units by state, time, and time left."""
-        total = len(self.plan.units)
-        parts = [f"{total - len(self._left) - self._errors} of {total} units", f"{len(self._running)} running"]
+        done = self.total - len(self._left) - self._errors
+        parts = [f"{done} of {self.total} units", f"{len(self._running)} running"]
         if self._errors:
             parts.append(f"{self._errors} failed")
         parts.append(f"{duration(time.monotonic() - self._began)} elapsed")
@@ -126,25 +132,21 @@ class StudyProgress(LiveTable):
         if row is not None and row.at_start is not None and row.episodes > row.at_start:
             per_episode = (now - row.at_start_time) / (row.episodes - row.at_start)
             return max(0.0, per_episode * (unit.episodes - row.episodes))
-        for key in (unit.cost_key, _family(unit)):
+        for key in unit.cost_keys:
             if key in self._seconds:
                 seconds = sum(spent for spent, _ in self._seconds[key])
                 per_episode = seconds / sum(episodes for _, episodes in self._seconds[key])
                 spent = 0.0 if row is None else now - row.started
                 return max(0.0, per_episode * max(1, unit.episodes) - spent)
-        return None if unit.kind == TRAINING else _FALLBACK_S
+        return None if unit.learns else _FALLBACK_S
 
     def render(self) -> RenderableType:
         """The table of what runs."""
-        table = PlainTable(title=f"{self.plan.spec.name}, {self.plan.size}")
-        for column in ("running", "episodes", "last 10", "time"):
+        table = PlainTable(title=self.title)
+        for column in ("running", "episodes", self.recent, "time"):
             table.add_column(column, justify="left" if column == "running" else "right")
         for row in self._running.values():
-            episodes = f"{row.episodes} of {row.unit.episodes}" if row.unit.kind == TRAINING else ""
+            episodes = f"{row.episodes} of {row.unit.episodes}" if row.unit.learns else ""
             recent = "" if math.isnan(row.recent) else f"{row.recent:.4g}"
             table.add_row(row.unit.title, episodes, recent, duration(time.monotonic() - row.started))
         return Group(table, Text(self.headline()))
-
-
-def _family(unit: Unit) -> str:
-    return f"{unit.kind} {unit.name} {unit.preset}"

@@ -13,9 +13,8 @@ from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.methods.registry import Method, find_method
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.kinds import kind_of
-from edgegen.envs.core.named_files import existing, is_file_name
-from edgegen.envs.core.paths import beside
-from edgegen.envs.core.scenario_files import split_variant, with_overrides
+from edgegen.envs.core.named_files import existing
+from edgegen.envs.core.scenario_files import named_in, with_overrides
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
@@ -23,7 +22,7 @@ from edgegen.platform.sweeps.spec import SweepSpec
 
 
 @dataclass(frozen=True)
-class Study:
+class CheckedSweep:
     """A sweep with everything that its names stand for.
 
     Attributes:
@@ -74,7 +73,7 @@ def changed_world(learner: Method, world: WorldScenario, changes: Mapping[str, A
     return changed
 
 
-def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
+def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> CheckedSweep:
     """Read and check a sweep.
 
     Args:
@@ -88,11 +87,10 @@ def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> Study:
     data.setdefault("name", path.stem)
     for name, value in (changes or {}).items():
         _replace(data, name.split("."), name, value)
-    for field in ("scenario", "service"):  # files are looked for beside the one that names them
-        wanted = data.get(field)
-        if isinstance(wanted, str) and is_file_name(split_variant(wanted)[0]):
-            data[field] = beside(path, wanted)
-    return make_study(data)
+    for field in ("scenario", "service"):
+        if isinstance(data.get(field), str):
+            data[field] = named_in(path, data[field])
+    return make_sweep(data)
 
 
 def _replace(data: dict[str, Any], parts: list[str], name: str, value: Any) -> None:
@@ -106,7 +104,7 @@ def _replace(data: dict[str, Any], parts: list[str], name: str, value: Any) -> N
     data[parts[-1]] = value
 
 
-def make_study(data: Mapping[str, Any]) -> Study:
+def make_sweep(data: Mapping[str, Any]) -> CheckedSweep:
     """Check a sweep given as plain data.
 
     Raises:
@@ -134,7 +132,7 @@ def _fields_at(error: ValidationError) -> list[str]:
     return list(model.model_fields)
 
 
-def _checked(spec: SweepSpec) -> Study:
+def _checked(spec: SweepSpec) -> CheckedSweep:
     learner = find_method(spec.algorithm)
     learner.make_settings(spec.preset)  # a wrong preset is named as such
     _check_names(learner, spec)
@@ -146,7 +144,7 @@ def _checked(spec: SweepSpec) -> Study:
         raise InputError(
             f"metric is '{metric}', but must be one of {', '.join(kind.metrics)}.{did_you_mean(metric, kind.metrics)}"
         )
-    study = Study(
+    sweep = CheckedSweep(
         spec=spec,
         learner=learner,
         world=world,
@@ -155,10 +153,10 @@ def _checked(spec: SweepSpec) -> Study:
         mode="max" if metric in kind.gains else "min",
         model=spec.model or f"edgegen-{spec.name}",
     )
-    _check_space(study)
-    _check_scheduler(study)
-    _check_rules(study)
-    return study
+    _check_space(sweep)
+    _check_scheduler(sweep)
+    _check_rules(sweep)
+    return sweep
 
 
 def _check_names(learner: Method, spec: SweepSpec) -> None:
@@ -194,20 +192,20 @@ def _world(learner: Method, spec: SweepSpec) -> WorldScenario:
     return changed_world(learner, world, spec.overrides) if spec.overrides else world
 
 
-def _check_space(study: Study) -> None:
+def _check_space(sweep: CheckedSweep) -> None:
     """Try the ends and all choices of every range, so that no trial meets an impossible value."""
-    for name, domain in study.space.items():
+    for name, domain in sweep.space.items():
         for value in domain.probes():
             try:
-                study.settings({name: value})
-                world = study.training_world({name: value})
+                sweep.settings({name: value})
+                world = sweep.training_world({name: value})
             except InputError as error:
                 whole = (
                     domain.kind in ("uniform", "log_uniform") and isinstance(value, float) and not value.is_integer()
                 )
                 hint = f" If only whole numbers are allowed, write {domain.kind.replace('uniform', 'int')}."
                 raise InputError(f"space.{name} can not be {value!r}: {error}{hint if whole else ''}") from None
-            _check_same_size(study.world, world, name)
+            _check_same_size(sweep.world, world, name)
 
 
 def _check_same_size(world: WorldScenario, changed: WorldScenario, name: str) -> None:
@@ -220,11 +218,11 @@ def _check_same_size(world: WorldScenario, changed: WorldScenario, name: str) ->
             )
 
 
-def _check_scheduler(study: Study) -> None:
-    if study.spec.scheduler.kind != "pbt":
+def _check_scheduler(sweep: CheckedSweep) -> None:
+    if sweep.spec.scheduler.kind != "pbt":
         return
-    allowed = study.learner.in_flight
-    for name in study.space:
+    allowed = sweep.learner.in_flight
+    for name in sweep.space:
         if name not in allowed:
             raise InputError(
                 f"space names '{name}', but scheduler pbt changes values in the middle of a training, which is "
@@ -232,9 +230,9 @@ def _check_scheduler(study: Study) -> None:
             )
 
 
-def _check_rules(study: Study) -> None:
-    known = rules_for(study.world)
-    for rule in study.spec.evaluation.rules or ():
+def _check_rules(sweep: CheckedSweep) -> None:
+    known = rules_for(sweep.world)
+    for rule in sweep.spec.evaluation.rules or ():
         if rule not in known:
             raise InputError(
                 f"evaluation.rules names '{rule}'; rules are {', '.join(known)}.{did_you_mean(rule, known)}"

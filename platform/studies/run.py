@@ -10,21 +10,21 @@ from pathlib import Path
 from rich.console import Console
 
 from edgegen.algorithms.rllib.ray_session import ray_session
-from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError
+from edgegen.platform.engine.doing import unfinished
+from edgegen.platform.engine.progress import UnitProgress
+from edgegen.platform.engine.records import FAILED, Ending, ending_recorded
+from edgegen.platform.engine.runner import Watcher, available_cpus, room_for, run_units
+from edgegen.platform.engine.unit import Unit
 from edgegen.platform.files import check_writable_folder
-from edgegen.platform.process import prefer_one_thread, quiet_libraries
+from edgegen.platform.live_table import duration
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import take_again
 from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_data, write_if_changed
 from edgegen.platform.studies.plan import Plan
-from edgegen.platform.studies.progress import StudyProgress
 from edgegen.platform.studies.records import StudyRecords
 from edgegen.platform.studies.report import report_paths, write_report
-from edgegen.platform.studies.runner import available_cpus, run_units, unfinished, unit_folder
 from edgegen.platform.studies.tables import tables_json
-from edgegen.platform.studies.unit import is_done
-from edgegen.platform.studies.work import Unit
 
 TABLE_FOLDER = "tables"
 
@@ -85,8 +85,7 @@ def reproduce(request: ReproduceRequest, notes: Console) -> Reproduced:
             not be used, or there is no data to report of.
         KeyboardInterrupt: If it was asked to stop; the same call goes on.
     """
-    with stopping_as_ctrl_c():
-        return _Reproduction(request, notes).go()
+    return _Reproduction(request, notes).go()
 
 
 class _Reproduction:
@@ -95,80 +94,69 @@ class _Reproduction:
     def __init__(self, request: ReproduceRequest, notes: Console) -> None:
         self.request = request
         self.plan = request.plan
+        self.units = list(request.plan.units.values())
         self.notes = notes
         self.report, self.folder = report_paths(request.out, self.plan.spec.name, self.plan.size)
         self.records: StudyRecords | None = None
         self.failed: dict[str, str] = {}
-        self.done = 0
-        self.reported = True
 
     def go(self) -> Reproduced:
         started = time.perf_counter()
         check_writable_folder(self.request.out)
-        prefer_one_thread()
-        quiet_libraries()
-        status, drawn = "FAILED", []
-        found = 0
-        try:
+        left: list[Unit] = []
+        with ending_recorded() as ending:
             if self.request.report_only:
                 drawn = self._report()
             else:
                 store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
                 with take_again(self.request.runs, "study"):
-                    found = len(self.plan.units) - len(unfinished(self.plan, self.request.runs))
-                    self._run(store)
+                    left = unfinished(self.units, self.request.runs)
+                    self._run(left, store, ending)
                     self._save()
                     drawn = self._report()
-            status = "FAILED" if self.failed else "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            if self.records is not None:
-                if status == "FINISHED":
-                    self.records.store_report(self._files())
-                self.records.finish(status)
+            if self.failed:
+                ending.status = FAILED
+            elif self.records is not None:
+                for file in self._files():
+                    folder = "report" if file.suffix == ".md" else f"report/{file.parent.name}"
+                    self.records.store_file(file, folder)
         titles = {self.plan.units[identity].title: reason for identity, reason in self.failed.items()}
-        seconds = time.perf_counter() - started
-        return Reproduced(self.report if self.reported else None, tuple(drawn), self.done, found, titles, seconds)
+        return Reproduced(
+            report=None if drawn is None else self.report,
+            drawn=tuple(drawn or ()),
+            done=len(left) - len(self.failed),
+            found=0 if self.request.report_only else len(self.units) - len(left),
+            failed=titles,
+            seconds=time.perf_counter() - started,
+        )
 
-    def _begin_records(self, store: Store | None) -> None:
-        if store is None:
+    def _run(self, left: Sequence[Unit], store: Store | None, ending: Ending) -> None:
+        if not left:
+            self._begin_records(store, ending)
             return
-        self.records = StudyRecords(self.plan, self.request.runs, store)
-        self.records.begin()
-        for identity, unit in self.plan.units.items():  # what an earlier call did, and did not live to record
-            if is_done(unit, unit_folder(self.request.runs, identity)):
-                self._record(unit)
-
-    def _run(self, store: Store | None) -> None:
-        if not unfinished(self.plan, self.request.runs):
-            self._begin_records(store)
-            return
-        jobs = self.request.jobs or (available_cpus() if self.request.address is None else None)
+        jobs = self.request.jobs or available_cpus()
         options = {} if self.request.address is not None else {"num_cpus": jobs}
         with ray_session(self.request.address, **options):
-            self._begin_records(store)  # a cluster that does not start is to leave no record
-            if jobs is None:
-                jobs = _cluster_cpus()
-            folders = {identity: unit_folder(self.request.runs, identity) for identity in self.plan.units}
-            progress = StudyProgress(self.plan, folders, jobs, self.notes)
+            self._begin_records(store, ending)  # a cluster that does not start is to leave no record
+            jobs = self.request.jobs or room_for(left)
+            progress = UnitProgress(
+                f"{self.plan.spec.name}, {self.plan.size}", self.units, self.request.runs, jobs, self.notes
+            )
+            watchers: list[Watcher] = [progress, *([self.records] if self.records is not None else [])]
             with progress.shown():
-                self.failed = run_units(self.plan, self.request.runs, jobs, progress, self._finished)
+                self.failed = run_units(self.units, self.request.runs, watchers, jobs)
 
-    def _finished(self, unit: Unit) -> None:
-        self.done += 1
-        self._record(unit)
-
-    def _record(self, unit: Unit) -> None:
-        if self.records is not None:
-            self.records.record(unit, unit_folder(self.request.runs, unit.identity))
+    def _begin_records(self, store: Store | None, ending: Ending) -> None:
+        if store is not None:
+            ending.records = self.records = StudyRecords(self.plan, self.request.runs, store)
+            self.records.begin()
+            self.records.catch_up(self.units)
 
     def _save(self) -> None:
         """Save the data of experiments that are complete."""
         mlflow = {}
         if self.records is not None and not self.records.store.failed:
-            mlflow = {"parent": self.records.parent, "units": self.records.children}
+            mlflow = {"parent": self.records.parent, "units": self.records.run_ids}
         for experiment in self.plan.experiments:
             wanted = {identity for cell in experiment.cells for identity in (*cell.units, *cell.streams)}
             if wanted & set(self.failed):
@@ -176,14 +164,14 @@ class _Reproduction:
                 continue
             save_data(collect(self.plan, experiment, self.request.runs, mlflow), self.folder / DATA_FOLDER)
 
-    def _report(self) -> list[str]:
+    def _report(self) -> list[str] | None:
+        """Write the report; returns names of the figures that were drawn, None if failures left nothing to report."""
         names = [experiment.name for experiment in self.plan.spec.experiments]
         size = self.plan.size
         wanted = [e.name for e in self.plan.spec.experiments if not e.extent(size).skip]
         experiments = read_data(self.folder / DATA_FOLDER, names)
         if not experiments and self.failed:
-            self.reported = False
-            return []
+            return None
         if not experiments:
             raise InputError(
                 f"There is no data in '{self.folder / DATA_FOLDER}' to report of; run edgegen reproduce "
@@ -200,16 +188,8 @@ class _Reproduction:
         return [self.report, *sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name[0] != ".")]
 
 
-def _cluster_cpus() -> int:
-    import ray
-
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
 def summary(outcome: Reproduced) -> Sequence[str]:
     """Return what to say at the end, a sentence a line."""
-    from edgegen.platform.live_table import duration
-
     lines = [
         f"Done in {duration(outcome.seconds)}: {outcome.done} units, {outcome.found} were done before; "
         f"{len(outcome.drawn)} figures drawn"

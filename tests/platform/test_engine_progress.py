@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgegen.platform.studies import progress as module
+from edgegen.platform.engine import progress as module
+from edgegen.platform.engine.doing import unfinished, unit_folder
+from edgegen.platform.engine.progress import UnitProgress
+from edgegen.platform.engine.unit import Unit
 from edgegen.platform.studies.plan import Plan, make_plan
-from edgegen.platform.studies.progress import StudyProgress
-from edgegen.platform.studies.runner import unfinished, unit_folder
 from edgegen.platform.studies.spec import FULL, StudySpec
-from edgegen.platform.studies.unit import described
-from edgegen.platform.studies.work import Unit
 
 STUDY = {
     "name": "timed",
@@ -61,15 +60,14 @@ def plan() -> Plan:
 def finish(unit: Unit, runs: Path, wall_s: float) -> None:
     folder = unit_folder(runs, unit.identity)
     folder.mkdir(parents=True)
-    (folder / "unit.json").write_text(json.dumps(described(unit)))
+    (folder / "unit.json").write_text(json.dumps(unit.described()))
     names = [evaluation.file_name for evaluation in unit.evaluations]
     (folder / "done.json").write_text(json.dumps({"evaluations": names, "wall_s": wall_s}))
 
 
-def shown(plan: Plan, runs: Path, jobs: int = 1) -> tuple[StudyProgress, io.StringIO]:
+def shown(plan: Plan, runs: Path, jobs: int = 1) -> tuple[UnitProgress, io.StringIO]:
     text = io.StringIO()
-    folders = {identity: unit_folder(runs, identity) for identity in plan.units}
-    return StudyProgress(plan, folders, jobs, Console(file=text, width=200)), text
+    return UnitProgress("timed", list(plan.units.values()), runs, jobs, Console(file=text, width=200)), text
 
 
 def test_time_left_follows_from_what_is_known(tmp_path, plan, clock):
@@ -83,7 +81,9 @@ def test_time_left_follows_from_what_is_known(tmp_path, plan, clock):
     finish(dqns[0], tmp_path, 30)
     finish(next(unit for unit in plan.units.values() if unit.kind == "play"), tmp_path, 1)
     progress, _ = shown(plan, tmp_path)
-    assert [unit.identity for unit in unfinished(plan, tmp_path)] == [unit.identity for unit in (*lads[1:], *dqns[1:])]
+    assert [unit.identity for unit in unfinished(plan.units.values(), tmp_path)] == [
+        unit.identity for unit in (*lads[1:], *dqns[1:])
+    ]
     assert progress.seconds_left() == pytest.approx(2 * 100 + 2 * 30)
     assert shown(plan, tmp_path, jobs=2)[0].seconds_left() == pytest.approx((2 * 100 + 2 * 30) / 2)
 
@@ -142,12 +142,12 @@ def test_a_terminal_gets_a_table(tmp_path, plan, clock):
 def test_a_unit_whose_default_has_changed_since_is_done_again(tmp_path, plan):
     unit = next(iter(plan.units.values()))
     finish(unit, tmp_path, 1)
-    assert unit not in unfinished(plan, tmp_path)
+    assert unit not in unfinished(plan.units.values(), tmp_path)
     file = unit_folder(tmp_path, unit.identity) / "unit.json"
     found = json.loads(file.read_text())
     found["settings"]["gamma"] = 0.5  # as if the default had been another one
     file.write_text(json.dumps(found))
-    assert unit in unfinished(plan, tmp_path)
+    assert unit in unfinished(plan.units.values(), tmp_path)
     del found["settings"]["gamma"]  # as if there had been no such setting
     file.write_text(json.dumps(found))
-    assert unit not in unfinished(plan, tmp_path)
+    assert unit not in unfinished(plan.units.values(), tmp_path)

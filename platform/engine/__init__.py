@@ -1,0 +1,1 @@
+"""Units of work, side by side on Ray: done once, resumed where they were cut off, watched and recorded once."""
