@@ -12,7 +12,7 @@ from torch import Tensor
 from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
 from edgegen.algorithms.core.rulebook import Maker, RuleBook
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.offloading.physics import service_delay
+from edgegen.envs.offloading.physics import in_order_of_service, service_delay
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 
 
@@ -183,9 +183,12 @@ class OptTS(RoutingRule):
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
         ahead = view.backlog_gcycles.clone()
         work = tasks.workload_gcycles * tasks.present
-        placed = tasks.present.any(0).transpose(0, 1)  # [N, B], skip places that are empty in all copies
+        # Places that are empty in all copies are skipped.
+        _, servers, indices = in_order_of_service(tasks.present.any(0, keepdim=True), view.by_server)
         alone = expected_delay(view, tasks, torch.zeros_like(ahead)[:, None, None])  # [E, B, N, B]
-        for n, b in placed.nonzero().tolist():  # inherently sequential: each choice depends on all before it
+        for n, b in zip(
+            indices.tolist(), servers.tolist(), strict=True
+        ):  # inherently sequential: each choice depends on all before it
             best = (alone[:, b, n] + ahead / view.capacity_gcycles_s).argmin(-1, keepdim=True)
             chosen[:, b, n] = best[:, 0]
             ahead.scatter_add_(1, best, work[:, b, n, None])

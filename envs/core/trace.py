@@ -27,7 +27,7 @@ OUTCOME_COLUMNS = ("server", "transfer_s", "wait_s", "compute_s", "return_s", "d
 
 @dataclass(frozen=True)
 class Trace:
-    """M recorded tasks in order of service: by slot, then index, then edge.
+    """M recorded tasks: by slot, then index, then edge.
 
     Attributes:
         rows: The rows as they were read, every value as text ``[M, columns]``.
@@ -91,7 +91,7 @@ def write_trace(path: str | Path, tasks: Tasks, server: Tensor | None = None) ->
     Raises:
         InputError: If the file can not be written.
     """
-    slot, index, edge = tasks.present.transpose(1, 2).nonzero(as_tuple=True)  # [M] each, in order of service
+    slot, index, edge = tasks.present.transpose(1, 2).nonzero(as_tuple=True)  # [M] each
     columns: dict[str, Any] = {"slot": slot.cpu().numpy(), "edge": edge.cpu().numpy(), "index": index.cpu().numpy()}
     for name in ("size_mbit", "workload_gcycles", "result_mbit"):
         columns[name] = getattr(tasks, name)[slot, edge, index].to("cpu", torch.float64).numpy()

@@ -29,15 +29,16 @@ class OffloadingAgents(Agents):
 
     Every one of the B servers is an agent, ``edge_0 … edge_{B-1}``. Tasks reach all servers at the start of a slot. In
     round n of a slot every agent places the n-th of its waiting tasks; all agents act at the same time and do not see
-    each other's placements. When the server with the most tasks has placed its last one, the slot ends: every server
-    works through its queue for the length of a slot, and the next tasks arrive. A slot without any task takes one
-    round, in which nobody has anything to place. Delays follow from the LAD-TS system model
+    each other's placements. Where the scenario's ``service_order`` is ``by_server``, agents place one after the other
+    instead, each all of its tasks, one in a round, while the others wait. When all tasks are placed, the slot ends:
+    every server works through its queue for the length of a slot, and the next tasks arrive. A slot without any task
+    takes one round, in which nobody has anything to place. Delays follow from the LAD-TS system model
     (:func:`edgegen.envs.offloading.physics.service_delay`); no time passes inside a slot.
 
     ## Action Space
 
     ``Discrete(B)``: the server that runs the waiting task, as an integer or an integer array of shape ``()`` or
-    ``(1,)``. An agent with no task left in the slot waits for the others: any action is allowed and ignored, and may
+    ``(1,)``. An agent with no task to place in a round waits for the others: any action is allowed and ignored, and may
     be missing.
 
     ## Observation Space
@@ -97,15 +98,29 @@ class OffloadingAgents(Agents):
         """See :meth:`Agents.begin`; every slot begins like this."""
         servers = self.world.scenario.servers
         self._slot = self.world.observe()
+        present = self._slot.tasks.present[0]
+        self._count = present.sum(-1).numpy()  # [B]
         self._round = 0
-        self._count = self._slot.tasks.present[0].sum(-1).numpy()  # [B]
-        self._rounds = max(int(self._count.max()), 1)
+        self._rounds = self._rounds_of(present)
         self._placed = torch.zeros(servers, servers, dtype=torch.float64)  # [agent, server], Gcycle
         self._server = torch.zeros_like(self._slot.tasks.present, dtype=torch.long)  # [1, B, N]
 
+    def _rounds_of(self, present: torch.Tensor) -> list[tuple[int, np.ndarray]]:
+        """Index of the tasks placed in each round of a slot, and the servers ``[B]`` that place one."""
+        if not present.any():
+            return [(0, np.zeros(len(present), dtype=bool))]
+        if self._slot.by_server:
+            one = np.eye(len(present), dtype=bool)
+            return [(index, one[server]) for server, count in enumerate(self._count) for index in range(count)]
+        return [(index, self._count > index) for index in range(self._count.max())]
+
+    def _waiting(self) -> np.ndarray:
+        """Whether each server has a task to place in this round ``[B]``."""
+        return self._rounds[self._round][1]
+
     def needs(self, agent: str) -> bool:
         """Whether the agent has a task to place in this round; the others wait."""
-        return bool(self._count[self.names.index(agent)] > self._round)
+        return bool(self._waiting()[self.names.index(agent)])
 
     @property
     def missing(self) -> str:
@@ -122,7 +137,7 @@ class OffloadingAgents(Agents):
         server = torch.tensor(list(actions.values()), dtype=torch.long)
         placed = self._place(torch.tensor(edges, dtype=torch.long), server)
         self._round += 1
-        if self._round >= self._rounds:
+        if self._round >= len(self._rounds):
             self.world.decide(self._server)
             self.begin()
         infos = self.infos()
@@ -139,14 +154,15 @@ class OffloadingAgents(Agents):
 
     def observations(self) -> dict[str, Observation]:
         """See :meth:`Agents.observations`."""
-        having = self._count > self._round
-        tasks = self._slot.tasks.at_index(min(self._round, self._slot.tasks.present.shape[-1] - 1))
+        having = self._waiting()
+        index = self._rounds[self._round][0]
+        tasks = self._slot.tasks.at_index(index)
         task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
         slot = self._slot
         seen = (slot.backlog_gcycles, slot.capacity_gcycles_s, slot.rate_mbit_s, slot.age_slots)
         # [1, B] for all agents alike; rates may be [1, B, B], a row for each.
         backlog, capacity, rate, age = (np.broadcast_to(values[0].numpy(), (len(having),) * 2) for values in seen)
-        left = np.maximum(self._count - self._round, 0)
+        left = np.where(having, self._count - index, 0)
         columns = [task * having[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
         if self.world.scenario.reports is not None:
             columns.append(age)
@@ -161,6 +177,9 @@ class OffloadingAgents(Agents):
         """The queues as bars of waiting time."""
         slot = self._slot.truth
         queued = slot.backlog_gcycles[0].double() + self._placed.sum(0)
+        left = self._count - sum(
+            (placing.astype(int) for _, placing in self._rounds[: self._round]), np.zeros(len(self.names), int)
+        )
         wait_s = (queued / slot.capacity_gcycles_s[0]).tolist()
         scale = _BAR / max(*wait_s, self.world.scenario.slot_s)
         lines = [f"slot {self._slot.slot} of {self.world.scenario.slots}, round {self._round}"]
@@ -168,13 +187,13 @@ class OffloadingAgents(Agents):
             bar = "#" * round(wait_s[b] * scale)
             lines.append(
                 f"{agent:>8} |{bar:<{_BAR}}| {wait_s[b]:8.2f} s wait at {float(slot.capacity_gcycles_s[0, b]):g} "
-                f"Gcycle/s, {max(int(self._count[b]) - self._round, 0)} to place"
+                f"Gcycle/s, {left[b]} to place"
             )
         return "\n".join(lines) + "\n"
 
     def _place(self, edge: torch.Tensor, server: torch.Tensor) -> dict[str, torch.Tensor]:
         """Place this round's tasks of the agents ``edge [M]``, in order of service; returns their delays by part."""
-        slot, tasks = self._slot.truth, self._slot.tasks.at_index(self._round)
+        slot, tasks = self._slot.truth, self._slot.tasks.at_index(self._rounds[self._round][0])
         workload = tasks.workload_gcycles[0, edge]
         ahead, _ = work_ahead(server, workload, self.world.scenario.servers)  # placed by agents before, in this round
         ahead += slot.backlog_gcycles[0, server] + self._placed.sum(0)[server]
@@ -192,7 +211,7 @@ class OffloadingAgents(Agents):
         if progress is not None:
             delays = until_done(delays, server, ahead, workload, progress)
         self._placed[edge, server] += workload
-        self._server[0, edge, self._round] = server
+        self._server[0, edge, self._rounds[self._round][0]] = server
         return {**vars(delays), "delay_s": delays.total_s}
 
     def _masks(self) -> dict[str, np.ndarray]:

@@ -2,9 +2,9 @@
 
 Equations are those of the LAD-TS system model (arXiv 2412.18212, reconstructed from the authors' code: "spec").
 
-Within a slot, tasks are served in the order of their index n first and their server b second: all first tasks, then
-all second tasks, and so on. No time passes inside a slot: a task waits for the backlog at the start of the slot and
-for everything placed on its server earlier in the slot.
+Within a slot, tasks are served in the order of their index n first and their server b second, all first tasks, then
+all second tasks, and so on; or of their server first, as in the authors' code. No time passes inside a slot: a task
+waits for the backlog at the start of the slot and for everything placed on its server earlier in the slot.
 """
 
 from __future__ import annotations
@@ -189,6 +189,15 @@ class SlotOutcome:
         )
 
 
+def in_order_of_service(present: Tensor, by_server: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Leading place, server and index of each of the tasks ``present [E, B, N]``, in order of service, ``[M]`` each."""
+    if by_server:
+        copy, edge, index = present.nonzero(as_tuple=True)
+    else:
+        copy, index, edge = present.transpose(1, 2).nonzero(as_tuple=True)
+    return copy, edge, index
+
+
 def place(
     observation: RouterView, server: Tensor, *, check: bool = True, progress: Progress | None = None
 ) -> tuple[SlotOutcome, Tensor]:
@@ -211,7 +220,7 @@ def place(
     copies, servers, width = tasks.present.shape
     if server.shape != tasks.present.shape:
         raise ValueError(f"actions have shape {tuple(server.shape)}, expected {tuple(tasks.present.shape)}")
-    copy, index, edge = tasks.present.transpose(1, 2).nonzero(as_tuple=True)  # [M] each, in order of service
+    copy, edge, index = in_order_of_service(tasks.present, observation.by_server)
     flat = (copy * servers + edge) * width + index
     chosen = server.reshape(-1)[flat].long()
     if check and chosen.numel() and (int(chosen.min()) < 0 or int(chosen.max()) >= servers):

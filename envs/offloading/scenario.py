@@ -125,6 +125,8 @@ class OffloadingScenario(WorldScenario):
         rate_mbit_s: Transmission rate towards each server [v_b], Mbit/s; or a row per origin with a rate towards each
             destination.
         server_sets: Draw the servers instead of naming capacities and rates.
+        service_order: In what order the tasks of a slot are served: all first tasks, then all second tasks, and so on
+            (``by_index``), or all of server 0's, then all of server 1's (``by_server``), as the published code has it.
         tasks_per_slot: Tasks per server and slot [N_{b,t}], discrete uniform, independent.
         traffic: Bursts, time of day, hot spots, a recording: factors on the number of tasks.
         outages: Servers that slow down or fail.
@@ -143,6 +145,7 @@ class OffloadingScenario(WorldScenario):
     capacity_gcycles_s: PerServer = ()
     rate_mbit_s: Rates = ()
     server_sets: ServerSets | None = None
+    service_order: Literal["by_index", "by_server"] = "by_index"
     tasks_per_slot: IntegerRange
     traffic: Traffic = Traffic()
     outages: Outages | None = None

@@ -54,6 +54,7 @@ class RouterView(View):
         tasks: Tasks waiting to be placed in this slot ``[E, B, N]``.
         available: Servers that can take work ``[E, B]``, bool; None where all can. A live service knows of some that
             can not; in the simulator every server takes what it is given.
+        by_server: Whether the tasks of a slot are served server by server instead of index by index.
     """
 
     slot: int
@@ -62,6 +63,7 @@ class RouterView(View):
     rate_mbit_s: Tensor
     tasks: Tasks = field(metadata={"open_axes": (2,)})
     available: Tensor | None = field(default=None, kw_only=True)
+    by_server: bool = field(default=False, kw_only=True)
 
     @property
     def truth(self) -> RouterView:

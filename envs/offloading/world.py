@@ -117,6 +117,7 @@ class OffloadingWorld(World):
             self._capacity_seen(slot),
             self.rate_mbit_s,
             self._arrivals.slot(slot),
+            by_server=self.scenario.service_order == "by_server",
         )
         history = self.state.history_gcycles
         if self._age is None or history is None:
@@ -135,6 +136,7 @@ class OffloadingWorld(World):
             actual.tasks,
             actual,
             age.to(self.dtype),
+            by_server=actual.by_server,
         )
 
     def decide(self, action: Tensor) -> SlotOutcome:

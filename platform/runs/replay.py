@@ -18,7 +18,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.core.trace import OUTCOME_COLUMNS, Trace, read_trace
-from edgegen.envs.offloading.physics import drain_backlog, place
+from edgegen.envs.offloading.physics import drain_backlog, in_order_of_service, place
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 from edgegen.platform.files import refuse_same_file
@@ -69,7 +69,7 @@ def replay(
     Args:
         scenario: The servers, or the name or path of a scenario.
         trace_path: The trace, see :mod:`edgegen.envs.core.trace`.
-        out_path: Where the trace's rows go in order of service, with ``server``, the parts of the delay and
+        out_path: Where the trace's rows go, by slot, index and edge, with ``server``, the parts of the delay and
             ``delay_s``. Columns of these names in the trace are replaced.
         backlog_path: Where the backlog of every server after every slot goes.
         policy: Decides where the tasks run, if the trace does not say or ``redecide`` is set.
@@ -123,12 +123,13 @@ def _serve(
     policy_dtype = _dtype(policy)
     memory: Memory | None = None
     outcome = {name: np.empty(len(trace), np.int64 if name == "server" else np.float64) for name in OUTCOME_COLUMNS}
+    by_server = scenario.service_order == "by_server"
     next_slot = 0
     for slot, first, end in _slots(trace):
         backlog = _pause(scenario, next_slot, slot, backlog, capacity, backlogs)
         rows = slice(first, end)
         tasks, recorded = _tasks(trace, rows, scenario.servers)
-        observation = RouterView(slot, backlog, capacity, rate, tasks)
+        observation = RouterView(slot, backlog, capacity, rate, tasks, by_server=by_server)
         server = recorded
         if server is None:
             assert policy is not None  # replay() has refused this
@@ -140,10 +141,12 @@ def _serve(
         served, placed = place(observation, server)
         backlog = drain_backlog(backlog, placed, capacity, scenario.slot_s)
         _write_backlogs(backlogs, slot, backlog)
-        outcome["server"][rows] = served.server.numpy()  # both are in order of service
-        outcome["delay_s"][rows] = served.delays.total_s.numpy()
+        # Rows of the trace go by index; tasks are served in their own order.
+        order = served.dense(torch.arange(len(served.server)))[in_order_of_service(tasks.present)]
+        outcome["server"][rows] = served.server[order].numpy()
+        outcome["delay_s"][rows] = served.delays.total_s[order].numpy()
         for name, values in vars(served.delays).items():
-            outcome[name][rows] = values.numpy()
+            outcome[name][rows] = values[order].numpy()
         next_slot = slot + 1
     return pd.DataFrame(outcome), backlog
 
@@ -162,6 +165,7 @@ def _as_type(observation: RouterView, dtype: torch.dtype) -> RouterView:
         observation.capacity_gcycles_s.to(dtype),
         observation.rate_mbit_s.to(dtype),
         Tasks(tasks.present, tasks.size_mbit.to(dtype), tasks.workload_gcycles.to(dtype), tasks.result_mbit.to(dtype)),
+        by_server=observation.by_server,
     )
 
 

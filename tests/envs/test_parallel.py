@@ -130,7 +130,9 @@ def test_observation_is_laid_out_as_documented(short: OffloadingScenario) -> Non
         observations, _, _, _, infos = env.step({f"edge_{b}": (b + n) % 5 for b in range(5)})
 
 
-@pytest.mark.parametrize("scenario", [load_scenario("demo"), load_scenario("ladts-paper:n10"), sparse()])
+@pytest.mark.parametrize(
+    "scenario", [load_scenario("demo"), load_scenario("ladts-paper:by-index", {"slots": 20}), sparse()]
+)
 def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: OffloadingScenario) -> None:
     env = RoundsEnv(scenario, observation="vector")
     oracle = OffloadingWorld(scenario)
@@ -164,6 +166,27 @@ def test_delays_and_backlogs_are_those_of_the_batched_simulator(scenario: Offloa
         np.testing.assert_allclose(delays, outcome.dense(outcome.delays.total_s).numpy(), rtol=1e-5, atol=1e-6)
         expected = oracle.observe()
         assert all(truncations.values()) == oracle.done
+    assert env.agents == []
+
+
+def test_delays_of_agents_that_place_one_after_the_other_are_those_of_the_simulator() -> None:
+    scenario = load_scenario("ladts-paper:n10", {"slots": 5})
+    assert scenario.service_order == "by_server"
+    env, oracle, rng = RoundsEnv(scenario, observation="vector"), OffloadingWorld(scenario), np.random.default_rng(5)
+    observations, _ = env.reset(seed=21)
+    seen = oracle.reset(seed=21)
+    while not oracle.done:
+        server, delays = torch.zeros_like(seen.tasks.present, dtype=torch.long), np.zeros(seen.tasks.present.shape)
+        for b, n in seen.tasks.present[0].nonzero().tolist():
+            placing = [agent for agent, vector in observations.items() if vector[TASKS_LEFT]]
+            assert placing == [f"edge_{b}"]
+            assert observations[f"edge_{b}"][TASKS_LEFT] == int(seen.tasks.present[0, b].sum()) - n
+            server[0, b, n] = int(rng.integers(20))
+            observations, rewards, *_ = env.step({f"edge_{b}": int(server[0, b, n])})
+            delays[0, b, n] = -sum(rewards.values())
+        outcome = oracle.decide(server)
+        np.testing.assert_allclose(delays, outcome.dense(outcome.delays.total_s).numpy(), rtol=1e-5, atol=1e-6)
+        seen = oracle.observe()
     assert env.agents == []
 
 

@@ -119,11 +119,10 @@ def test_opt_ts_sees_what_others_placed() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31))
-def test_opt_ts_is_brute_force_in_order_of_service(seed: int) -> None:
-    simulator = OffloadingWorld(
-        load_scenario("demo", {"tasks_per_slot.high": 4, "tasks_per_slot.low": 0}), copies=2, dtype=torch.float64
-    )
+@given(st.integers(0, 2**31), st.sampled_from(["by_index", "by_server"]))
+def test_opt_ts_is_brute_force_in_order_of_service(seed: int, order: str) -> None:
+    fields = {"tasks_per_slot.high": 4, "tasks_per_slot.low": 0, "service_order": order}
+    simulator = OffloadingWorld(load_scenario("demo", fields), copies=2, dtype=torch.float64)
     simulator.reset(seed=seed)
     simulator.state.backlog_gcycles = torch.rand(2, 5, generator=torch.Generator().manual_seed(seed)).double() * 9
     observation = simulator.observe()
@@ -131,15 +130,15 @@ def test_opt_ts_is_brute_force_in_order_of_service(seed: int) -> None:
     capacity, rate = observation.capacity_gcycles_s[0].tolist(), observation.rate_mbit_s[0].tolist()
     for e in range(2):
         queue = observation.backlog_gcycles[e].tolist()
-        for n in range(4):
-            for b in range(5):
-                if not tasks.present[e, b, n]:
-                    continue
-                d, w, r = (float(x[e, b, n]) for x in (tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit))
-                delays = [(0 if a == b else d / rate[a]) + (queue[a] + w) / capacity[a] + r / rate[a] for a in range(5)]
-                a = int(chosen[e, b, n])
-                assert delays[a] == pytest.approx(min(delays), abs=1e-9)
-                queue[a] += w
+        places = [(n, b) for n in range(4) for b in range(5)]
+        for n, b in sorted(places, key=lambda place: place[1]) if order == "by_server" else places:
+            if not tasks.present[e, b, n]:
+                continue
+            d, w, r = (float(x[e, b, n]) for x in (tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit))
+            delays = [(0 if a == b else d / rate[a]) + (queue[a] + w) / capacity[a] + r / rate[a] for a in range(5)]
+            a = int(chosen[e, b, n])
+            assert delays[a] == pytest.approx(min(delays), abs=1e-9)
+            queue[a] += w
 
 
 def test_water_fill_by_hand() -> None:

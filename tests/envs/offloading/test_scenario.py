@@ -61,7 +61,7 @@ def test_scenarios_are_frozen_and_hashable_by_value() -> None:
     ("name", "overrides", "complaint"),
     [
         ("dmeo", {}, r"Unknown scenario 'dmeo'.*Did you mean 'demo'\?"),
-        ("ladts-paper:n11", {}, "no variant 'n11'; it has: n10, n20, n60"),
+        ("ladts-paper:n11", {}, "no variant 'n11'; it has: by-index, n10, n20, n60"),
         ("missing.yaml", {}, "There is no scenario file 'missing.yaml'"),
         ("demo", {"slts": 3}, r"no field 'slts'.*Did you mean 'slots'\?"),
         ("demo", {"tasks_per_slot.hihg": 3}, r"no part 'hihg'; parts are high, low\. Did you mean 'high'\?"),

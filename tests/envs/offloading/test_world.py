@@ -1,6 +1,7 @@
 """The simulator: numbers worked out by hand, a plain Python oracle, and what must hold for any instance."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,16 @@ def test_delays_worked_out_by_hand() -> None:
 def test_a_third_task_waits_for_all_before_it() -> None:
     outcome, _ = place(small_slot(), torch.tensor([[[0, 0], [0, 0]]]))
     torch.testing.assert_close(outcome.delays.wait_s, doubles([0.2, 0.6, 1.1]))  # (2 + 4 + 5) / 10
+
+
+def test_servers_that_are_served_one_after_the_other_wait_by_hand() -> None:
+    # Both tasks of server 0 first, 4 and 6 Gcycle, then the one of server 1; all run on server 0, with 2 queued.
+    outcome, _ = place(replace(small_slot(), by_server=True), torch.tensor([[[0, 0], [0, 0]]]))
+    assert outcome.edge.tolist() == [0, 0, 1]
+    assert outcome.index.tolist() == [0, 1, 0]
+    torch.testing.assert_close(outcome.delays.wait_s, doubles([0.2, 0.6, 1.2]))
+    by_index, _ = place(small_slot(), torch.tensor([[[0, 0], [0, 0]]]))
+    torch.testing.assert_close(by_index.delays.wait_s, doubles([0.2, 0.6, 1.1]))
 
 
 def test_drain_by_hand() -> None:
@@ -117,6 +128,7 @@ def slots(draw: st.DrawFn) -> tuple[RouterView, torch.Tensor]:
         uniform(1, 50, copies, servers),
         uniform(100, 500, copies, servers),
         tasks,
+        by_server=draw(st.booleans()),
     )
     return observation, torch.randint(0, servers, shape, generator=rng)
 
@@ -131,18 +143,18 @@ def test_place_is_a_plain_loop(slot: tuple[RouterView, torch.Tensor]) -> None:
     copies, servers, width = tasks.present.shape
     for e in range(copies):
         queue = observation.backlog_gcycles[e].tolist()
-        for n in range(width):
-            for b in range(servers):
-                if not tasks.present[e, b, n]:
-                    continue
-                a = int(server[e, b, n])
-                f, v = float(observation.capacity_gcycles_s[e, a]), float(observation.rate_mbit_s[e, a])
-                d, w, r = (float(x[e, b, n]) for x in (tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit))
-                expected = {"transfer_s": 0 if a == b else d / v, "wait_s": queue[a] / f}
-                expected |= {"compute_s": w / f, "return_s": r / v}
-                for part in PARTS:
-                    assert float(parts[part][e, b, n]) == pytest.approx(expected[part], abs=1e-9)
-                queue[a] += w
+        order = [(n, b) for n in range(width) for b in range(servers)]
+        for n, b in sorted(order, key=lambda place: place[1]) if observation.by_server else order:
+            if not tasks.present[e, b, n]:
+                continue
+            a = int(server[e, b, n])
+            f, v = float(observation.capacity_gcycles_s[e, a]), float(observation.rate_mbit_s[e, a])
+            d, w, r = (float(x[e, b, n]) for x in (tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit))
+            expected = {"transfer_s": 0 if a == b else d / v, "wait_s": queue[a] / f}
+            expected |= {"compute_s": w / f, "return_s": r / v}
+            for part in PARTS:
+                assert float(parts[part][e, b, n]) == pytest.approx(expected[part], abs=1e-9)
+            queue[a] += w
         torch.testing.assert_close(observation.backlog_gcycles[e] + placed[e], doubles(queue))
 
 
@@ -174,6 +186,7 @@ def test_copies_do_not_touch_each_other(slot: tuple[RouterView, torch.Tensor], r
         observation.capacity_gcycles_s[order],
         observation.rate_mbit_s[order],
         Tasks(*(getattr(tasks, f)[order] for f in ("present", "size_mbit", "workload_gcycles", "result_mbit"))),
+        by_server=observation.by_server,
     )
     one, placed_one = place(observation, server)
     two, placed_two = place(shuffled, server[order])

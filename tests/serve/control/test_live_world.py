@@ -155,6 +155,7 @@ def visible(view):
     seen = {field.name: getattr(view, field.name) for field in fields(RouterView) if field.name != "tasks"}
     seen |= {name: values * view.tasks.present for name, values in vars(view.tasks).items()}
     seen |= {"age_slots": view.age_slots, "slot": torch.tensor(view.slot)}
+    seen["by_server"] = torch.tensor(view.by_server)
     if seen["available"] is None:
         seen["available"] = torch.ones_like(view.backlog_gcycles, dtype=torch.bool)
     return seen
