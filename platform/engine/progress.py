@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from edgegen.platform.engine.doing import is_done, read_done, unit_folder
+from edgegen.platform.engine.runner import Watcher
 from edgegen.platform.engine.unit import Unit
 from edgegen.platform.live_table import LiveTable, duration
 from edgegen.platform.screen import PlainTable
@@ -29,7 +30,7 @@ class _Row:
     recent: float = math.nan
 
 
-class UnitProgress(LiveTable):
+class UnitProgress(LiveTable, Watcher):
     """Shows how units stand; a watcher of the runner.
 
     Args:

@@ -7,7 +7,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -22,8 +22,8 @@ _POLL_S = 0.5
 _UNITS_PER_PROCESS = 10  # a fresh process costs seconds; what libraries keep in memory grows with the units
 
 
-class Watcher(Protocol):
-    """Is told what happens to units, in the process that runs them."""
+class Watcher:
+    """Is told what happens to units, in the process that runs them; subclasses listen to what they need."""
 
     def started(self, unit: Unit) -> None:
         """A unit has begun, or begun again."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgegen.envs.core.kinds import kind_of
 from edgegen.platform.engine.doing import is_done, read_json, unit_folder
 from edgegen.platform.engine.records import FINISHED, Records
+from edgegen.platform.engine.runner import Watcher
 from edgegen.platform.engine.unit import Unit
 from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store
@@ -20,7 +21,7 @@ UNIT = "edgegen.unit"
 """Tag of the run of a unit: its identity."""
 
 
-class StudyRecords(Records):
+class StudyRecords(Records, Watcher):
     """Keeps MLflow's records of a study; a watcher of the runner.
 
     Args:
@@ -54,15 +55,6 @@ class StudyRecords(Records):
     def run_ids(self) -> dict[str, str]:
         """Ids of the runs of units by identity."""
         return {identity: child.run_id for (identity,), child in self.children.items() if child.status == FINISHED}
-
-    def started(self, unit: Unit) -> None:
-        """See :class:`~edgegen.platform.engine.runner.Watcher`: a unit is recorded when it is done."""
-
-    def noted(self, rows: Mapping[str, tuple[int, float]]) -> None:
-        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
-
-    def failed(self, unit: Unit, again: bool) -> None:
-        """See :class:`~edgegen.platform.engine.runner.Watcher`."""
 
     def finished(self, unit: Unit) -> None:
         """Record a finished unit, unless it is recorded already."""

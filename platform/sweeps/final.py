@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.policy import Policy
+from edgegen.platform.engine import runner as engine
 from edgegen.platform.engine.doing import ERROR_FILE, Effort, is_done, read_json, unit_folder
 from edgegen.platform.engine.unit import GREEDY, SAMPLED, Evaluation, Unit, plain
 from edgegen.platform.sweeps.checked import CheckedSweep, make_sweep
@@ -134,7 +135,7 @@ def final_training(
     )
 
 
-class FinalStand:
+class FinalStand(engine.Watcher):
     """How the final trainings stand, told to whoever watches trials; a watcher of the engine.
 
     Args:
