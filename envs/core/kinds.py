@@ -67,12 +67,12 @@ class Meter(ABC):
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity that a table shows beside the one that decides.
+    """A quantity that a table shows beside the metric that decides.
 
     Attributes:
         title: Heading, with the unit.
         metric: Name of the quantity among the values of a meter.
-        decimals: Digits after the point; None for as many as what decides has.
+        decimals: Digits after the point; None for as many as the metric that decides has.
         factor: What the values are multiplied by.
         if_any: Shown only if some value is not zero.
     """
@@ -114,7 +114,7 @@ class Kind:
         slots_per_round: From a scenario to the slots of a round.
         shape: From a scenario to the numbers that policies are bound to, by name in the plural.
         effort: From a scenario to what decides how long an episode takes.
-        metric: What decides, by name among the values of the meter; lower is better.
+        metric: The metric that decides, by name among the values of the meter; lower is better.
         quantity: What that is called in tables.
         axis: What it is called on the axis of a plot.
         suffix: Its unit as in names, for example ``_s``.

@@ -26,13 +26,13 @@ from edgegen.platform.screen import PlainTable
 
 @dataclass(frozen=True)
 class Row:
-    """One policy of a comparison. What decides is the mean delay (s), or the mean cost in provisioning worlds.
+    """One policy of a comparison. The metric that decides is that of the kind of world.
 
     Attributes:
         label: Name in the table.
         information: What the policy uses beyond its own server's tasks, or its own cell's requests.
         results: Per-episode values.
-        mean: Mean of what decides over episodes.
+        mean: Mean of the metric that decides, over episodes.
         difference: Paired difference to the reference; negative is better.
         ratio: Mean over the reference's.
         improvement: Probability that the policy is better than the reference in an episode, ties half.

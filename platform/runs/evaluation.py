@@ -54,7 +54,7 @@ class Results:
 
     @property
     def deciding(self) -> Array:
-        """Values of what decides, one per episode ``[K]``."""
+        """Values of the metric that decides, one per episode ``[K]``."""
         return self.values[self.kind.metric]
 
     @property

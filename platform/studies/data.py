@@ -194,7 +194,7 @@ def marl_eval(data: Mapping[str, Any]) -> dict[str, Any]:
     """Lay an experiment out as instadeepai/marl-eval has it: environment, task, algorithm, run, step, metric.
 
     A step is some training episodes with one entry each; the absolute metrics have one entry per evaluation episode.
-    More is better of ``mean_reward`` only, the negative of what decides.
+    More is better of ``mean_reward`` only, the negative of the metric that decides.
     """
     metric = _kind(data).metric
     tasks: dict[str, Any] = {}
@@ -232,7 +232,8 @@ class Found:
         learned: Whether it was trained.
         seeds: Training seeds.
         episodes: Training episodes.
-        curves: What decides, in every training episode ``[R, E]``: of a rule, on the episodes of each training seed.
+        curves: The metric that decides, in every training episode ``[R, E]``: of a rule, on the episodes of each
+            training seed.
         evaluation: By mode and metric, values ``[R, K]``; R is 1 for a rule.
     """
 
@@ -311,7 +312,7 @@ class ExperimentData:
         return str(self.raw["methods"][label]["title"]) if label in self.raw["methods"] else label
 
     def base(self, place: Place) -> Array:
-        """What decides, of the reference in a world, per evaluation episode ``[K]``."""
+        """The metric that decides, of the reference in a world, per evaluation episode ``[K]``."""
         base: Array = self.found(place, self.reference).values(self.kind.metric)[0]
         return base
 

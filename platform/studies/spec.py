@@ -193,7 +193,7 @@ class Experiment(Frozen):
         overrides: Fields of all scenarios that differ.
         axis: What varies, if anything.
         reference: The rule that ratios refer to; the usual one of the kind of world if not given.
-        metrics: What figures over an axis show, a panel each; what decides if not given.
+        metrics: What figures over an axis show, a panel each; the metric that decides if not given.
         figures: Figures to draw.
         published: Published numbers to set beside ours.
         full: How much is done in the full study.

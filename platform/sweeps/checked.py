@@ -30,7 +30,7 @@ class CheckedSweep:
         learner: Its algorithm.
         world: The world that every trial is judged in.
         space: What varies.
-        metric: What is judged, an attribute of the results of an evaluation.
+        metric: The metric that decides, by name among the results of an evaluation.
         mode: ``min`` or ``max``.
         model: Name of the registered model.
     """

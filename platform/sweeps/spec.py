@@ -135,7 +135,7 @@ class SweepSpec(Frozen):
         settings: Settings of the algorithm that differ from the preset in every trial.
         overrides: Fields of the scenario that differ, by dotted name.
         space: What varies: settings by name, fields of the scenario as ``scenario.NAME``.
-        metric: What is judged; the usual one of the kind of world if not given.
+        metric: The metric that decides; that of the kind of world if not given.
         seeds: Training seeds of every trial; its metric is the mean over them.
         searcher: Who proposes values.
         scheduler: Who stops trials early.
