@@ -2,9 +2,14 @@ import json
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.cli import app
+from edgegen.platform.engine.doing import ERROR_FILE, unit_folder
+from edgegen.platform.files import write_text
+from edgegen.platform.sweeps import run
 from edgegen.platform.sweeps.checked import make_sweep
 
 SPEC = {
@@ -69,3 +74,31 @@ def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_pa
     described.write_text('{"identity": "small-1"')
     assert "sweep.json can not be read" in refused(*always, "--resume")
     assert sorted(path.name for path in folder.iterdir()) == ["sweep.json"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("final", "Every final training of the best trials failed; the first error is: ValueError: it broke."),
+        ("play", "The rule capacity-weighted can not be compared with: ValueError: it broke."),
+    ],
+)
+def test_units_that_fail_are_said_in_one_sentence(tmp_path, monkeypatch, kind, sentence):
+    def fail(units, root, watchers, jobs, attempts):
+        assert attempts == 4
+        broken = [unit for unit in units if unit.kind == kind]
+        for unit in broken:
+            write_text(unit_folder(root, unit.identity) / ERROR_FILE, "Traceback\nValueError: it broke\n")
+            for watcher in watchers:
+                watcher.started(unit)
+                watcher.failed(unit, again=False)
+        return {unit.identity: "ValueError: it broke" for unit in broken}
+
+    monkeypatch.setattr(run, "run_units", fail)
+    monkeypatch.setattr(run, "room_for", lambda units: 1)
+    sweep = make_sweep({**SPEC, "evaluation": {"rules": ["capacity-weighted", "least-delay"]}})
+    started = run._Sweep(run.SweepRequest(sweep, tmp_path, tracking=False), Console(quiet=True))
+    entry = {"name": "trial 0, seed 7", "label": "trial 0", "seed": 7, "schedule": [[0, {"actor_lr": 0.001}]]}
+    with pytest.raises(InputError) as refused:
+        started._final([entry])
+    assert str(refused.value) == sentence
