@@ -43,6 +43,10 @@ class SweepRecords(Records):
         self.entries: list[Mapping[str, Any]] = []
         self._best: tuple[int, float | None] | None = None
         super().__init__(store, "sweep", identity, sweep.spec.name, _parameters(sweep), [STAGE, TRIAL, SEED])
+        best = self.store.attempt(lambda: store.client.get_metric_history(str(self.parent), f"best/{sweep.metric}"))
+        if best:  # what an earlier process logged last is not logged again
+            last = max(best, key=lambda metric: (metric.timestamp, metric.step))
+            self._best = (last.step, last.value)
 
     def watch(self, trials: Sequence[TrialView]) -> None:
         """Bring the records up to date with the trials of the present stage."""

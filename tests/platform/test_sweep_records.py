@@ -94,6 +94,8 @@ def test_records_are_complete_whatever_the_driver_remembers(runs, tmp_path):
     assert parent.data.params["fixed.copies"] == "2"
     assert parent.data.params["space.hidden"] == "choice [8, 16]"
     assert parent.data.metrics["best/mean_delay_s"] == pytest.approx(1 / 3)
+    best = client.get_metric_history(parent.info.run_id, "best/mean_delay_s")
+    assert len({(metric.step, metric.value) for metric in best}) == len(best)
     children = [run for run in found if run.data.tags["edgegen.role"] == "trial"]
     counted = Counter((run.data.tags["edgegen.trial"], run.data.tags["edgegen.seed"]) for run in children)
     assert counted == {(trial, seed): 1 for trial in ("t0", "t1") for seed in ("0", "5")}
