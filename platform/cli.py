@@ -28,6 +28,7 @@ from edgegen.platform.commands import (
     scaling,
     sweep,
     train,
+    tune,
     world,
 )
 from edgegen.platform.screen import drop, printable, stdout_is_lost, substitute_characters
@@ -130,6 +131,7 @@ def _root(
 for _command in (
     world.scenarios,
     train.train,
+    tune.tune,
     sweep.sweep,
     compare.evaluate,
     compare.compare,

@@ -16,13 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from edgegen.algorithms.core.trained import MANIFEST, WEIGHTS, StoredPolicy, TrainedPolicy, unfit
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.rulebook import rule_book
+from edgegen.algorithms.core.trained import FORMAT, MANIFEST, WEIGHTS, StoredPolicy, TrainedPolicy, unfit
+from edgegen.algorithms.core.tunable import TUNED, restore_tuned
 from edgegen.algorithms.methods.registry import find_method, methods, methods_for
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
 from edgegen.envs.core.world import WorldScenario
-
-FORMAT = "edgegen-policy/1"
 
 
 def save_policy(policy: TrainedPolicy, folder: Path, scenario: WorldScenario, training: dict[str, Any]) -> None:
@@ -61,14 +62,16 @@ def save_policy(policy: TrainedPolicy, folder: Path, scenario: WorldScenario, tr
         raise
 
 
-def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> TrainedPolicy:
-    """Load a policy folder for a scenario.
+def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> Policy:
+    """Load a policy folder for a scenario: a trained policy, or a rule that was tuned.
 
     Raises:
         InputError: If the folder is not a policy, is damaged, or was trained for another kind or size of world and can
             not do with this one.
     """
     manifest = read_manifest(folder)
+    if manifest["algorithm"] == TUNED:
+        return _tuned(folder, manifest, scenario, seed)
     method = find_method(manifest["algorithm"])
     if method.kind_name != scenario.kind:
         fitting = ", ".join(other.name for other in methods_for(scenario.kind)) or "no method yet"
@@ -77,6 +80,16 @@ def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> Trained
             f"'{scenario.name}'; policies for it are trained by {fitting}."
         )
     return method.restore(StoredPolicy(folder, manifest, _tensors(folder, manifest)), scenario, seed)
+
+
+def _tuned(folder: Path, manifest: dict[str, Any], scenario: WorldScenario, seed: int) -> Policy:
+    rule, known = manifest.get("rule"), rule_book(scenario.kind).tunable
+    if not isinstance(rule, str) or rule not in known:
+        raise InputError(
+            f"The policy in '{folder}' is the tuned rule '{rule}', but the rules with constants for scenario "
+            f"'{scenario.name}' are {', '.join(known) or 'none'}."
+        )
+    return restore_tuned(folder, manifest, known[rule], scenario, seed)
 
 
 def _tensors(folder: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -111,7 +124,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise InputError(f"The policy in '{folder}' has format '{found}'; this version of edgegen reads '{FORMAT}'.")
     known = methods()
-    if manifest.get("algorithm") not in known:
+    if manifest.get("algorithm") not in {*known, TUNED}:
         raise InputError(
             f"The policy in '{folder}' is of the algorithm '{manifest.get('algorithm')}'; this version of edgegen has "
             f"{', '.join(known)}."

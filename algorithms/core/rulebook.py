@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.tunable import Tunable
 from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
 from edgegen.envs.core.world import WorldScenario
 
@@ -22,10 +23,12 @@ class RuleBook:
     Attributes:
         makers: What makes each of them, by name, in the order of tables.
         plays: Whether the one of a name can play a scenario; oracles can only where they can plan.
+        tunable: Those that have constants to tune, by name.
     """
 
     makers: Mapping[str, Maker]
     plays: Callable[[str, Any], bool] = lambda name, scenario: True
+    tunable: Mapping[str, Tunable] = field(default_factory=dict)
 
     def playable(self, scenario: WorldScenario) -> list[str]:
         """Names of those that can play a scenario."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.errors import InputError
 
+FORMAT = "edgegen-policy/1"
 MANIFEST = "policy.json"
 WEIGHTS = "weights.safetensors"
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import EpisodeLog, Following, Learning, Notes, RoleLearner, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment, concatenate
+from edgegen.algorithms.rules.best_cache import relative_size
 from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.allocator import AllocationActor
-from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.module import AllocatorModule, CacherModule
 from edgegen.algorithms.t2drl.objectives import (
     DONE,

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
+from edgegen.algorithms.rules.best_cache import relative_size
 from edgegen.algorithms.rules.caching import shares
 from edgegen.algorithms.t2drl.allocator import AllocationActor
-from edgegen.algorithms.t2drl.cacher import CachingNetwork, relative_size
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.algorithms.t2drl.state import FrameState, SlotState, as_users
 from edgegen.envs.core.errors import InputError

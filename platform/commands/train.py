@@ -207,7 +207,7 @@ def _fresh(
     scenario = learner.load_scenario(learner.default_scenario if scenario_name is None else scenario_name, for_scenario)
     learner.make_settings(preset, for_algorithm)
     made = make_processes(**processes)
-    folder = out if out is not None else RUNS / f"{algorithm}-{preset}-{_slug(scenario.name)}-seed{seed}"
+    folder = out if out is not None else RUNS / f"{algorithm}-{preset}-{slug(scenario.name)}-seed{seed}"
     check_writable_folder(folder)
 
     def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
@@ -332,5 +332,6 @@ def training_json(result: TrainResult) -> dict[str, object]:
     }
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name as part of a folder's name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)

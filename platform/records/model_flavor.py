@@ -19,8 +19,8 @@ from torch import Tensor
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import read_manifest
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.methods.registry import find_method
 from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.world import Role, WorldScenario
 
 Arrays = dict[str, NDArray[Any]]
@@ -107,7 +107,7 @@ def _load_pyfunc(data_path: str) -> PolicyModel:
     """Load a policy folder; called by ``mlflow.pyfunc.load_model``."""
     folder = Path(data_path)
     manifest = read_manifest(folder)
-    scenario: WorldScenario = find_method(manifest["algorithm"]).build_scenario(dict(manifest["scenario"]))
+    scenario: WorldScenario = build_scenario(dict(manifest["scenario"]))
     return PolicyModel(make_policy(str(folder), scenario, 0), scenario)
 
 

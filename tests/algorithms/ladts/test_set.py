@@ -16,7 +16,7 @@ from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay
 from edgegen.algorithms.ladts.settings import make_settings
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rllib.runner import JointEnvRunner
-from edgegen.algorithms.rules.offloading import expected_delay
+from edgegen.algorithms.rules.routing import expected_delay
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.physics import drain_backlog, place

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgegen.algorithms.core.policy import Policy, sample_shares
-from edgegen.algorithms.rules.offloading import RULES, make_rule, water_fill
+from edgegen.algorithms.rules.offloading import RULES, make_rule
+from edgegen.algorithms.rules.routing import water_fill
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import RouterView, Tasks

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
+from edgegen.algorithms.rules.best_cache import all_caches, best_fitting, cache_bits, cache_number
 from edgegen.algorithms.t2drl import cacher
-from edgegen.algorithms.t2drl.cacher import CachingNetwork, all_caches, best_fitting, cache_bits, cache_number
+from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
 from edgegen.algorithms.t2drl.settings import make_settings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec

@@ -28,7 +28,7 @@ import dataclasses
 from typing import Literal
 
 from edgegen.algorithms.core.rulebook import RuleBook, register_rules
-from edgegen.algorithms.rules.offloading import Local, Uniform
+from edgegen.algorithms.rules.routing import Local, Uniform
 from edgegen.envs.core.kinds import register
 from edgegen.envs.offloading.kind import KIND
 from edgegen.envs.offloading.scenario import OffloadingScenario

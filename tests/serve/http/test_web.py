@@ -8,7 +8,8 @@ import base64
 import httpx
 import pytest
 
-from edgegen.algorithms.rules.offloading import LeastDelay, make_rule
+from edgegen.algorithms.rules.offloading import make_rule
+from edgegen.algorithms.rules.routing import LeastDelay
 from edgegen.serve.control.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app

@@ -1,0 +1,130 @@
+"""Rules with named constants: what `edgegen tune` searches, and policy folders of rules that were tuned.
+
+A tuned rule is a learned policy with a dozen numbers: it has a folder like a trained one, and is compared, replayed,
+combined and served by it. The folder holds ``policy.json`` alone; the constants are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.trained import FORMAT, MANIFEST
+from edgegen.envs.core.errors import InputError, from_validation
+from edgegen.envs.core.fields import Frozen
+from edgegen.envs.core.world import WorldScenario
+
+TUNED = "tuned rule"
+"""What stands for the method that trained a policy."""
+
+
+class Constants(Frozen):
+    """Constants of a rule, by name; every field is made by :func:`constant`, so that its range is known."""
+
+    @classmethod
+    def ranges(cls) -> dict[str, Range]:
+        """Ranges of all constants, by name."""
+        found = {}
+        for name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            assert isinstance(extra, dict)
+            found[name] = Range(**extra)  # type: ignore[arg-type]
+        return found
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a constant is searched: between two ends, evenly on a logarithmic scale or on a linear one."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+def constant(default: float, low: float, high: float, log: bool = False) -> Any:
+    """Declare a constant of a rule.
+
+    Args:
+        default: What it is unless tuned.
+        low: Least value.
+        high: Largest value.
+        log: Whether it is searched on a logarithmic scale.
+    """
+    return Field(default, ge=low, le=high, json_schema_extra={"low": low, "high": high, "log": log})
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """A rule that can be tuned.
+
+    Attributes:
+        constants: Its constants.
+        make: Makes it for a scenario, with constants and a seed.
+    """
+
+    constants: type[Constants]
+    make: Callable[[Any, Any, int], Policy]
+
+    def maker(self, scenario: Any, seed: int) -> Policy:
+        """Make it as it is unless tuned."""
+        return self.make(scenario, self.constants(), seed)
+
+
+def save_tuned(
+    folder: Path, rule: str, policy: Policy, constants: Constants, scenario: WorldScenario, tuning: dict[str, Any]
+) -> None:
+    """Write the policy folder of a tuned rule; it appears whole or not at all.
+
+    Args:
+        folder: Where to; must not exist.
+        rule: Name of the rule.
+        policy: The rule as tuned.
+        constants: Its constants.
+        scenario: The world it was tuned in.
+        tuning: What else to record: trials, episodes, simulated requests, seed.
+    """
+    manifest = {
+        "format": FORMAT,
+        "algorithm": TUNED,
+        "rule": rule,
+        "roles": sorted(policy.roles),
+        "constants": constants.model_dump(),
+        "scenario": scenario.model_dump(),
+        "training": tuning,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def restore_tuned(folder: Path, manifest: dict[str, Any], tunable: Tunable, scenario: Any, seed: int) -> Policy:
+    """Make a rule with the constants of its folder.
+
+    Raises:
+        InputError: If a constant is unknown, missing or out of its range.
+    """
+    found = manifest.get("constants")
+    if not isinstance(found, dict) or set(found) != set(tunable.constants.model_fields):
+        expected = ", ".join(tunable.constants.model_fields)
+        raise InputError(f"The policy in '{folder}' is damaged: its constants must be {expected}.")
+    try:
+        constants = tunable.constants.model_validate(found)
+    except ValidationError as error:
+        raise from_validation(error, f"The policy in '{folder}': constants", list(found)) from None
+    policy = tunable.make(scenario, constants, seed)
+    policy.name = f"{manifest['rule']} (tuned)"
+    return policy

@@ -1,0 +1,157 @@
+"""``edgegen tune``: from a rule with constants to a policy folder, with a budget as a learner has one."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgegen.envs.core.errors import InputError
+from edgegen.platform.commands.options import (
+    JsonOption,
+    SeedOption,
+    SetOption,
+    output_folder,
+    progress_console,
+    run_folder,
+    write_then_show,
+)
+from edgegen.platform.commands.train import RUNS, slug
+from edgegen.platform.overrides import parse_overrides
+from edgegen.platform.process import prefer_one_thread
+
+if TYPE_CHECKING:
+    from edgegen.platform.runs.tuning import Trial, TuneResult
+
+DEFAULT_TRIALS, DEFAULT_EPISODES = 200, 16
+
+
+def tune(
+    context: typer.Context,
+    rule: Annotated[
+        str | None, typer.Argument(help="A rule with constants: priced-greedy, history-knapsack, frame-knapsack.")
+    ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option("--scenario", "-s", metavar="NAME", help="Shipped scenario, or the path of a .yaml file."),
+    ] = "demo",
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", min=1, max=100_000, help=f"Trials in all.  [default: {DEFAULT_TRIALS}]"),
+    ] = None,
+    episodes: Annotated[
+        int, typer.Option("--episodes", "-n", min=1, help="Training episodes that every trial plays, all the same.")
+    ] = DEFAULT_EPISODES,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=str,
+            callback=output_folder,
+            help="Run folder.  [default: runs/tuned-RULE-SCENARIO-seedSEED]",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUNDIR", parser=str, callback=run_folder, help="Continue this tuning; --budget may add trials."
+        ),
+    ] = None,
+    settings: SetOption = None,
+    json: JsonOption = None,
+    tracking: Annotated[bool, typer.Option(help="Record the tuning in MLflow.")] = True,
+) -> None:
+    """Tune the constants of a rule on training episodes; the result is a policy like a trained one."""
+    from edgegen.envs.core.scenarios import load_scenario
+    from edgegen.platform.files import check_writable_folder, write_json
+    from edgegen.platform.runs.tuning import TuneRequest, resume_tuning
+    from edgegen.platform.runs.tuning import tune as run
+
+    notes = progress_console()
+    prefer_one_thread()
+    told = 0
+
+    def on_trial(trials: list[Trial]) -> None:
+        nonlocal told
+        tenths = len(trials) * 10 // wanted
+        if tenths > told or len(trials) == 1:
+            told = tenths
+            best = min(trial.value for trial in trials)
+            notes.print(f"trial {len(trials)} of {wanted}, best {best:.4g}, defaults {trials[0].value:.4g}")
+
+    if resume is not None:
+        _refuse_with_resume(context)
+        wanted = budget or DEFAULT_TRIALS
+        result = resume_tuning(resume, budget, tracking, on_trial)
+    else:
+        if rule is None:
+            raise InputError("Which rule is to be tuned? Name one: edgegen tune RULE -s SCENARIO.")
+        world = load_scenario(scenario, parse_overrides(settings or []))
+        wanted = budget or DEFAULT_TRIALS
+        request = TuneRequest(rule, world, wanted, episodes, seed)
+        _ = request.tunable  # named wrongly, it is to be said before a folder is looked at
+        folder = out if out is not None else RUNS / f"tuned-{rule}-{slug(world.name)}-seed{seed}"
+        check_writable_folder(folder)
+        result = run(request, folder, out is None, tracking, on_trial)
+
+    def show() -> None:
+        _report(notes, result)
+        typer.echo(str(result.out))
+
+    write_then_show([] if json is None else [lambda: write_json(json, _as_json(result))], show)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    for name, flag in {
+        "rule": "RULE",
+        "scenario": "--scenario",
+        "episodes": "--episodes",
+        "seed": "--seed",
+        "out": "--out",
+        "settings": "--set",
+    }.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"{flag} can not be combined with --resume, because a resumed tuning keeps its own settings; only "
+                "--budget may change."
+            )
+
+
+def _report(notes: Any, result: TuneResult) -> None:
+    """Say what was found, and what to do with it."""
+    from edgegen.algorithms.core.registered import how_to_look
+
+    what = "Stopped after" if result.interrupted else "Tuned in"
+    notes.print(f"{what} {len(result.trials)} trials, {result.requests} simulated requests ({result.seconds:.0f} s).")
+    if result.mlflow_uri is not None:
+        notes.print(f"MLflow:   {how_to_look(result.mlflow_uri)}", soft_wrap=True)
+    if result.best is None:
+        notes.print(f"Continue: {shlex.join(['edgegen', 'tune', '--resume', str(result.out)])}", soft_wrap=True)
+        return
+    constants = ", ".join(f"{name} {value:.4g}" for name, value in result.best.model_dump().items())
+    notes.print(f"Kept:     {constants}", soft_wrap=True)
+    notes.print(f"On other training episodes: {result.tuned:.4g}, with the defaults {result.default:.4g}.")
+    compare = ["edgegen", "compare", str(result.out), "--scenario", str(result.out / "scenario.yaml")]
+    notes.print(f"Compare:  {shlex.join(compare)}", soft_wrap=True)
+
+
+def _as_json(result: TuneResult) -> dict[str, object]:
+    """The result as plain values."""
+    return {
+        "format": "edgegen-tuned-1",
+        "out": result.out,
+        "policy": result.policy,
+        "constants": None if result.best is None else result.best.model_dump(),
+        "value": None if result.best is None else result.tuned,
+        "default_value": None if result.best is None else result.default,
+        "trials": [vars(trial) for trial in result.trials],
+        "simulated_requests": result.requests,
+        "seconds": result.seconds,
+        "interrupted": result.interrupted,
+    }
