@@ -1,0 +1,139 @@
+"""Tuning of rules: what is searched, that a stopped search goes on as if it had not been, and what comes out."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.core.codec import read_manifest
+from edgegen.algorithms.rules.priced_greedy import Prices
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.platform.runs.evaluation import evaluate
+from edgegen.platform.runs.tuning import TUNE_FILE, Trial, TuneRequest, resume_tuning, tune
+
+
+def quiet(trials: list[Trial]) -> None: ...
+
+
+def request(trials: int = 8) -> TuneRequest:
+    return TuneRequest("priced-greedy", load_scenario("demo", {"slots": 12}), trials, episodes=3, seed=5)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tune(request(), tmp_path_factory.mktemp("tuned") / "whole", False, False, quiet)
+
+
+def test_the_first_trial_is_the_defaults_and_all_are_within_their_ranges(whole: Any) -> None:
+    assert whole.trials[0].constants == Prices().model_dump()
+    ranges = Prices.ranges()
+    for trial in whole.trials:
+        assert all(ranges[name].low <= value <= ranges[name].high for name, value in trial.constants.items())
+    assert len({str(trial.constants) for trial in whole.trials}) == 8
+
+
+def test_what_is_kept_is_not_worse_than_the_defaults_on_the_episodes_it_is_chosen_by(whole: Any) -> None:
+    assert whole.tuned <= whole.default
+
+
+def test_trials_play_the_same_training_episodes(whole: Any) -> None:
+    assert len({trial.requests for trial in whole.trials}) == 1
+    manifest = read_manifest(whole.policy)
+    tuning = manifest["training"]
+    assert tuning["trials"] == 8
+    # Three episodes a trial; the finalists and the defaults play six others each.
+    assert tuning["simulated_requests"] > 8 * whole.trials[0].requests
+    assert manifest["algorithm"] == "tuned rule"
+    assert manifest["roles"] == ["router"]
+
+
+def test_a_stopped_tuning_goes_on_as_if_it_had_not_been_stopped(whole: Any, tmp_path: Path) -> None:
+    def stop_after_three(trials: list[Trial]) -> None:
+        if len(trials) == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    stopped = tune(request(), tmp_path / "stopped", False, False, stop_after_three)
+    assert stopped.interrupted
+    assert len(stopped.trials) == 3
+    assert not (tmp_path / "stopped" / "policy").exists()
+    resumed = resume_tuning(tmp_path / "stopped", None, False, quiet)
+    assert resumed.trials == whole.trials
+    assert resumed.best == whole.best
+    assert (resumed.policy / "policy.json").read_bytes() == (whole.policy / "policy.json").read_bytes()
+
+
+def test_trials_can_be_added(tmp_path: Path, whole: Any) -> None:
+    first = tune(request(4), tmp_path / "more", False, False, quiet)
+    more = resume_tuning(tmp_path / "more", 8, False, quiet)
+    assert more.trials[:4] == first.trials
+    assert more.trials == whole.trials
+
+
+def test_a_tuned_rule_is_a_policy_for_any_scenario_of_its_kind(whole: Any) -> None:
+    scenario = load_scenario("stable", {"slots": 5})
+    policy = make_policy(str(whole.out), scenario)
+    assert policy.name == "priced-greedy (tuned)"
+    assert not policy.trained
+    one, two = (evaluate(scenario, make_policy(str(whole.policy), scenario), 2, 3).deciding for _ in range(2))
+    assert (one == two).all()
+    with pytest.raises(
+        InputError, match="is the tuned rule 'priced-greedy', but the rules with constants for scenario"
+    ):
+        make_policy(str(whole.out), load_scenario("t2drl-default"))
+
+
+def test_a_better_constant_is_found(tmp_path: Path) -> None:
+    """Among five unequal servers a rule without prices is far from the best of its family."""
+    found = tune(
+        TuneRequest("priced-greedy", load_scenario("stable", {"slots": 20}), 25, 4), tmp_path / "s", False, False, quiet
+    )
+    assert found.tuned < 0.98 * found.default
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"push_price": 99.0}, r"push_price.*12"),
+        ({"push_price": float("nan")}, "push_price"),
+        ({"push_price": "much"}, "push_price"),
+        ({"pushes": 1.0}, "its constants must be crowding, patience"),
+    ],
+)
+def test_damaged_constants_are_refused_in_a_sentence(
+    whole: Any, tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
+    manifest = json.loads((whole.policy / "policy.json").read_text())
+    manifest["constants"] |= change
+    (tmp_path / "policy.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=complaint) as caught:
+        make_policy(str(tmp_path), load_scenario("demo"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        ("least-delay", "'least-delay' has no constants to tune; rules with constants are priced-greedy"),
+        ("price-greedy", r"Unknown rule 'price-greedy'.*Did you mean 'priced-greedy'\?"),
+        (
+            "history-knapsack",
+            "Unknown rule 'history-knapsack'; rules with constants for scenario 'demo' are priced-greedy",
+        ),
+    ],
+)
+def test_rules_without_constants_are_refused(tmp_path: Path, rule: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        tune(TuneRequest(rule, load_scenario("demo")), tmp_path / "none", False, False, quiet)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        tune(request(1), tmp_path, False, False, quiet)
+    with pytest.raises(InputError, match=f"holds no tuning to continue: {TUNE_FILE}"):
+        resume_tuning(tmp_path, None, False, quiet)
