@@ -84,7 +84,6 @@ class T2DRLPolicy(TrainedPolicy):
     method: ClassVar[str] = "t2drl"
     name = "t2drl"
     roles = frozenset({CACHER, ALLOCATOR})
-    information = "skewness state, requests of the frame before"
 
     def __init__(
         self, actor: AllocationActor, cacher: CachingNetwork, scenario: ProvisioningScenario, seed: int = 0
@@ -92,6 +91,7 @@ class T2DRLPolicy(TrainedPolicy):
         self.actor = actor
         self.cacher = cacher
         self.spec: T2DRLSpec = actor.spec
+        self.information = self.spec.settings.state.information
         self.scenario = scenario
         self.frame_state = FrameState(scenario, self.spec.settings.state)
         self.slot_state = SlotState(scenario, self.spec.settings.state)

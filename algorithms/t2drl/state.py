@@ -60,6 +60,19 @@ class StateSettings(BaseModel):
         """Values per model in the caching agent's state."""
         return self.previous_cache + self.frequency + (self.history_decay is not None) + self.model_sizes
 
+    @property
+    def information(self) -> str:
+        """What is known by these states, for honest comparisons."""
+        known = {
+            "skewness state": self.skewness,
+            "requests of the frame before": self.frequency and self.history_decay is None,
+            "requests of all frames so far": self.history_decay is not None,
+            "model sizes": self.model_sizes,
+            "frame number": self.frame_number,
+            "curves": self.curves,
+        }
+        return ", ".join(name for name, used in known.items() if used) + "; channels and requests of the slot"
+
 
 class FrameState:
     """Builds the state of the caching agents.
