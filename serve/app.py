@@ -14,13 +14,14 @@ from ray.serve.schema import LoggingConfig
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tracking_uri
-from edgegen.algorithms.rules.offloading import RULES
+from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge.remote import RemoteEdge
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
+from edgegen.serve.kinds.registry import scenario_of
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
@@ -41,11 +42,12 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             may take if None.
 
     Raises:
-        InputError: If the policy does not exist or does not fit the edges, or a model is a folder without a pipeline.
+        InputError: If its kind can not be served, the policy does not exist or does not fit the edges, or a model is a
+            folder without a pipeline.
     """
-    if config.policy not in RULES:  # replicas may run in another folder
+    if config.policy not in rule_book(config.kind).makers:  # replicas may run in another folder
         config = config.model_copy(update={"policy": _lasting(config.policy)})
-    make_policy(config.policy, config.scenario(), config.seed)  # fail here and not in a replica
+    make_policy(config.policy, scenario_of(config), config.seed)  # fail here and not in a replica
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
@@ -77,7 +79,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         log_to_stdout()
         here = serve.get_replica_context().app_name
         remote = {edge.name: RemoteEdge(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
-        policy = make_policy(config.policy, config.scenario(), config.seed)
+        policy = make_policy(config.policy, scenario_of(config), config.seed)
         gateway = Gateway(config, policy, remote, RayMeter())
         app = create_app(gateway, behind_proxy=True)
         app.state.gateway = gateway

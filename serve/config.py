@@ -6,20 +6,18 @@ Ray or diffusers, so a command line can check a config in milliseconds.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, field_validator, model_validator
 
-from edgegen.envs.core.errors import InputError, from_validation
+from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
+from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
 from edgegen.envs.core.named_files import find_file, names_in
-from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.yaml_files import read_mapping
-from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
 from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -27,9 +25,6 @@ DEFAULT_SIDE = 512
 """Width and height in pixels where neither the config nor the model says what they are."""
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
-MAX_BYTES_PER_CHARACTER = 4
-ROLE = "router"
-"""The one role of the worlds that services are."""
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
 Count = Annotated[Whole, Field(ge=1, le=10_000)]
@@ -148,6 +143,7 @@ class ServiceConfig(Frozen):
 
     Attributes:
         name: How the service is called in reports.
+        kind: Kind of world as which policies see the service; one that can be served.
         models: The models by name; the first is the default of requests.
         edges: The edge servers, in the order in which a policy numbers them.
         policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; also
@@ -179,6 +175,7 @@ class ServiceConfig(Frozen):
     """
 
     name: str = "service"
+    kind: str = DEFAULT_KIND
     models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
     edges: Annotated[tuple[EdgeConfig, ...], Field(min_length=1, max_length=256)]
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
@@ -201,14 +198,26 @@ class ServiceConfig(Frozen):
     max_connections: Annotated[Whole, Field(ge=16, le=100_000)] = 512
     shutdown_grace_s: Annotated[Real, Field(ge=0, le=3600)] = 20.0
 
+    @field_validator("kind")
+    @classmethod
+    def _can_be_served(cls, kind: str) -> str:
+        from edgegen.serve.kinds.registry import served, served_kinds  # imports this module
+
+        if kind not in kinds():
+            known = served_kinds()
+            raise ValueError(f"it must be {' or '.join(known)}.{did_you_mean(kind, known)}")
+        served(kind)
+        return kind
+
     @field_validator("policy")
     @classmethod
-    def _of_the_router(cls, policy: str) -> str:
-        if not policy.startswith(f"{ROLE}="):
+    def _without_its_role(cls, policy: str, info: ValidationInfo) -> str:
+        if "=" not in policy or "kind" not in info.data:
             return policy
-        from edgegen.algorithms.core.catalog import split_roles  # loads torch
+        from edgegen.algorithms.core.catalog import split_roles  # only where it is needed: it imports more
 
-        return split_roles(policy, (ROLE,))[ROLE]
+        (role,) = kind_named(info.data["kind"]).world.roles
+        return split_roles(policy, (role,)).get(role, policy)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -259,38 +268,20 @@ class ServiceConfig(Frozen):
             )
         return cards
 
-    def scenario(self, measured_gcycles_s: Mapping[str, float] | None = None) -> OffloadingScenario:
-        """Describe the edges as a scenario, to check that a trained policy fits or to train one for them.
+    def capacities_gcycles_s(self, measured_gcycles_s: Mapping[str, float] | None = None) -> tuple[float, ...]:
+        """Return the capacities of the edges, Gcycle/s.
 
         Args:
             measured_gcycles_s: Capacities by edge name, Gcycle/s. An edge whose capacity is ``measured`` and is not
                 named here gets a nominal one, in proportion to its slowdown.
         """
         measured = measured_gcycles_s or {}
-        cards = self.cards().values()
-        capacity = tuple(
+        return tuple(
             measured.get(edge.name, NOMINAL_CAPACITY_GCYCLES_S / edge.slowdown)
             if edge.capacity_gcycles_s == "measured"
             else edge.capacity_gcycles_s
             for edge in self.edges
         )
-        cycles = [card.cycles_per_step_gcycles for card in cards]
-        pixels = [math.prod(parse_size(size)) for card in cards for size in card.sizes]
-        most_steps = max(card.max_steps for card in cards) * self.max_pictures
-        data = {
-            "name": self.name,
-            "description": f"The edge servers of the service '{self.name}'.",
-            "slot_s": self.slot_s,
-            "slots": 60,
-            "capacity_gcycles_s": capacity,
-            "rate_mbit_s": tuple(edge.rate_mbit_s for edge in self.edges),
-            "tasks_per_slot": IntegerRange(low=1, high=self.max_queue + 1),
-            "size_mbit": Quantity(low=0, high=text_mbit("x" * self.max_prompt_chars) * MAX_BYTES_PER_CHARACTER),
-            "cycles_per_step_gcycles": Quantity(low=min(cycles), high=max(cycles)),
-            "steps": Quantity(low=1, high=most_steps, integer=True),
-            "result_mbit": Quantity(low=picture_mbit(min(pixels)), high=picture_mbit(max(pixels)) * self.max_pictures),
-        }
-        return build_scenario(data, OffloadingScenario)
 
 
 def text_mbit(text: str) -> float:

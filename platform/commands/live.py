@@ -78,7 +78,7 @@ def serve(
     overrides = parse_overrides(settings or [])
     overrides |= {name: value for name, value in (("seed", seed), ("policy", policy)) if value is not None}
     service = load_config(config, overrides)
-    _check_policy(service.policy)
+    _check_policy(service.policy, service.kind)
     from edgegen.serve.running import READY_TIMEOUT_S, running_service
 
     ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
@@ -91,14 +91,15 @@ def serve(
         threading.Event().wait()
 
 
-def _check_policy(policy: str) -> None:
+def _check_policy(policy: str, kind: str) -> None:
     """Refuse a folder that holds no policy before anything is started; registered ones are fetched where they run."""
     from edgegen.algorithms.core.catalog import find_policy_folder
     from edgegen.algorithms.core.registered import is_registered
-    from edgegen.algorithms.rules.offloading import RULES
+    from edgegen.algorithms.core.rulebook import rule_book
 
-    if policy not in RULES and not is_registered(policy):
-        find_policy_folder(policy, RULES)
+    rules = rule_book(kind).makers
+    if policy not in rules and not is_registered(policy):
+        find_policy_folder(policy, rules)
 
 
 def generate(

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from edgegen.algorithms.core.registered import how_to_look
+from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.rllib.ray_session import ray_session
-from edgegen.algorithms.rules.offloading import RULES
 from edgegen.algorithms.store_urls import database_url
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.scenarios import build_scenario, load_scenario
-from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.commands.compare import make_entrants
 from edgegen.platform.commands.live import curl_line, require_serve_extra
 from edgegen.platform.commands.train import training_progress
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 SCENARIO = "demo"
 SERVICE = "demo"
 LABEL = "lad-ts"
-_MAX_LOAD = 1.05  # at the edge of stability: short and long queues both occur, as bursts bring them
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,11 @@ def _demonstrate(request: DemoRequest, out: Console, notes: Console) -> None:
             _compare(load_scenario(SCENARIO), policy, folder / "comparison", request, out, notes)
             if request.serve:
                 from edgegen.serve.config import load_config
+                from edgegen.serve.kinds.registry import training_scenario
 
                 config = load_config(request.service)
-                scenario = service_scenario(config)
-                _heading(notes, f"3. Train LAD-TS for the {scenario.servers} edge servers of the live service")
+                scenario = training_scenario(config)
+                _heading(notes, f"3. Train LAD-TS for the {len(config.edges)} edge servers of the live service")
                 live = _train(scenario, folder / "service-train", request.service_episodes, request.seed, notes)
                 _compare(scenario, live, folder / "service-comparison", request, out, notes)
         if request.serve:
@@ -126,26 +127,7 @@ def _demonstrate(request: DemoRequest, out: Console, notes: Console) -> None:
         _summary(request, uri, time.perf_counter() - started, out)
 
 
-def service_scenario(config: ServiceConfig) -> OffloadingScenario:
-    """Describe a service as a world to train in: its servers, requests around the default number of steps.
-
-    The number of requests per slot is the largest whose load does not exceed ``_MAX_LOAD``.
-    """
-    base = config.scenario().model_dump()
-    steps = next(iter(config.cards().values())).default_steps
-    base["steps"] = {"low": max(1, steps // 2), "high": max(2, 2 * steps - steps // 2), "integer": True}
-    base["name"] = f"service-{config.name}"
-    base["description"] = f"The edge servers of the service '{config.name}' at the edge of stability."
-    chosen = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": 1}}, OffloadingScenario)
-    for high in range(2, config.max_queue + 2):
-        candidate = build_scenario({**base, "tasks_per_slot": {"low": 0, "high": high}}, OffloadingScenario)
-        if candidate.load > _MAX_LOAD:
-            break
-        chosen = candidate
-    return chosen
-
-
-def _train(scenario: OffloadingScenario, folder: Path, episodes: int, seed: int, notes: Console) -> Path:
+def _train(scenario: WorldScenario, folder: Path, episodes: int, seed: int, notes: Console) -> Path:
     with training_progress(notes) as on_episode:
         result = train(TrainRequest(scenario=scenario, out=folder, episodes=episodes, seed=seed), on_episode)
     if result.interrupted:
@@ -155,9 +137,10 @@ def _train(scenario: OffloadingScenario, folder: Path, episodes: int, seed: int,
 
 
 def _compare(
-    scenario: OffloadingScenario, policy: Path, target: Path, request: DemoRequest, out: Console, notes: Console
+    scenario: WorldScenario, policy: Path, target: Path, request: DemoRequest, out: Console, notes: Console
 ) -> Comparison:
-    entrants = make_entrants([str(policy), *RULES], [LABEL], "capacity-weighted", scenario, request.seed)
+    reference = kind_of(scenario).reference
+    entrants = make_entrants([str(policy), *rules_for(scenario)], [LABEL], reference, scenario, request.seed)
     with activity(notes) as say:
         result = compare(
             scenario,

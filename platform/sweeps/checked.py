@@ -183,12 +183,16 @@ def _world(learner: Method, spec: SweepSpec) -> WorldScenario:
     if spec.service is None:
         world = learner.load_scenario(spec.scenario or learner.default_scenario, spec.overrides)
         return world
-    from edgegen.platform.runs.demo import service_scenario
     from edgegen.serve.config import load_config
+    from edgegen.serve.kinds.registry import training_scenario
 
-    if learner.kind_name != "offloading":
-        raise InputError(f"service is '{spec.service}', but services are scheduled by ladts, not by {learner.name}.")
-    world = service_scenario(load_config(spec.service))
+    config = load_config(spec.service)
+    if learner.kind_name != config.kind:
+        raise InputError(
+            f"service is '{spec.service}', whose world is of the kind {config.kind}, but {learner.name} plays "
+            f"{learner.kind_name}."
+        )
+    world = training_scenario(config)
     return changed_world(learner, world, spec.overrides) if spec.overrides else world
 
 

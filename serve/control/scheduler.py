@@ -1,7 +1,6 @@
 """The live scheduler: whether a request is admitted, what the policy says, and what happens when it fails.
 
-Plain Python on one thread, without Ray. What the policy sees is the business of
-:mod:`edgegen.serve.control.live_world`.
+Plain Python on one thread, without Ray. What the policy sees is the business of the live world.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from edgegen.algorithms.core.policy import Memory, Policy
-from edgegen.envs.offloading.view import ROUTER
 from edgegen.serve.control.books import Server, working
 from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.control.live_world import LiveWorld, Task
@@ -47,31 +45,27 @@ class Scheduler:
     """Places requests on edge servers with a policy, and without it when it fails.
 
     Args:
-        servers: Books in the order in which the policy numbers the servers.
+        world: The edges as the policy sees them; the scheduler keeps the books that it is made of.
         policy: Decides; called under ``torch.inference_mode``.
-        slot_s: Length of a slot, s.
         explore: Whether the policy samples.
         fallback: Place by least work when the policy fails; refuse otherwise.
         max_wait_s: Longest time that a new request may be expected to wait, s.
         seed: Seed of the times after which refused clients should try again.
-        clock: Monotonic time, s.
     """
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        world: LiveWorld,
         policy: Policy,
-        slot_s: float,
         *,
         explore: bool = False,
         fallback: bool = True,
         max_wait_s: float = math.inf,
         seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.servers = {server.name: server for server in servers}
+        self.servers = {server.name: server for server in world.servers}
         self.policy = policy
-        self.world = LiveWorld(servers, slot_s, width=getattr(policy, "width", None), clock=clock)
+        self.world = world
         self.decisions = 0
         self.policy_failures = 0
         self.fallbacks = 0
@@ -81,7 +75,7 @@ class Scheduler:
         self._fallback = fallback
         self._max_wait_s = max_wait_s
         self._spread = random.Random(seed)
-        self._clock = clock
+        self._clock = world.clock
         self._memory: Memory | None = None
 
     def place(self, task: Task, job_id: str) -> Decision:
@@ -172,14 +166,15 @@ class Scheduler:
         return {name: server.backlog_gcycles(now) for name, server in self.servers.items()}
 
     def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
+        role = self.world.role
         self.world.arrive(task, open_servers)
         try:
             view = self.world.observe()
             with torch.inference_mode():
                 memory = self._memory
                 if memory is None:
-                    memory = self.policy.prepare(self.world) | self.policy.begin(ROUTER, view)
-                action, memory = self.policy.act(ROUTER, view, memory, self._explore)
+                    memory = self.policy.prepare(self.world) | self.policy.begin(role, view)
+                action, memory = self.policy.act(role, view, memory, self._explore)
                 chosen = self.world.decide(action).server
                 # A sum is finite only if all its terms are; the index alone would not betray a broken network.
                 for name, values in memory.items():

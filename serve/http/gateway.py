@@ -15,6 +15,7 @@ from edgegen.serve.control.dispatcher import Dispatcher, Edge
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.image_request import ImageRequest, request_schema
+from edgegen.serve.kinds.registry import served
 from edgegen.serve.metrics import Meter
 
 
@@ -40,20 +41,18 @@ class Gateway:
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        capacities = config.scenario().capacity_gcycles_s  # nominal where measured, until the first report
+        capacities = config.capacities_gcycles_s()  # nominal where measured, until the first report
         servers = [
             Server(edge.name, edge.model, edge.rate_mbit_s, capacity, config.max_queue)
             for edge, capacity in zip(config.edges, capacities, strict=True)
         ]
         self.scheduler = Scheduler(
-            servers,
+            served(config.kind).world(servers, config.slot_s, policy, clock),
             policy,
-            config.slot_s,
             explore=config.explore,
             fallback=config.fallback == "least-work",
             max_wait_s=config.max_wait_s,
             seed=config.seed,
-            clock=clock,
         )
         self.receive_timeout_s = config.receive_timeout_s
         self._cards = config.cards()

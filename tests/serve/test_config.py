@@ -10,6 +10,7 @@ import pytest
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import build_config, config_names, load_config, parse_size
+from edgegen.serve.kinds.registry import scenario_of
 
 EDGE = {"name": "edge-a", "model": "m"}
 GOOD = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edges": [EDGE]}
@@ -21,7 +22,7 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
     assert len(config.edges) == 3
     assert len({edge.slowdown for edge in config.edges}) == 3
     assert {edge.model for edge in config.edges} == {"shapes-64"}
-    assert config.scenario().servers == 3
+    assert scenario_of(config).servers == 3
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,9 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "sizes": ["64"]}}}, ["WIDTHxHEIGHT", "64"]),
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "default_steps": 51}}}, ["default_steps (51)", "50"]),
         ({"stall_timeout_s": 300}, ["stall_timeout_s is 300", "less than request_timeout_s (300)"]),
+        ({"kind": "ofloading"}, ["'kind' is 'ofloading', but it must be offloading. Did you mean 'offloading'?"]),
+        ({"kind": "provisioning"}, ["'provisioning', but worlds of the kind provisioning can not be served yet."]),
+        ({"kind": 3}, ["kind", "3", "string"]),
         ({"fallback": "random"}, ["fallback", "random", "least-work"]),
     ],
 )
@@ -85,7 +89,7 @@ def test_a_config_that_no_scenario_can_stand_for_is_refused_in_one_sentence():
     most = {"max_queue": 10_000, "max_pictures": 100}
     config = build_config({"models": {"shapes-64": model}, "edges": edges, **most})
     with pytest.raises(InputError, match=r"^Scenario 'service': up to .* Gcycle in an episode"):
-        config.scenario()
+        scenario_of(config)
 
 
 def test_overrides_replace_fields():
@@ -103,19 +107,21 @@ def test_workload_counts_pictures_steps_and_pixels():
 def test_scenario_uses_measured_capacities_where_asked():
     edges = [{**EDGE, "capacity_gcycles_s": 7}, {**EDGE, "name": "edge-b", "slowdown": 4}]
     config = build_config({**GOOD, "edges": edges})
-    assert config.scenario().capacity_gcycles_s == (7, 0.25)
-    assert config.scenario({"edge-a": 99, "edge-b": 3}).capacity_gcycles_s == (7, 3)
-    assert make_policy("least-delay", config.scenario()).name == "least-delay"
+    assert scenario_of(config).capacity_gcycles_s == (7, 0.25)
+    assert scenario_of(config, {"edge-a": 99, "edge-b": 3}).capacity_gcycles_s == (7, 3)
+    assert make_policy("least-delay", scenario_of(config)).name == "least-delay"
 
 
 def test_light_parts_import_neither_ray_nor_diffusers():
     code = (
         "import importlib, pkgutil, sys, edgegen.serve.config\n"
         "import edgegen.serve.http.api, edgegen.serve.http.web, edgegen.serve.control as control\n"
-        "found = [part.name for part in pkgutil.iter_modules(control.__path__)]\n"
-        "assert {'books', 'dispatcher', 'jobs', 'live_world', 'scheduler'} <= set(found), found\n"
+        "import edgegen.serve.kinds as kinds\n"
+        "found = {part.name for room in (control, kinds)"
+        " for part in pkgutil.iter_modules(room.__path__, f'{room.__name__}.')}\n"
+        "assert {'live_world', 'scheduler', 'registry', 'offloading'} <= {name.split('.')[-1] for name in found}\n"
         "for name in found:\n"
-        "    importlib.import_module(f'{control.__name__}.{name}')\n"
+        "    importlib.import_module(name)\n"
         "heavy = {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

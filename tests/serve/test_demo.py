@@ -19,12 +19,13 @@ from rich.console import Console
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.platform.runs import demo
 from edgegen.platform.process import prefer_one_thread
+from edgegen.serve.kinds import registry
 
 prefer_one_thread()
 small = {"slots": 4, "tasks_per_slot": {"low": 1, "high": 2}}
-load, service = demo.load_scenario, demo.service_scenario
+load, service = demo.load_scenario, registry.training_scenario
 demo.load_scenario = lambda name: build_scenario({**load(name).model_dump(), **small})
-demo.service_scenario = lambda config: build_scenario({**service(config).model_dump(), **small})
+registry.training_scenario = lambda config: build_scenario({**service(config).model_dump(), **small})
 request = demo.DemoRequest(
     out=Path("demo"), episodes=1, service_episodes=1, evaluation_episodes=2, pictures=3, seed=0, serve=True, keep=True,
     port=None, service="tiny.yaml",

@@ -13,6 +13,7 @@ from edgegen.algorithms.ladts.config import LADTSConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER
+from edgegen.serve.kinds.registry import scenario_of
 
 pytestmark = pytest.mark.e2e
 
@@ -74,5 +75,5 @@ def test_trained_policy_goes_on_deciding(in_virtual_time, make_config, trained, 
         assert replaced <= 0.05 * len(later)
 
     config = make_config(stall_timeout_s=6)
-    policy = load_policy(trained, config.scenario(), seed=1)
+    policy = load_policy(trained, scenario_of(config), seed=1)
     in_virtual_time(scenario, config, policy if told else Untold(policy))

@@ -16,6 +16,8 @@ from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
+from edgegen.serve.kinds.offloading import live_world
+from edgegen.serve.kinds.registry import scenario_of
 
 NAMES = ("a", "b", "c")
 
@@ -62,7 +64,7 @@ def report(name, remaining=(), capacity=2.0):
 def scheduler(policy, *, capacities=(4.0, 2.0, 1.0), max_queue=2, healthy=NAMES, **options):
     clock = Clock()
     servers = [Server(name, "m", 450.0, capacity, max_queue) for name, capacity in zip(NAMES, capacities, strict=True)]
-    made = Scheduler(servers, policy, slot_s=1.0, clock=clock, **options)
+    made = Scheduler(live_world(servers, 1.0, policy, clock), policy, **options)
     for name, capacity in zip(NAMES, capacities, strict=True):
         if name in healthy:
             made.update(report(name, capacity=capacity))
@@ -269,7 +271,7 @@ def test_moved_request_avoids_servers_that_were_tried():
 
 
 def test_trained_policy_schedules_live(make_config):
-    scenario = make_config().scenario()
+    scenario = scenario_of(make_config())
     torch.manual_seed(0)
     actor = LatentDiffusionActor(ActorSpec.of(scenario, LADTSSettings()))
     made, clock = scheduler(LADTSPolicy(actor, seed=1), max_queue=50)
@@ -329,7 +331,7 @@ def test_refused_clients_are_told_different_times():
     ("preset", "explore"), [("paper", False), ("improved", True), ("sac-ts", True), ("dqn-ts", True)]
 )
 def test_policy_of_fixed_servers_never_names_one_that_is_lost(make_config, preset, explore):
-    scenario = make_config().scenario()
+    scenario = scenario_of(make_config())
     torch.manual_seed(0)
     actor = make_actor(ActorSpec.of(scenario, make_settings(preset)))
     for parameter in actor.parameters():

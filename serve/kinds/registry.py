@@ -1,0 +1,88 @@
+"""The kinds of worlds that can be served: the one place of the service that knows which there are.
+
+The entry of a kind that comes with the package is ``SERVED`` in the module of its name in this folder. Others are
+registered with :func:`register_served`, by a module that the environment variable ``EDGEGEN_PLUGINS`` names, in every
+process: the gateway is one of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from edgegen.algorithms.core.policy import Policy
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
+from edgegen.serve.config import ServiceConfig
+from edgegen.serve.control.books import Server
+from edgegen.serve.control.live_world import LiveWorld
+
+Clock = Callable[[], float]
+"""Monotonic time, s."""
+
+_SERVED: dict[str, Served] = {}
+
+
+@dataclass(frozen=True)
+class Served:
+    """How the worlds of one kind, which have one role, are served.
+
+    Attributes:
+        world: From the books, the length of a slot in s, the policy and the clock to the live world.
+        scenario: From a config and the capacities of its edges in Gcycle/s to the scenario that policies have to fit.
+        training: From a config to the scenario in which policies for it are trained; the same one if None.
+    """
+
+    world: Callable[[Sequence[Server], float, Policy, Clock], LiveWorld]
+    scenario: Callable[[ServiceConfig, tuple[float, ...]], Any]
+    training: Callable[[ServiceConfig], Any] | None = None
+
+
+def register_served(kind: str, served: Served) -> None:
+    """Say how worlds of a kind are served."""
+    _SERVED[kind] = served
+
+
+def served(kind: str) -> Served:
+    """Return how worlds of a kind are served.
+
+    Raises:
+        InputError: If there is no such kind, or its worlds can not be served.
+    """
+    name = kind_named(kind).name
+    if name in SHIPPED and name not in _SERVED and find_spec(f"{__package__}.{name}") is not None:
+        register_served(name, importlib.import_module(f"{__package__}.{name}").SERVED)
+    if name not in _SERVED:
+        raise InputError(f"Worlds of the kind {name} can not be served yet.")
+    return _SERVED[name]
+
+
+def served_kinds() -> list[str]:
+    """Names of the kinds whose worlds can be served."""
+    return [name for name in kinds() if name in _SERVED or find_spec(f"{__package__}.{name}") is not None]
+
+
+def scenario_of(config: ServiceConfig, measured_gcycles_s: Mapping[str, float] | None = None) -> Any:
+    """Describe the edges of a service as a scenario of its kind, to check that a policy fits.
+
+    Args:
+        config: The service.
+        measured_gcycles_s: As for :meth:`ServiceConfig.capacities_gcycles_s`.
+
+    Raises:
+        InputError: If its kind can not be served, or no scenario can stand for it.
+    """
+    return served(config.kind).scenario(config, config.capacities_gcycles_s(measured_gcycles_s))
+
+
+def training_scenario(config: ServiceConfig) -> Any:
+    """Describe a service as a world to train in.
+
+    Raises:
+        InputError: As for :func:`scenario_of`.
+    """
+    training = served(config.kind).training
+    return scenario_of(config) if training is None else training(config)
