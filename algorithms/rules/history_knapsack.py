@@ -18,18 +18,26 @@ from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView, CacherView
 
 
-class Beliefs(Constants):
-    """Constants of :class:`HistoryKnapsack`.
+class FrameBeliefs(Constants):
+    """Constants of :class:`FrameKnapsack`.
 
     Attributes:
-        decay: Weight of a frame relative to the one after it.
         prior: Weight of the popularity that is known beforehand, in frames.
         step_price: Price of a step, as a share of the most that a step of any model is worth.
     """
 
-    decay: float = constant(0.9, 0.0, 1.0)
     prior: float = constant(1.0, 0.01, 100.0, log=True)
     step_price: float = constant(0.3, 0.0, 1.0)
+
+
+class Beliefs(FrameBeliefs):
+    """Constants of :class:`HistoryKnapsack`.
+
+    Attributes:
+        decay: Weight of a frame relative to the one after it.
+    """
+
+    decay: float = constant(0.9, 0.0, 1.0)
 
 
 class HistoryKnapsack(ProvisioningRule):
@@ -50,11 +58,16 @@ class HistoryKnapsack(ProvisioningRule):
         "model sizes, curves, popularity before the episode, requests of all frames so far; channels and curves of the "
         "slot"
     )
-    constants: ClassVar[type[Constants]] = Beliefs
+    constants: ClassVar[type[FrameBeliefs]] = Beliefs
 
-    def __init__(self, scenario: ProvisioningScenario, beliefs: Beliefs | None = None, seed: int = 0) -> None:
+    def __init__(self, scenario: ProvisioningScenario, beliefs: FrameBeliefs | None = None, seed: int = 0) -> None:
         super().__init__(seed)
-        self.scenario, self.beliefs = scenario, beliefs or Beliefs()
+        self.scenario, self.beliefs = scenario, beliefs or self.constants()
+
+    @property
+    def decay(self) -> float:
+        """Weight of a frame relative to the one after it."""
+        return float(getattr(self.beliefs, "decay", 0.0))
 
     def history(self, view: CacherView) -> Tensor:
         """Shares of the requests that count ``[E, frame, C, M]``, oldest first."""
@@ -65,7 +78,7 @@ class HistoryKnapsack(ProvisioningRule):
         past, beliefs = self.history(view), self.beliefs
         frames = past.shape[1]
         age = torch.arange(frames - 1, -1, -1, device=past.device, dtype=past.dtype)
-        weight = beliefs.decay**age  # 0**0 is 1: the newest frame counts whatever the decay
+        weight = self.decay**age  # 0**0 is 1: the newest frame counts whatever the decay
         seen = (past * weight[:, None, None]).sum(1) + beliefs.prior * view.static_popularity
         expected = seen / (weight.sum() + beliefs.prior)
         saving = self.saving(view.curves)[:, None]
@@ -76,8 +89,7 @@ class HistoryKnapsack(ProvisioningRule):
         scenario = self.scenario
         weight = scenario.delay_weight
         _, a2, a3, a4, b1, b2 = (value.double() for value in curves.values())
-        amounts = (scenario.upload_mb, scenario.result_mb)
-        amount_mb = sum((amount.low + amount.high) / 2 for amount in amounts)
+        amount_mb = scenario.upload_mb.mean + scenario.result_mb.mean
         detour_s = amount_mb * MBIT_PER_MB * scenario.cells * scenario.users / scenario.backhaul_mbit_s
         miss = weight * (detour_s + (b1 * a3 + b2) * scenario.cloud_time_factor) + (1 - weight) * a4
         values = StepValues.of(curves, None, weight)
@@ -95,6 +107,7 @@ class FrameKnapsack(HistoryKnapsack):
     """The same with what the state of T2DRL holds of the past: the requests of the frame before alone."""
 
     name = "frame-knapsack"
+    constants = FrameBeliefs
     information = (
         "model sizes, curves, popularity before the episode, requests of the frame before; channels and curves of the "
         "slot"
@@ -106,7 +119,7 @@ class FrameKnapsack(HistoryKnapsack):
 
 
 TUNABLE = {
-    rule.name: Tunable(Beliefs, lambda scenario, beliefs, seed, rule=rule: rule(scenario, beliefs, seed))  # type: ignore[misc]
+    rule.name: Tunable(rule.constants, lambda scenario, beliefs, seed, rule=rule: rule(scenario, beliefs, seed))  # type: ignore[misc]
     for rule in (HistoryKnapsack, FrameKnapsack)
 }
 """The entries for the rule book."""

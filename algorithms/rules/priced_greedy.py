@@ -25,10 +25,10 @@ class Prices(Constants):
         push_decay_s: How fast it falls where the wait is longer than the shortest, τ: fewer will come there, s.
     """
 
-    crowding: float = constant(1.0, 0.0, 2.0)
-    patience: float = constant(0.0, 0.0, 2.0)
-    work_price: float = constant(0.0, 0.0, 4.0)
-    push_price: float = constant(0.0, 0.0, 12.0)
+    crowding: float = constant(1.0, 0.0, 4.0)
+    patience: float = constant(0.0, 0.0, 4.0)
+    work_price: float = constant(0.0, 0.0, 12.0)
+    push_price: float = constant(0.0, 0.0, 40.0)
     push_power: float = constant(1.0, 0.0, 2.0)
     push_decay_s: float = constant(1.0, 0.03, 30.0, log=True)
 
@@ -41,7 +41,7 @@ class PricedGreedy(RoutingRule):
         delay with W_i weighed by (w/w̄)^−κ  +  k₀·w/f_i  +  w̄·(w/w̄)^p/f_i·k·exp(−(W_i − min W)/τ)
 
     The wait counts the reported backlog and own placements of the slot, times 1 + a(B − 1). w̄ is the mean work of own
-    tasks so far. The form is ours.
+    tasks, of the slot and of those before. The form is ours.
 
     Args:
         prices: The constants.
@@ -49,7 +49,7 @@ class PricedGreedy(RoutingRule):
     """
 
     name = "priced-greedy"
-    information = "slot-start backlogs, own placements in the slot, mean work of own tasks"
+    information = "slot-start backlogs, own placements in the slot, mean work of own tasks with the slot's"
     constants: ClassVar[type[Constants]] = Prices
 
     def __init__(self, prices: Prices | None = None, seed: int = 0) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
+from edgegen.envs.core.distributions import AnyShape
 from edgegen.envs.core.fields import (
     MOST_CELLS,
     SINGLE_MAX,
@@ -61,6 +62,7 @@ class Quantity(Frozen):
 
     ``drawn: per_task`` draws it afresh for every task. ``drawn: per_index`` draws it once per task index n from
     numpy's legacy generator with ``seed``, the same for every server, slot and episode: the authors' code does this.
+    A ``shape`` distributes it otherwise between the two bounds; ``integer`` then rounds.
     """
 
     low: NonNegative
@@ -68,6 +70,7 @@ class Quantity(Frozen):
     integer: Flag = False
     drawn: Literal["per_task", "per_index"] = "per_task"
     seed: Seed | None = None
+    shape: AnyShape | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -77,25 +80,36 @@ class Quantity(Frozen):
             raise ValueError("low and high must be whole numbers when integer is true")
         if self.drawn == "per_index" and self.seed is None:
             raise ValueError("drawn: per_index needs a seed")
+        if self.shape is not None and (problem := self.shape.problem(self.low, self.high)):
+            raise ValueError(f"shape {self.shape.kind} {problem}")
         return self
 
     @property
     def mean(self) -> float:
-        """Expected value of a per-task draw."""
-        return (self.low + self.high) / 2
+        """Expected value of a per-task draw; of integers with a shape, before they are rounded."""
+        return (self.low + self.high) / 2 if self.shape is None else self.shape.mean(self.low, self.high)
 
     def by_index(self, tasks: int) -> np.ndarray:
         """Return the ``tasks`` values of a ``per_index`` quantity, float64 ``[tasks]``; a prefix-stable sequence."""
         legacy = np.random.RandomState(self.seed)
+        if self.shape is not None:
+            return self._shaped(legacy.random_sample(tasks))
         if self.integer:
             return legacy.randint(int(self.low), int(self.high) + 1, tasks).astype(np.float64)
         return legacy.uniform(self.low, self.high, tasks)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw per-task values, float32 of the given shape."""
+        if self.shape is not None:
+            return self._shaped(rng.random(shape)).astype(np.float32)
         if self.integer:
             return rng.integers(int(self.low), int(self.high), shape, endpoint=True).astype(np.float32)
         return rng.random(shape, dtype=np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
+
+    def _shaped(self, uniform: np.ndarray) -> np.ndarray:
+        assert self.shape is not None
+        values = self.shape.values(uniform, self.low, self.high)
+        return np.rint(values) if self.integer else values
 
 
 def _form_of_rates(value: Any) -> str:

@@ -96,7 +96,7 @@ def draw_requests(
 
     data = _uniform(seed, episodes, _DATA, (2, slots, cells, scenario.users))
     spans = (scenario.upload_mb, scenario.result_mb)
-    upload, result = ((data[:, i] * (span.high - span.low) + span.low) * MBIT_PER_MB for i, span in enumerate(spans))
+    upload, result = (span.values(data[:, i]) * MBIT_PER_MB for i, span in enumerate(spans))
     return Episodes(
         skewness_state=frame_state.to(device),
         model_at_rank=frame_order.to(device),

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from edgegen.envs.core.distributions import AnyShape
 from edgegen.envs.core.fields import Frozen, NonNegative, Positive, Seed, Share, Whole
 from edgegen.envs.provisioning.curves import MOST_STEPS
 
@@ -29,6 +30,29 @@ class Range(Frozen):
         if self.low > self.high:
             raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
         return self
+
+
+class Amount(Range):
+    """A distribution between ``low`` and ``high``: uniform, or of another ``shape``."""
+
+    shape: AnyShape | None = None
+
+    @model_validator(mode="after")
+    def _of_a_possible_shape(self) -> Self:
+        if self.shape is not None and (problem := self.shape.problem(self.low, self.high)):
+            raise ValueError(f"shape {self.shape.kind} {problem}")
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Expected value."""
+        return (self.low + self.high) / 2 if self.shape is None else self.shape.mean(self.low, self.high)
+
+    def values(self, uniform: np.ndarray) -> np.ndarray:
+        """Values of uniform random numbers in [0, 1), in their precision."""
+        if self.shape is None:
+            return uniform * (self.high - self.low) + self.low
+        return self.shape.values(uniform.astype(np.float64), self.low, self.high).astype(uniform.dtype)
 
 
 class DrawnSizes(Frozen):

@@ -20,6 +20,7 @@ from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.provisioning.curves import CONSTANTS, CurveSet, load_curves
 from edgegen.envs.provisioning.parts import (
     AllocationRule,
+    Amount,
     DrawnCurves,
     DrawnSizes,
     Drift,
@@ -113,8 +114,8 @@ class ProvisioningScenario(WorldScenario):
     ]
     skewness: SkewnessChain
     drift: Drift = Drift()
-    upload_mb: Range
-    result_mb: Range
+    upload_mb: Amount
+    result_mb: Amount
     side_m: Positive
     mobility: Mobility = Mobility()
     distance_factor: Range = Range(low=1, high=1)

@@ -67,7 +67,7 @@ def tune(
     """Tune the constants of a rule on training episodes; the result is a policy like a trained one."""
     from edgegen.envs.core.scenarios import load_scenario
     from edgegen.platform.files import check_writable_folder, write_json
-    from edgegen.platform.runs.tuning import TuneRequest, resume_tuning
+    from edgegen.platform.runs.tuning import TuneRequest, read_tuning, resume_tuning
     from edgegen.platform.runs.tuning import tune as run
 
     notes = progress_console()
@@ -84,7 +84,7 @@ def tune(
 
     if resume is not None:
         _refuse_with_resume(context)
-        wanted = budget or DEFAULT_TRIALS
+        wanted = budget or read_tuning(resume)[1].trials
         result = resume_tuning(resume, budget, tracking, on_trial)
     else:
         if rule is None:

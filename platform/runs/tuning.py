@@ -11,9 +11,10 @@ on as if it had not been.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,20 +170,48 @@ def resume_tuning(out: Path, trials: int | None, tracking: bool, on_trial: OnTri
         InputError: If the folder holds no tuning.
     """
     with take_again(out, "tuning") as folder:
-        described = _read(out / TUNE_FILE)
-        if described is None or described.get("format") != FORMAT:
-            raise InputError(f"'{out}' holds no tuning to continue: {TUNE_FILE} is missing or damaged.")
-        kind_named(described["scenario"].get("kind"), f"'{out}': the kind of the scenario")
-        request = TuneRequest(
-            described["rule"],
-            build_scenario(dict(described["scenario"])),
-            trials or described["trials"],
-            described["episodes"],
-            described["seed"],
-        )
-        done = [Trial(**trial) for trial in _read(out / TRIALS_FILE) or []]
-        write_json(out / TUNE_FILE, {**described, "trials": request.trials})
-        return _Tuning(request, folder, done, tracking, on_trial).go()
+        described, request = read_tuning(out)
+        done = _read_trials(out / TRIALS_FILE)
+        wanted = request.trials if trials is None else trials
+        if wanted < len(done):
+            raise InputError(
+                f"budget is {wanted}, but '{out}' has {len(done)} trials already; ask for as many or more."
+            )
+        write_json(out / TUNE_FILE, {**described, "trials": wanted})
+        return _Tuning(replace(request, trials=wanted), folder, done, tracking, on_trial).go()
+
+
+def read_tuning(out: Path) -> tuple[dict[str, Any], TuneRequest]:
+    """Read what a folder's tuning was asked for, as plain data and checked.
+
+    Raises:
+        InputError: If the folder holds no tuning, or its file is damaged.
+    """
+    described = _read(out / TUNE_FILE)
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(f"'{out}' holds no tuning to continue: {TUNE_FILE} is missing or damaged.")
+    kinds = {"rule": str, "trials": int, "episodes": int, "seed": int, "scenario": dict}
+    for field, kind in kinds.items():
+        if not isinstance(described.get(field), kind):
+            raise InputError(f"'{out}' can not be continued: {TUNE_FILE} has a bad field '{field}'.")
+    kind_named(described["scenario"].get("kind"), f"'{out}': the kind of the scenario")
+    scenario = build_scenario(dict(described["scenario"]))
+    return described, TuneRequest(scenario=scenario, **{name: described[name] for name in kinds if name != "scenario"})
+
+
+def _read_trials(path: Path) -> list[Trial]:
+    """Trials so far; none where there is no file.
+
+    Raises:
+        InputError: If the file is damaged: what it held would be lost.
+    """
+    if not path.exists():
+        return []
+    found = _read(path)
+    try:
+        return [Trial(**trial) for trial in found]
+    except TypeError:
+        raise InputError(f"'{path}' is damaged; remove it to begin anew.") from None
 
 
 class _Tuning:
@@ -274,7 +303,7 @@ class _Tuning:
         }
         policy = self.folder / POLICY_FOLDER
         if policy.exists():  # more trials were added
-            policy.replace(self.folder / f".{POLICY_FOLDER}-{time.time_ns()}.tmp")
+            shutil.rmtree(policy)
         made = self.tunable.make(request.scenario, best, request.seed)
         save_tuned(policy, request.rule, made, best, request.scenario, tuning)
         if self.tracker is not None:

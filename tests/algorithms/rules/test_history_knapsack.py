@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from edgegen.algorithms.rules.history_knapsack import Beliefs, FrameKnapsack, HistoryKnapsack
+from edgegen.algorithms.rules.history_knapsack import Beliefs, FrameBeliefs, FrameKnapsack, HistoryKnapsack
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.view import CACHER, CacherView
 from edgegen.envs.provisioning.world import ProvisioningWorld
@@ -71,7 +71,7 @@ def test_the_other_rule_sees_the_frame_before_alone(seen: CacherView) -> None:
     beliefs = Beliefs(decay=1.0, prior=0.01)
     other = replace(seen, history=seen.history.flip(3)[:, :1].repeat(1, 2, 1, 1))
     other.history[0, 1] = seen.history[0, 1]  # the newest frame is the same, the older one is not
-    frame = FrameKnapsack(SCENARIO, beliefs)
+    frame = FrameKnapsack(SCENARIO, FrameBeliefs(prior=0.01))
     assert torch.equal(frame.act(CACHER, seen, {})[0], frame.act(CACHER, other, {})[0])
     first = replace(seen, history=seen.history[:, :0])
     for rule in (frame, HistoryKnapsack(SCENARIO, beliefs)):  # before any request there is what is known beforehand

@@ -73,7 +73,7 @@ def test_crowding_counts_own_placements_for_all() -> None:
     # Two at server 0 count as four: 4/4 + 1/4 > 1. One at server 1 counts as two: 2 + 1 > 1.25.
     assert placed(Prices(crowding=1.0), seen) == [0, 0, 1, 0]
     with pytest.raises(ValueError, match="crowding"):
-        Prices(crowding=3.0)
+        Prices(crowding=5.0)
 
 
 def test_the_mean_work_is_of_all_own_tasks_so_far() -> None:

@@ -97,7 +97,7 @@ def test_a_better_constant_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"push_price": 99.0}, r"push_price.*12"),
+        ({"push_price": 99.0}, r"push_price.*40"),
         ({"push_price": float("nan")}, "push_price"),
         ({"push_price": "much"}, "push_price"),
         ({"pushes": 1.0}, "its constants must be crowding, patience"),
@@ -129,6 +129,38 @@ def test_rules_without_constants_are_refused(tmp_path: Path, rule: str, complain
     with pytest.raises(InputError, match=complaint):
         tune(TuneRequest(rule, load_scenario("demo")), tmp_path / "none", False, False, quiet)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("field", ["rule", "trials", "episodes", "seed", "scenario"])
+def test_a_damaged_request_is_refused_in_a_sentence(tmp_path: Path, field: str) -> None:
+    tune(request(1), tmp_path / "t", False, False, quiet)
+    file = tmp_path / "t" / TUNE_FILE
+    described = json.loads(file.read_text())
+    del described[field]
+    file.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=f"has a bad field '{field}'"):
+        resume_tuning(tmp_path / "t", None, False, quiet)
+
+
+def test_damaged_trials_are_not_thrown_away(tmp_path: Path) -> None:
+    tune(request(2), tmp_path / "t", False, False, quiet)
+    (tmp_path / "t" / "trials.json").write_text("[{")
+    with pytest.raises(InputError, match=r"trials\.json' is damaged; remove it to begin anew"):
+        resume_tuning(tmp_path / "t", 3, False, quiet)
+    assert (tmp_path / "t" / "trials.json").read_text() == "[{"
+
+
+def test_fewer_trials_than_there_are_can_not_be_asked_for(tmp_path: Path) -> None:
+    tune(request(2), tmp_path / "t", False, False, quiet)
+    with pytest.raises(InputError, match=r"budget is 1, but .* has 2 trials already"):
+        resume_tuning(tmp_path / "t", 1, False, quiet)
+    resume_tuning(tmp_path / "t", None, False, quiet)
+    assert sorted(path.name for path in (tmp_path / "t").iterdir() if path.name != ".lock") == [
+        "policy",
+        "scenario.yaml",
+        "trials.json",
+        "tune.json",
+    ]
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
