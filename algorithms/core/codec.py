@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from edgegen.algorithms.core.familiar import unfamiliar
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.algorithms.core.trained import FORMAT, MANIFEST, WEIGHTS, StoredPolicy, TrainedPolicy, unfit
@@ -79,7 +80,11 @@ def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> Policy:
             f"The policy in '{folder}' was trained by {method.name} for another kind of scenario than "
             f"'{scenario.name}'; policies for it are trained by {fitting}."
         )
-    return method.restore(StoredPolicy(folder, manifest, _tensors(folder, manifest)), scenario, seed)
+    policy = method.restore(StoredPolicy(folder, manifest, _tensors(folder, manifest)), scenario, seed)
+    training = manifest.get("training")
+    settings = training.get("settings") if isinstance(training, dict) else None
+    policy.notes = unfamiliar(manifest, method.met(settings if isinstance(settings, dict) else {}), scenario)
+    return policy
 
 
 def _tuned(folder: Path, manifest: dict[str, Any], scenario: WorldScenario, seed: int) -> Policy:
@@ -89,7 +94,9 @@ def _tuned(folder: Path, manifest: dict[str, Any], scenario: WorldScenario, seed
             f"The policy in '{folder}' is the tuned rule '{rule}', but the rules with constants for scenario "
             f"'{scenario.name}' are {', '.join(known) or 'none'}."
         )
-    return restore_tuned(folder, manifest, known[rule], scenario, seed)
+    policy = restore_tuned(folder, manifest, known[rule], scenario, seed)
+    policy.notes = unfamiliar(manifest, {}, scenario)
+    return policy
 
 
 def _tensors(folder: Path, manifest: dict[str, Any]) -> dict[str, torch.Tensor]:

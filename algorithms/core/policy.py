@@ -26,12 +26,14 @@ class Policy(OwnRandomNumbers, ABC):
         information: What the policy uses beyond the requests of its own site, for honest comparisons.
         roles: Names of the roles it decides for.
         trained: Whether networks that were trained decide, so that it can explore.
+        notes: What is to be said of it in the world that it was made for, as ends of sentences.
     """
 
     name: str = "policy"
     information: str = ""
     roles: frozenset[str] = frozenset()
     trained: bool = False
+    notes: tuple[str, ...] = ()
 
     def prepare(self, world: World) -> Memory:
         """Return the memory to begin the episodes of a world with, before its first turn; oracles look ahead here."""

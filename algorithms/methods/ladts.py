@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgegen.algorithms.ladts.policy import LADTSPolicy
 from edgegen.algorithms.ladts.settings import PRESETS, LADTSSettings, make_settings
 from edgegen.algorithms.methods.registry import Method
+from edgegen.envs.core.kinds import Traits
 
 if TYPE_CHECKING:
     from edgegen.algorithms.ladts.learning import LADTSLearning
@@ -26,6 +28,11 @@ def _learning(scenario: OffloadingScenario, settings: LADTSSettings) -> LADTSLea
     return LADTSLearning(scenario, settings)
 
 
+def _met(settings: Mapping[str, Any]) -> Traits:
+    servers = settings.get("train_servers") or ()
+    return {"numbers of servers": (min(servers), max(servers))} if servers else {}
+
+
 METHOD = Method(
     name="ladts",
     kind_name="offloading",
@@ -38,6 +45,7 @@ METHOD = Method(
     config=_config,
     learning=_learning,
     restore=LADTSPolicy.restore,
+    met=_met,
     in_flight=("actor_lr", "critic_lr", "temperature_lr", "gamma", "tau", "batch_size", "updates_per_slot"),
 )
 """The entry of the registry."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from edgegen.algorithms.core.trained import StoredPolicy, TrainedPolicy
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.core.kinds import Kind, import_plugins, kind_named
+from edgegen.envs.core.kinds import Kind, Traits, import_plugins, kind_named
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.core.world import WorldScenario
 
@@ -45,6 +45,7 @@ class Method:
         restore: Makes its policy for a scenario from a stored one and a seed.
         in_flight: Settings that population-based training may change under way.
         default_preset: The preset of those who name none.
+        met: From settings as plain data to what training with them meets besides what the scenario says, by trait.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     restore: Callable[[StoredPolicy, Any, int], TrainedPolicy]
     in_flight: tuple[str, ...] = ()
     default_preset: str = "improved"
+    met: Callable[[Mapping[str, Any]], Traits] = lambda settings: {}
 
     @property
     def kind(self) -> Kind:

@@ -34,6 +34,8 @@ SHIPPED = ("offloading", "provisioning")
 _KINDS: dict[str, Kind] = {}
 
 Array = NDArray[np.float64]
+Traits = Mapping[str, tuple[float, float]]
+"""Least and largest value by name."""
 Values = dict[str, Any]
 """Arrays ``[E]`` by name, one value per episode."""
 
@@ -114,6 +116,7 @@ class Kind:
         slots_per_round: From a scenario to the slots of a round.
         shape: From a scenario to the numbers that policies are bound to, by name in the plural.
         effort: From a scenario to what decides how long an episode takes.
+        traits: From a scenario to what policies get used to, by name in the plural: least and largest value.
         metric: The metric that decides, by name among the values of the meter; lower is better.
         quantity: What that is called in tables.
         axis: What it is called on the axis of a plot.
@@ -148,6 +151,7 @@ class Kind:
     slots_per_round: Callable[[Any], int] = field(default=lambda scenario: 1)
     shape: Callable[[Any], Mapping[str, int]]
     effort: Callable[[Any], tuple[int, ...]]
+    traits: Callable[[Any], Traits] = field(default=lambda scenario: {})
     metric: str
     quantity: str
     axis: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgegen.envs.core.kinds import Column, Kind, Measure
+from edgegen.envs.core.kinds import Column, Kind, Measure, Traits
 from edgegen.envs.offloading.agents import OffloadingAgents
 from edgegen.envs.offloading.meter import DelayMeter
 from edgegen.envs.offloading.scenario import OffloadingScenario
@@ -11,6 +11,19 @@ from edgegen.envs.offloading.world import OffloadingWorld
 
 def _tasks(scenario: OffloadingScenario) -> str:
     return f"{scenario.tasks_per_slot.low}-{scenario.tasks_per_slot.high}"
+
+
+def _traits(scenario: OffloadingScenario) -> Traits:
+    sets = scenario.server_sets
+    load = sets.load if sets is not None and sets.drawn == "per_episode" else None
+    spread = (scenario.load, scenario.load) if load is None or isinstance(load, float) else (load.low, load.high)
+    work = (scenario.cycles_per_step_gcycles, scenario.steps)
+    return {
+        "numbers of servers": (scenario.servers, scenario.servers),
+        "tasks per server and slot": (scenario.tasks_per_slot.low, scenario.max_tasks),
+        "work of a task in Gcycle": (work[0].low * work[1].low, work[0].high * work[1].high),
+        "offered loads": spread,
+    }
 
 
 KIND = Kind(
@@ -25,6 +38,7 @@ KIND = Kind(
     rounds=lambda scenario: scenario.slots,
     shape=lambda scenario: {"servers": scenario.servers},
     effort=lambda scenario: (scenario.slots, scenario.servers, scenario.max_tasks),
+    traits=_traits,
     metric="mean_delay_s",
     quantity="delay",
     axis="mean service delay of an episode",

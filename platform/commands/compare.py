@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import as_path
@@ -62,8 +63,10 @@ def evaluate(
     world = world_from(scenario, settings)
     kind = kind_of(world)
     decider = make_policy(policy, world, seed)
+    notes = progress_console()
+    _say_notes({decider.name: decider}, notes)
     modes = {"sampled": True, "greedy": False} if decider.trained else {"rule": True}
-    with activity(progress_console(), f"Playing {episodes} episodes of {world.name}"):
+    with activity(notes, f"Playing {episodes} episodes of {world.name}"):
         results = {mode: measured(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
     intervals = {mode: mean_interval(result.deciding) for mode, result in results.items()}
     decimals = decimals_for(min(interval.estimate for interval in intervals.values()))
@@ -131,6 +134,7 @@ def compare(
     reference = kind_of(world).reference if reference is None else reference
     entrants = make_entrants(policies or [], labels or [], reference, world, seed)
     notes = progress_console()
+    _say_notes(entrants, notes)
     with activity(notes) as say:
         result = comparison.compare(
             world,
@@ -153,6 +157,13 @@ def compare(
     if plot is not None:
         writes.append(lambda: draw_and_say(lambda: _draw(result, plot), notes))
     write_then_show(writes, show)
+
+
+def _say_notes(policies: Mapping[str, Policy], notes: Console) -> None:
+    """Say what policies have not met before."""
+    for label, policy in policies.items():
+        for note in policy.notes:
+            notes.print(f"Note: {label} {note}.", soft_wrap=True)
 
 
 def _draw(result: Comparison, plot: Path) -> list[Path]:
