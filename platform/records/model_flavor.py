@@ -6,6 +6,7 @@ policy has several roles, names begin with the role (``cacher.size_gb``).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -77,16 +78,17 @@ class PolicyModel:
         return decided
 
     def example_input(self) -> Arrays:
-        """Return what the policy observes at the beginning of an episode, one copy."""
+        """Return what the policy observes at the beginning of an episode, one copy; the policy stays as it is."""
+        policy = copy.deepcopy(self.policy)  # some draw random numbers even where they do not explore
         world = kind_of(self.scenario).world(self.scenario, 1)
         world.reset(0)
         arrays: Arrays = {}
-        memory = self.policy.prepare(world)
+        memory = policy.prepare(world)
         for prefix, role in self.roles.items():
             view = world.observe()
             arrays |= _flat(view, role.view, prefix)
-            memory |= self.policy.begin(role.name, view)
-            action, memory = self.policy.act(role.name, view, memory, explore=False)
+            memory |= policy.begin(role.name, view)
+            action, memory = policy.act(role.name, view, memory, explore=False)
             world.decide(action)
         return arrays
 

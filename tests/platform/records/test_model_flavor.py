@@ -27,3 +27,10 @@ def test_what_is_shown_is_kept():
     usable = np.ones_like(example["backlog_gcycles"], dtype=bool)
     rebuilt = _rebuilt(RouterView, {**example, "available": usable}, "", NUMBERS)
     assert torch.equal(rebuilt.available, torch.from_numpy(usable))
+
+
+def test_an_example_takes_no_random_numbers_of_the_policy():
+    policy = make_rule("uniform", seed=3)
+    before = policy.generator.get_state()
+    PolicyModel(policy, load_scenario("demo", {"slots": 4})).example_input()
+    assert torch.equal(policy.generator.get_state(), before)
