@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
@@ -35,7 +36,8 @@ class JointLearner(OpenLearner):
         self._learning: Learning = self.config.learning()
         super().build()
         for module in self.networks().values():
-            module.make_target_networks()
+            if isinstance(module, TargetNetworkAPI):
+                module.make_target_networks()
             module.to(self.device)
         self._settings = self._learning.settings
         self._generator = torch.Generator().manual_seed(int(self.config.seed or 0) + 7919)
@@ -76,7 +78,8 @@ class JointLearner(OpenLearner):
             module = self.networks()[module_id]
             results = self.update_module(module_id, module, {k: v.transpose(0, 1) for k, v in columns.items()})
             with torch.no_grad():
-                for network, target in module.get_target_network_pairs():
+                pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
+                for network, target in pairs:
                     torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self._settings.tau)
             self.metrics.log_dict(results, key=module_id, window=1)
             losses[module_id] = sum(value for name, value in results.items() if name.endswith("_loss"))

@@ -27,11 +27,6 @@ class BanditModule(TorchRLModule, InferenceOnlyAPI):
     def setup(self) -> None:
         self.costs = make_network()
 
-    def make_target_networks(self) -> None: ...
-
-    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        return []
-
     def get_non_inference_attributes(self) -> list[str]:
         return []
 
