@@ -251,12 +251,28 @@ _IMPROVED = {
     "see_curves": True,
 }
 
+_TWO_TIMESCALE = {
+    **_IMPROVED,
+    "search_weight": 0.0,
+    "caching_head": "per_model",
+    "gamma": 0.5,
+    "frame_gamma": 0.35,
+    "updates_per_slot": 0.75,
+    "lr_hold_episodes": 24,
+    "lr_fall_episodes": 24,
+    "epsilon_hold_episodes": 16,
+    "epsilon_episodes": 24,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "two-timescale": _TWO_TIMESCALE,
     "improved": _IMPROVED,
     "ddpg": {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1},
 }
-"""What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458, ``ddpg`` is
+"""What each preset changes from the defaults. ``paper`` is our reading of arXiv 2411.01458; ``two-timescale`` is the
+same two learners, a DDQN and a D3PG that learn from rewards alone, with networks, scales and schedules with which they
+do learn, in 48 episodes; ``improved`` also learns to expect requests and searches over its critic; ``ddpg`` is
 ``improved`` with a plain actor instead of a diffusion chain, its benchmark; noise on its actions explores for it, as
 the noise of the chain does for the other."""
 

@@ -64,7 +64,8 @@ def train(
         str | None,
         typer.Option(
             help="improved (ours), paper (as published), set (ladts, for any servers), d2sac-ts, sac-ts, dqn-ts or "
-            "agod (ladts's baselines) or ddpg (t2drl's baseline).  [default: improved]"
+            "agod (ladts's baselines), two-timescale (t2drl from rewards alone) or ddpg (t2drl's baseline).  "
+            "[default: improved]"
         ),
     ] = None,
     episodes: Annotated[

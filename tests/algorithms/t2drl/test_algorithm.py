@@ -92,7 +92,7 @@ def test_random_caches_give_way_as_episodes_pass():
     assert runner.policy.epsilon == 0
 
 
-@pytest.mark.parametrize("preset", ["paper", "improved", "ddpg"])
+@pytest.mark.parametrize("preset", ["paper", "two-timescale", "improved", "ddpg"])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset, assert_same_training):
     settings = {} if preset == "paper" else {"copies": 3, "updates_per_slot": 0.7}
     whole = configure(preset, **settings).build_algo()

@@ -78,3 +78,12 @@ def test_step_sizes_fall_between_two_episodes():
 def test_expected_requests_need_the_requests():
     with pytest.raises(InputError, match="needs see_frequency"):
         make_settings("improved", {"see_frequency": False})
+
+
+def test_two_timescale_learns_from_rewards_alone():
+    settings = make_settings("two-timescale")
+    assert settings.actor == "diffusion"
+    assert settings.search_weight == 0  # nothing is searched in place of the actor
+    assert settings.caching_head == "per_model"  # no supervised expectation of requests
+    assert settings.gamma > 0  # targets of the slot after
+    assert settings.discount_per_frame(10) > 0  # and of the frame after
