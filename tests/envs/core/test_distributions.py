@@ -28,7 +28,7 @@ SHAPES: list[tuple[Shape, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "whole"), SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "whole"), [pytest.param(*pair, id=str(pair[0])) for pair in SHAPES])
 def test_values_are_those_of_scipys_distribution_cut_off_at_the_bounds(shape: Shape, whole: Any) -> None:
     values = shape.values(GRID, LOW, HIGH)
     first, last = whole.cdf(LOW), whole.cdf(HIGH)
