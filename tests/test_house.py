@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("envs", "algorithms", "serve", "platform")
-KINDS = ("offloading", "provisioning")
+KINDS = ("offloading", "provisioning", "fleet")
 
 REGISTRY = "envs/core/kinds.py"
 

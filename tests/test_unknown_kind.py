@@ -24,7 +24,7 @@ from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.spec import QUICK, StudySpec
 from edgegen.platform.sweeps.checked import make_sweep
 
-SAYS = "'moon', but must be offloading or provisioning."
+SAYS = "'moon', but must be offloading or provisioning or fleet."
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_commands_that_take_a_scenario_refuse_it(moon: Path, command: list[str],
 @pytest.mark.parametrize("kind", [None, 3, ["offloading"], {}, True, "Offloading", "", "offloading "])
 def test_what_is_no_name_of_a_kind_is_refused_as_well(moon: Path, kind: Any) -> None:
     moon.write_text(yaml.safe_dump({"kind": kind, "name": "far"}), encoding="utf-8")
-    assert "but must be offloading or provisioning." in refused("compare", "--scenario", moon)
-    with pytest.raises(InputError, match="must be offloading or provisioning"):
+    assert "but must be offloading or provisioning or fleet." in refused("compare", "--scenario", moon)
+    with pytest.raises(InputError, match="must be offloading or provisioning or fleet"):
         build_scenario({"kind": kind, "name": "far"})
 
 

@@ -28,7 +28,7 @@ PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
 DEFAULT_KIND = "offloading"
 """Kind of a file that does not say it."""
 
-SHIPPED = ("offloading", "provisioning")
+SHIPPED = ("offloading", "provisioning", "fleet")
 """Names of the kinds that come with the package; rooms that keep a module for each find it by this name."""
 
 _KINDS: dict[str, Kind] = {}

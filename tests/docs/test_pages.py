@@ -235,7 +235,9 @@ def test_every_command_is_on_a_page(name):
 
 
 @pytest.mark.parametrize(
-    ("kind", "page"), [("offloading", "docs/simulator.md"), ("provisioning", "docs/t2drl.md")], ids=str
+    ("kind", "page"),
+    [("offloading", "docs/simulator.md"), ("provisioning", "docs/t2drl.md"), ("fleet", "docs/simulator.md")],
+    ids=str,
 )
 def test_every_shipped_scenario_is_on_its_page(kind, page):
     shown = [text for _, text in inline_code(page)]
@@ -244,13 +246,13 @@ def test_every_shipped_scenario_is_on_its_page(kind, page):
     assert {name for name in names if not mentioned(name, shown)} == set()
 
 
-def test_every_variant_of_an_offloading_scenario_is_on_its_page():
+def test_every_variant_of_a_scenario_is_on_its_page():
     shown = {text for _, text in inline_code("docs/simulator.md")} | {
         "load70",
         "load80",
         "load90",
     }  # `load60` … `load95`
-    variants = {name.partition(":")[2] for name in shipped_names("offloading")} - {""}
+    variants = {name.partition(":")[2] for kind in ("offloading", "fleet") for name in shipped_names(kind)} - {""}
     assert variants - shown == set()
 
 
@@ -286,10 +288,10 @@ def test_every_field_of_an_offloading_scenario_is_on_its_page():
 
 
 def test_every_rule_is_on_its_page():
-    from edgegen.algorithms.rules.offloading import RULES
+    from edgegen.algorithms.core.rulebook import rule_book
 
     shown = {text for _, text in inline_code("docs/simulator.md")}
-    assert set(RULES) - shown == set()
+    assert {*rule_book("offloading").makers, *rule_book("fleet").makers} - shown == set()
 
 
 def test_the_pages_are_the_ones_of_the_repository():

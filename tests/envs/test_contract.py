@@ -27,8 +27,9 @@ HINTS = pytest.mark.filterwarnings("ignore::UserWarning")  # at observations tha
 
 def short(name: str) -> WorldScenario:
     """The scenario with episodes of a few rounds."""
-    fields = {"frames": 2, "slots_per_frame": 2} if hasattr(load_scenario(name), "frames") else {"slots": 2}
-    return load_scenario(name, fields)
+    fields = {"offloading": {"slots": 2}, "provisioning": {"frames": 2, "slots_per_frame": 2}}
+    few = {"frames": 2, "frame_s": 2}
+    return load_scenario(name, fields.get(load_scenario(name).kind, few))
 
 
 def drawn(env: Episodes, agent: str, rng: np.random.Generator) -> Any:

@@ -19,7 +19,7 @@ from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.offloading.kind import KIND as OFFLOADING
 
-BOTH = "but must be offloading or provisioning"
+BOTH = "but must be offloading or provisioning or fleet"
 
 PLUGIN = '''
 """A kind like offloading, under another name."""
@@ -56,7 +56,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_kinds_of_the_package_come_first() -> None:
-    assert list(kinds())[:2] == ["offloading", "provisioning"]
+    assert list(kinds())[:3] == ["offloading", "provisioning", "fleet"]
     for name, kind in kinds().items():
         assert kind.name == name
         assert kind.scenario.model_fields["kind"].default == kind.world.kind == name
@@ -75,14 +75,14 @@ def test_a_kind_is_found_by_its_name_and_by_a_scenario() -> None:
 class Fleet(WorldScenario):
     """A scenario of a kind that nobody has registered."""
 
-    kind: str = "fleet"
+    kind: str = "armada"
     name: str = "mine"
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("fleet", f"The kind is 'fleet', {BOTH}."),
+        ("armada", f"The kind is 'armada', {BOTH}."),
         ("ofloading", f"The kind is 'ofloading', {BOTH}. Did you mean 'offloading'?"),
         ("", f"The kind is '', {BOTH}."),
         (None, f"The kind is None, {BOTH}."),
@@ -97,26 +97,26 @@ def test_an_unknown_kind_is_refused_in_one_sentence(name: Any, sentence: str) ->
 
 
 def test_an_unknown_kind_is_refused_wherever_it_is_met(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"^The kind is 'fleet', {BOTH}"):
+    with pytest.raises(InputError, match=f"^The kind is 'armada', {BOTH}"):
         kind_of(Fleet())
-    with pytest.raises(InputError, match=f"^Scenario 'mine': the field 'kind' is 'fleet', {BOTH}"):
-        build_scenario({"kind": "fleet", "name": "mine"})
+    with pytest.raises(InputError, match=f"^Scenario 'mine': the field 'kind' is 'armada', {BOTH}"):
+        build_scenario({"kind": "armada", "name": "mine"})
     path = tmp_path / "mine.yaml"
-    path.write_text("kind: fleet\nextends: demo\n")
-    with pytest.raises(InputError, match=f"^Scenario file '{path}': the field 'kind' is 'fleet', {BOTH}"):
+    path.write_text("kind: armada\nextends: demo\n")
+    with pytest.raises(InputError, match=f"^Scenario file '{path}': the field 'kind' is 'armada', {BOTH}"):
         load_scenario(path)
-    with pytest.raises(InputError, match=f"^The kind is 'fleet', {BOTH}"):
-        rule_book("fleet")
-    assert methods_for("fleet") == []
-    assert kinds_with_rule("fleet") == []
-    assert scenario_names("fleet") == []
+    with pytest.raises(InputError, match=f"^The kind is 'armada', {BOTH}"):
+        rule_book("armada")
+    assert methods_for("armada") == []
+    assert kinds_with_rule("armada") == []
+    assert scenario_names("armada") == []
 
 
 def test_registering_twice_is_registering_once_and_names_are_taken_once(apart: None) -> None:
     mine = dataclasses.replace(OFFLOADING, name="mine")
     assert register(mine) is mine
     assert register(mine) is mine
-    assert list(kinds()) == ["offloading", "provisioning", "mine"]  # whoever came first
+    assert list(kinds()) == ["offloading", "provisioning", "fleet", "mine"]  # whoever came first
     with pytest.raises(ValueError, match=r"^there is a kind 'mine' already$"):
         register(dataclasses.replace(OFFLOADING, name="mine"))
     with pytest.raises(ValueError, match=r"^there is a kind 'offloading' already$"):
@@ -140,7 +140,7 @@ def test_a_plugin_that_can_not_be_imported_is_named_every_time(apart: None, monk
             "No module named 'nowhere_at_all'."
         )
     monkeypatch.setenv(PLUGINS_VARIABLE, " , json,")
-    assert list(kinds()) == ["offloading", "provisioning"]
+    assert list(kinds()) == ["offloading", "provisioning", "fleet"]
 
 
 def in_a_new_process(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -166,7 +166,7 @@ def test_a_plugin_brings_a_kind_to_every_command(tmp_path: Path) -> None:
     )
     done = in_a_new_process(tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "['offloading', 'provisioning', 'errands'] errands_plugin ['stay', 'uniform']\n"
+    assert done.stdout == "['offloading', 'provisioning', 'fleet', 'errands'] errands_plugin ['stay', 'uniform']\n"
     tiny = ("-s", "market.yaml", "--set", "slots=3", "--episodes", "2")
     compared = in_a_new_process(tmp_path, "-m", "edgegen.platform.cli", "compare", *tiny)
     assert compared.returncode == 0, compared.stderr

@@ -43,7 +43,8 @@ def test_the_default_has_the_constants_of_its_description() -> None:
 
 
 def test_kinds_are_kept_apart() -> None:
-    assert set(shipped_names()) == {*scenario_names("offloading"), *scenario_names("provisioning")}
+    names = [*scenario_names("offloading"), *scenario_names("provisioning"), *scenario_names("fleet")]
+    assert sorted(shipped_names()) == sorted(names)
     assert not {*scenario_names("offloading")} & {*scenario_names("provisioning")}
     assert scenario_kind("demo") == "offloading"
     assert scenario_kind("t2drl-contended:cells3") == "provisioning"  # inherited from what it extends
@@ -168,7 +169,7 @@ def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("kind: caching\n", "'kind' is 'caching', but must be offloading or provisioning"),
+        ("kind: caching\n", "'kind' is 'caching', but must be offloading or provisioning or fleet"),
         ("extends: loop.yaml\n", "of the kind offloading"),
         ("kind: provisioning\nextends: loop.yaml\n", "extends itself"),
         ("extends: nowhere\n", "Unknown scenario 'nowhere'"),

@@ -1,0 +1,282 @@
+"""The fleet world: cachers at the beginning of a frame, then request by request a router and an allocator.
+
+Time is continuous, copies go in lockstep: on a router's turn every copy that has another request before the end of its
+frame places the next one; the others wait, and are not ``due``. What happens in between is in
+:mod:`edgegen.envs.fleet.physics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgegen.envs.core.fields import check_copies
+from edgegen.envs.core.world import Role, World
+from edgegen.envs.fleet import physics
+from edgegen.envs.fleet.draws import Requests, draw_requests
+from edgegen.envs.fleet.physics import Books, empty_books, fixed_of
+from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
+
+
+@dataclass(frozen=True)
+class FleetOutcome:
+    """What came of a decision.
+
+    Attributes:
+        rewards: Rewards by role ``[E, sites]``: of a request its utility, of a frame that of what each site made.
+        due: Copies of which a request was placed ``[E]``, bool; None unless steps were chosen.
+        home: Where these requests arrived ``[E]``, int64.
+        result: What became of them ``[E, 11]``, columns as in :mod:`edgegen.envs.fleet.physics`, float64.
+        bound: What they would be worth at once, for nothing and with all steps ``[E]``.
+        loads: Loads so far ``[E]``, int64.
+    """
+
+    rewards: Mapping[str, Tensor]
+    due: Tensor | None = None
+    home: Tensor | None = None
+    result: Tensor | None = None
+    bound: Tensor | None = None
+    loads: Tensor | None = None
+
+
+class FleetWorld(World):
+    """E independent copies of a fleet, played in lockstep.
+
+    Actions: of cachers ``[E, S, M]``, bool; of the router that is due in each copy ``[E, 1]``, a site or S for the
+    cloud; of the allocator ``[E, 1, 1, 1]``, the share of the steps between the fewest and all.
+
+    Args:
+        scenario: The world.
+        copies: Number of copies E.
+        device: Where views are shown; the books are in the memory of the host.
+        requests: What arrives, if not what the scenario draws.
+
+    Raises:
+        InputError: If no memory holds so many copies.
+    """
+
+    kind: ClassVar[str] = "fleet"
+    roles: ClassVar[dict[str, Role]] = {
+        CACHER: Role(
+            CACHER,
+            "subset",
+            "models",
+            ("keep",),
+            CacherView,
+            shape=lambda scenario: (scenario.sites, len(scenario.kinds_of_models)),
+        ),
+        ROUTER: Role(
+            ROUTER, "choice", "requests", ("site",), RouterView, shape=lambda scenario: (1, scenario.sites + 1)
+        ),
+        ALLOCATOR: Role(ALLOCATOR, "shares", "requests", ("steps",), AllocatorView, shape=lambda scenario: (1, 1, 1)),
+    }
+
+    def __init__(
+        self,
+        scenario: FleetScenario,
+        copies: int = 1,
+        device: torch.device | str = "cpu",
+        requests: Requests | None = None,
+    ) -> None:
+        check_copies(copies, entries(scenario), scenario.name)
+        self.scenario, self.copies, self.device = scenario, copies, torch.device(device)
+        self.fixed = fixed_of(scenario)
+        self._given = requests
+        self._seed, self._first = 0, 0
+        self.reset(seed=0)
+
+    def reset(self, seed: int | None = None, first_episode: int = 0) -> CacherView:
+        """Begin the next E episodes, or with a seed E episodes of that seed's stream; see :meth:`World.reset`."""
+        if seed is None:
+            seed, first_episode = self._seed, self._first + self.copies
+        self._draw(seed, first_episode)
+        self.books = empty_books(self.copies, self.scenario.sites, len(self.scenario.kinds_of_models))
+        self._frame, self._phase = 0, CACHER
+        self._made = np.zeros((self.copies, self.scenario.sites))
+        self._site = np.zeros(self.copies, dtype=np.int64)
+        return self._cacher_view()
+
+    @property
+    def turn(self) -> str | None:
+        """The cachers' at the beginning of a frame, then a router's and an allocator's for every request in it."""
+        return self._phase if self._frame < self.scenario.frames else None
+
+    @property
+    def round(self) -> int:
+        """Frames that are over."""
+        return self._frame
+
+    @property
+    def future(self) -> Requests:
+        """All requests of the episodes."""
+        return self._requests
+
+    def observe(self) -> CacherView | RouterView | AllocatorView:
+        """Return the view of this turn; at the end, of the frame that would follow."""
+        if self.turn == ROUTER:
+            return self._router_view()
+        return self._allocator_view() if self.turn == ALLOCATOR else self._cacher_view()
+
+    def decide(self, action: Tensor) -> FleetOutcome:
+        """Take the decision that is due; see :meth:`World.decide`."""
+        turn = self.turn
+        if turn is None:
+            raise ValueError("the episode is over; call reset()")
+        sites, models = self.scenario.sites, len(self.scenario.kinds_of_models)
+        shape = {CACHER: (sites, models), ROUTER: (1,), ALLOCATOR: (1, 1, 1)}[turn]
+        if action.shape != (self.copies, *shape):
+            raise ValueError(f"the {turn}'s action has shape {tuple(action.shape)}, expected {(self.copies, *shape)}")
+        values = action.detach().cpu().numpy()
+        if turn == CACHER:
+            return self._keep(values)
+        return self._route(values) if turn == ROUTER else self._serve(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the state as plain values and tensors."""
+        return {
+            "seed": self._seed,
+            "first_episode": self._first,
+            "frame": self._frame,
+            "phase": self._phase,
+            "site": torch.from_numpy(self._site.copy()),
+            "made": torch.from_numpy(self._made.copy()),
+            **{name: torch.from_numpy(values.copy()) for name, values in self.books._asdict().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state returned by ``state_dict`` of a world of the same scenario and copies.
+
+        Raises:
+            ValueError: If the state is of other copies, sites or models.
+        """
+        if state["resident"].shape != self.books.resident.shape:
+            raise ValueError(
+                f"the state is of {tuple(state['resident'].shape)} copies, sites and models, "
+                f"not {self.books.resident.shape}"
+            )
+        self._draw(state["seed"], state["first_episode"])
+        self._frame, self._phase = state["frame"], state["phase"]
+        self._site, self._made = (state[name].cpu().numpy().copy() for name in ("site", "made"))
+        self.books = Books(*(state[name].cpu().numpy().copy() for name in Books._fields))
+        if self.turn in (ROUTER, ALLOCATOR):
+            self._look()
+
+    def _draw(self, seed: int, first_episode: int) -> None:
+        self._seed, self._first = seed, first_episode
+        episodes = range(first_episode, first_episode + self.copies)
+        self._requests = self._given or draw_requests(self.scenario, seed, episodes)
+        self._due = np.zeros(self.copies, dtype=np.bool_)
+        self._seen = np.zeros((self.copies, self.scenario.sites + 1, physics.CANDIDATE))
+
+    @property
+    def _end_s(self) -> float:
+        frame = self._frame + 1
+        return frame * self.scenario.frame_s if frame < self.scenario.frames else float("inf")
+
+    def _look(self) -> None:
+        physics.look_all(self.fixed, self._requests, self.books, self._end_s, self._due, self._seen)
+
+    def _advance(self, rewards: dict[str, Tensor]) -> None:
+        """Go on to the next request of each copy; if no copy has one in this frame, end the frame."""
+        self._look()
+        self._phase = ROUTER
+        if not self._due.any():
+            rewards[CACHER] = self._tensor(self._made)
+            self._made = np.zeros_like(self._made)
+            self._frame, self._phase = self._frame + 1, CACHER
+
+    def _keep(self, wanted: np.ndarray) -> FleetOutcome:
+        if wanted.dtype != np.bool_ and not np.isin(wanted, (0, 1)).all():
+            raise ValueError("what is kept must be 0 or 1")
+        self.books.wanted[:] = wanted
+        physics.keep_all(self.fixed, self.books, self._frame * self.scenario.frame_s, self._frame == 0)
+        rewards: dict[str, Tensor] = {}
+        self._advance(rewards)
+        return FleetOutcome(rewards, loads=torch.from_numpy(self.books.loads.copy()))
+
+    def _route(self, site: np.ndarray) -> FleetOutcome:
+        chosen = np.where(self._due, site[:, 0], 0).astype(np.int64)
+        if (chosen < 0).any() or (chosen > self.scenario.sites).any():
+            raise ValueError(f"a chosen site must be between 0 and {self.scenario.sites}, which is the cloud")
+        self._site, self._phase = chosen, ALLOCATOR
+        return FleetOutcome({})
+
+    def _serve(self, share: np.ndarray) -> FleetOutcome:
+        shares = share.reshape(-1).astype(np.float64)
+        if not np.isfinite(shares[self._due]).all():
+            raise ValueError("shares of steps must be finite")
+        due, home, model = self._due.copy(), self._of("home"), self._of("model")
+        bound = np.where(due, self._of("weight") * self.fixed.full_quality[model], 0.0)
+        result = np.zeros((self.copies, physics.RESULT))
+        physics.place_all(self.fixed, self._requests, self.books, due, self._site, shares, result)
+        utility = result[:, physics.UTILITY]
+        where = np.where(self._site < self.scenario.sites, self._site, home)  # the cloud's falls to the home
+        self._made[np.arange(self.copies), where] += utility
+        reward = self._tensor(utility[:, None])
+        rewards = {ROUTER: reward, ALLOCATOR: reward}
+        self._advance(rewards)
+        due_, home_, result_, bound_ = (torch.from_numpy(values) for values in (due, home, result, bound))
+        return FleetOutcome(rewards, due_, home_, result_, bound_, torch.from_numpy(self.books.loads.copy()))
+
+    def _of(self, name: str) -> np.ndarray:
+        """A column of the request that is due in each copy ``[E]``."""
+        values: np.ndarray = getattr(self._requests, name)
+        cursor = np.minimum(self.books.cursor, values.shape[1] - 1)
+        own: np.ndarray = values[np.arange(self.copies), cursor]
+        return own
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.tensor(values, device=self.device)
+
+    def _cacher_view(self) -> CacherView:
+        books, fixed, shape = self.books, self.fixed, self.books.resident.shape
+        now_s = self._frame * self.scenario.frame_s
+        work_s = fixed.fixed_s + fixed.full_steps * fixed.step_s
+        replicas = books.resident.sum(1, keepdims=True, dtype=np.float64)
+        per_model = (np.broadcast_to(values, shape) for values in (fixed.size_gb, fixed.load_s, work_s, replicas))
+        per_site = (np.broadcast_to(values, shape[:2]) for values in (fixed.memory_gb, fixed.speed[:-1]))
+        backlog_s = np.maximum(books.free_s - now_s, 0.0)
+        columns = (books.demand, books.resident.astype(np.bool_), *per_model, *per_site, backlog_s)
+        return CacherView(*(self._tensor(values) for values in columns))
+
+    def _router_view(self) -> RouterView:
+        books, fixed, model = self.books, self.fixed, self._of("model")
+        demand = books.demand.sum(1)
+        share = demand[np.arange(self.copies), model] / np.maximum(demand.sum(1), 1e-12)
+        replicas = books.resident.sum(1, dtype=np.float64)[np.arange(self.copies), model]
+        age_s = np.where(self._due, self._of("arrival_s") - books.report * fixed.report_s, 0.0)
+        columns = (
+            *(self._due, self._of("home"), model, self._of("pictures"), self._of("weight"), self._of("deadline_s")),
+            *(fixed.least_quality[model], fixed.full_quality[model], age_s, share, replicas),
+        )
+        order = (physics.BACKLOG, physics.LOAD, physics.FULL, physics.LEAST, physics.NETWORK, physics.SLACK)
+        seen = (self._seen[..., column] for column in (*order, physics.PRICE, physics.SPEED))
+        resident = self._seen[..., physics.RESIDENT] > 0
+        return RouterView(*(self._tensor(values) for values in (*columns, *seen, resident)))
+
+    def _allocator_view(self) -> AllocatorView:
+        fixed, model, rows = self.fixed, self._of("model"), np.arange(self.copies)
+        seen = self._seen[rows, self._site]
+        backlog_s, mean_s = np.zeros((2, self.copies))
+        physics.backlogs_all(self._requests, self.books, self._due, self._site, self._seen, backlog_s, mean_s)
+        slack_s = seen[:, physics.SLACK] + seen[:, physics.BACKLOG] - backlog_s
+        columns = (
+            *(self._due, self._site, self._site == self.scenario.sites, model, self._of("weight")),
+            *(self._of("deadline_s"), backlog_s, mean_s),
+            *(seen[:, column] for column in (physics.LOAD, physics.NETWORK, physics.LEAST, physics.FULL)),
+            *(slack_s, fixed.speed[self._site], fixed.least_steps[model], fixed.full_steps[model]),
+            *(fixed.least_quality[model], fixed.full_quality[model]),
+        )
+        return AllocatorView(*(self._tensor(values) for values in columns))
+
+
+def entries(scenario: FleetScenario) -> int:
+    """Entries of the largest array of an episode."""
+    per_request = 11 * int(scenario.requests_at_most)
+    return max(per_request, scenario.sites * max(scenario.sites, len(scenario.kinds_of_models)))
