@@ -17,6 +17,7 @@ NEEDED = {
     "sweep": {"file": "s.yaml"},
     "evaluate": {"policy": "uniform"},
     "reproduce": {"study": "ladts"},
+    "tune": {"rule": "priced-greedy"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
@@ -24,6 +25,7 @@ NAMES = {
     ("scaling", "scenario"): ".yaml",
     ("evaluate", "scenario"): ".yaml",
     ("compare", "scenario"): ".yaml",
+    ("tune", "scenario"): ".yaml",
     ("replay", "scenario"): ".yaml",
     ("reproduce", "study"): ".yaml",
     ("serve", "config"): ".yaml",
@@ -36,7 +38,7 @@ NAMES = {
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
     "address", "algorithm", "device", "dtype", "faults", "labels", "model", "only", "preset", "prompts", "quality",
-    "reference", "settings", "steps", "url",
+    "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
 

@@ -30,7 +30,10 @@ def test_a_tuned_rule_is_compared_like_a_trained_policy(tmp_path: Path, monkeypa
     folder = "runs/tuned-priced-greedy-demo-seed0"
     compared = run("compare", folder, "least-delay", "-s", f"{folder}/scenario.yaml", "-n", 3, "--json", "c.json")
     assert compared.exit_code == 0, compared.output
-    assert "own placements in the slot, mean work" in " ".join(compared.stdout.split())
+    (tuned,) = (
+        row for name, row in json.loads((tmp_path / "c.json").read_text())["policies"].items() if "tuned" in name
+    )
+    assert "own placements in the slot, mean work of own tasks" in tuned["information"]
     again = run("tune", "--resume", folder, "--budget", 4, "--no-tracking")
     assert again.exit_code == 0, again.output
     assert "trial 4 of 4" in again.stderr

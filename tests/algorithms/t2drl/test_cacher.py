@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
+from edgegen.algorithms.rules import best_cache
 from edgegen.algorithms.rules.best_cache import all_caches, best_fitting, cache_bits, cache_number
-from edgegen.algorithms.t2drl import cacher
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
 from edgegen.algorithms.t2drl.settings import make_settings
@@ -61,12 +61,12 @@ def test_additive_values_by_hand():
 def test_greedy_fits_is_useful_and_never_beats_the_exact_search(models):
     values, size = (torch.tensor(column) for column in zip(*models, strict=True))
     exact = best_fitting(values, size)
-    before = cacher.ENUMERATED
+    before = best_cache.ENUMERATED
     try:
-        cacher.ENUMERATED = 0
+        best_cache.ENUMERATED = 0
         greedy = best_fitting(values, size)
     finally:
-        cacher.ENUMERATED = before
+        best_cache.ENUMERATED = before
     for chosen in (exact, greedy):
         assert (size * chosen).sum() <= 1 + 1e-5
         assert (values[chosen] >= 0).all()
