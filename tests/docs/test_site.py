@@ -47,6 +47,6 @@ def test_it_has_every_page_and_shows_them_in_the_sidebar(site):
 def test_it_draws_pictures_and_lists_commands_and_modules(site):
     assert 'class="mermaid' in (site / "docs" / "architecture.html").read_text(encoding="utf-8")
     assert "edgegen train" in (site / "build" / "reference" / "command-line.html").read_text(encoding="utf-8")
-    worlds = (site / "build" / "reference" / "edgegen.envs.html").read_text(encoding="utf-8")
+    worlds = (site / "build" / "reference" / "edgegen.envs.offloading.html").read_text(encoding="utf-8")
     assert "edgegen.envs.offloading.world.OffloadingWorld" in worlds
     assert "docs/index.html" in (site / "index.html").read_text(encoding="utf-8")
