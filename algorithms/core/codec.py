@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,15 @@ from safetensors.torch import load_file, save_file
 from edgegen.algorithms.core.familiar import unfamiliar
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.rulebook import rule_book
-from edgegen.algorithms.core.trained import FORMAT, MANIFEST, WEIGHTS, StoredPolicy, TrainedPolicy, unfit
+from edgegen.algorithms.core.trained import (
+    FORMAT,
+    MANIFEST,
+    WEIGHTS,
+    StoredPolicy,
+    TrainedPolicy,
+    appearing_whole,
+    unfit,
+)
 from edgegen.algorithms.core.tunable import TUNED, restore_tuned
 from edgegen.algorithms.methods.registry import find_method, methods, methods_for
 from edgegen.envs.core.errors import InputError
@@ -42,9 +48,7 @@ def save_policy(policy: TrainedPolicy, folder: Path, scenario: WorldScenario, tr
         for part, value in net.state_dict().items()
     }
     tensors |= {name: value.contiguous() for name, value in policy.tensors.items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with appearing_whole(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS)
         manifest = {
             "format": FORMAT,
@@ -56,11 +60,6 @@ def save_policy(policy: TrainedPolicy, folder: Path, scenario: WorldScenario, tr
             "training": training,
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp is private; a policy is meant to be read by the service
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> Policy:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -18,6 +22,20 @@ MANIFEST = "policy.json"
 WEIGHTS = "weights.safetensors"
 
 Spec = TypeVar("Spec", bound=BaseModel)
+
+
+@contextmanager
+def appearing_whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill; it becomes ``folder``, which must not exist, when the block ends without a fault."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp is private; a policy is meant to be read by the service
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 class Decided(NamedTuple):

@@ -7,8 +7,6 @@ combined and served by it. The folder holds ``policy.json`` alone; the constants
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.trained import FORMAT, MANIFEST
+from edgegen.algorithms.core.trained import FORMAT, MANIFEST, appearing_whole
 from edgegen.envs.core.errors import InputError, from_validation
 from edgegen.envs.core.fields import Frozen
 from edgegen.envs.core.world import WorldScenario
@@ -100,15 +98,8 @@ def save_tuned(
         "scenario": scenario.model_dump(),
         "training": tuning,
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with appearing_whole(folder) as temporary:
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def restore_tuned(folder: Path, manifest: dict[str, Any], tunable: Tunable, scenario: Any, seed: int) -> Policy:
