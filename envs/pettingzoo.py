@@ -15,7 +15,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -57,6 +57,8 @@ class Episodes:
     """
 
     metadata: dict[str, Any]
+    in_rounds: ClassVar[bool] = False
+    """Whether all agents must act in every round."""
 
     def __init__(
         self,
@@ -79,6 +81,11 @@ class Episodes:
                 )
         self._world = kind.world(self.scenario)
         self._them: Agents = kind.agents(self._world, **options)
+        if self.in_rounds and not self._them.parallel:
+            raise InputError(
+                f"scenario '{self.scenario.name}' is of the kind {kind.name}, whose agents take turns; use "
+                "edgegen.envs.pettingzoo.env."
+            )
         self.metadata = {
             "name": f"edgegen_{kind.name}_v0",
             "render_modes": list(RENDER_MODES),
@@ -210,19 +217,7 @@ class RoundsEnv(Episodes, ParallelEnv):  # type: ignore[misc]
         InputError: As :class:`Episodes`, and if agents of the scenario take turns.
     """
 
-    def __init__(
-        self,
-        scenario: Named = "demo",
-        max_cycles: int | None = None,
-        render_mode: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(scenario, max_cycles, render_mode, **options)
-        if not self._them.parallel:
-            raise InputError(
-                f"scenario '{self.scenario.name}' is of the kind {self.scenario.kind}, whose agents take turns; use "
-                "edgegen.envs.pettingzoo.env."
-            )
+    in_rounds = True
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
