@@ -27,10 +27,21 @@ MOST_VALUES = 100_000
 class Shape(Frozen):
     """A distribution between two bounds."""
 
+    kind: str
+
     def problem(self, low: float, high: float) -> str:
         """What is wrong with the shape between these bounds, as part of a sentence; empty if nothing is."""
         del low, high
         return ""
+
+    def check(self, low: float, high: float) -> None:
+        """Refuse bounds between which there is no such shape.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if problem := self.problem(low, high):
+            raise ValueError(f"shape {self.kind} {problem}")
 
     @abstractmethod
     def values(self, uniform: Floats, low: float, high: float) -> Floats:

@@ -80,8 +80,8 @@ class Quantity(Frozen):
             raise ValueError("low and high must be whole numbers when integer is true")
         if self.drawn == "per_index" and self.seed is None:
             raise ValueError("drawn: per_index needs a seed")
-        if self.shape is not None and (problem := self.shape.problem(self.low, self.high)):
-            raise ValueError(f"shape {self.shape.kind} {problem}")
+        if self.shape is not None:
+            self.shape.check(self.low, self.high)
         return self
 
     @property

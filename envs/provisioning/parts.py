@@ -39,8 +39,8 @@ class Amount(Range):
 
     @model_validator(mode="after")
     def _of_a_possible_shape(self) -> Self:
-        if self.shape is not None and (problem := self.shape.problem(self.low, self.high)):
-            raise ValueError(f"shape {self.shape.kind} {problem}")
+        if self.shape is not None:
+            self.shape.check(self.low, self.high)
         return self
 
     @property
