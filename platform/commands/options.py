@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -199,3 +199,24 @@ def policy_from(name_or_path: str, scenario: OffloadingScenario, seed: int) -> P
     from edgegen.algorithms.core.catalog import make_policy
 
     return make_policy(name_or_path, scenario, seed)
+
+
+def refuse_with_resume(context: typer.Context, fixed: Mapping[str, str], what: str, changeable: str) -> None:
+    """Refuse options that something resumed would silently ignore.
+
+    Args:
+        context: The command.
+        fixed: Flags by parameter.
+        what: What is resumed.
+        changeable: What may be given.
+
+    Raises:
+        InputError: If one of them was given.
+    """
+    for name, flag in fixed.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"{flag} can not be combined with --resume, because a resumed {what} keeps its own settings; "
+                f"only {changeable} may change."
+            )

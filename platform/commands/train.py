@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import (
     JsonOption,
     SeedOption,
     SetOption,
     output_folder,
     progress_console,
+    refuse_with_resume,
     run_folder,
     write_then_show,
 )
@@ -143,7 +143,9 @@ def train(
     from edgegen.platform.files import write_json
 
     if resume is not None:
-        _refuse_with_resume(context)
+        fixed = {"algorithm": "ALGORITHM", "scenario": "--scenario", "preset": "--preset", "seed": "--seed"}
+        fixed |= {"out": "--out", "checkpoint_every": "--checkpoint-every", "settings": "--set"}
+        refuse_with_resume(context, fixed, "run", "--episodes and the processes of the cluster")
     cluster = (address, wait, max_restarts)
     processes = {
         "num_env_runners": num_env_runners,
@@ -244,19 +246,6 @@ def _resumed(
         return resume(folder, episodes, Listener(on_episode, on_notice), ClusterUse(*cluster), tracking, processes)
 
     return start
-
-
-def _refuse_with_resume(context: typer.Context) -> None:
-    """Refuse options that a resumed run would silently ignore."""
-    flags = {"algorithm": "ALGORITHM", "scenario": "--scenario", "preset": "--preset", "seed": "--seed", "out": "--out"}
-    flags |= {"checkpoint_every": "--checkpoint-every", "settings": "--set"}
-    for name, flag in flags.items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise InputError(
-                f"{flag} can not be combined with --resume, because a resumed run keeps its own settings; "
-                "only --episodes and the processes of the cluster may change."
-            )
 
 
 @contextmanager

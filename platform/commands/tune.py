@@ -15,6 +15,7 @@ from edgegen.platform.commands.options import (
     SetOption,
     output_folder,
     progress_console,
+    refuse_with_resume,
     run_folder,
     write_then_show,
 )
@@ -83,7 +84,7 @@ def tune(
             notes.print(f"trial {len(trials)} of {wanted}, best {best:.4g}, defaults {trials[0].value:.4g}")
 
     if resume is not None:
-        _refuse_with_resume(context)
+        refuse_with_resume(context, {**_FIXED, "settings": "--set"}, "tuning", "--budget")
         wanted = budget or read_tuning(resume)[1].trials
         result = resume_tuning(resume, budget, tracking, on_trial)
     else:
@@ -106,21 +107,8 @@ def tune(
         raise typer.Exit(130)
 
 
-def _refuse_with_resume(context: typer.Context) -> None:
-    for name, flag in {
-        "rule": "RULE",
-        "scenario": "--scenario",
-        "episodes": "--episodes",
-        "seed": "--seed",
-        "out": "--out",
-        "settings": "--set",
-    }.items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise InputError(
-                f"{flag} can not be combined with --resume, because a resumed tuning keeps its own settings; only "
-                "--budget may change."
-            )
+_FIXED = {"rule": "RULE", "scenario": "--scenario", "episodes": "--episodes", "seed": "--seed", "out": "--out"}
+"""Options of a tuning that a resumed one keeps."""
 
 
 def _report(notes: Any, result: TuneResult) -> None:
