@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.envs.core.kinds import Meter
+from edgegen.envs.core.kinds import Meter, kind_of
 from edgegen.envs.core.world import World
 
 
@@ -67,3 +67,10 @@ def play(world: World, policy: Policy, explore: bool = True, watch: Watch | None
         outcome = world.decide(action)
         if watch is not None:
             watch(Turn(role, view, action, outcome))
+
+
+def metered(world: World, policy: Policy, explore: bool = True) -> Meter:
+    """Play the copies of a freshly reset world to the end; returns the meter of its kind, which has watched."""
+    meter = kind_of(world.scenario).meter(world)
+    play(world, policy, explore, measuring(meter))
+    return meter

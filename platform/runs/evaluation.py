@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgegen.algorithms.core.play import measuring, play
+from edgegen.algorithms.core.play import metered
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.device import finish
 from edgegen.envs.core.kinds import Array, Kind, kind_of
@@ -132,9 +132,8 @@ def evaluate(
     def measured(first: int, copies: int) -> dict[str, Any]:
         world = kind.world(scenario, copies, device)
         world.reset(root, first)
-        meter, timed = kind.meter(world), _Timed(policy, world.device)
-        play(world, timed, explore, measuring(meter))
-        return {**meter.values(), "decision_wall_s": timed.wall_s}
+        timed = _Timed(policy, world.device)
+        return {**metered(world, timed, explore).values(), "decision_wall_s": timed.wall_s}
 
     values = play_in_chunks(episodes, kind.entries(scenario), measured, on_chunk)
     wall_s = float(values.pop("decision_wall_s"))

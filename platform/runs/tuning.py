@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from edgegen.algorithms.core.play import measuring, play
+from edgegen.algorithms.core.play import metered
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.algorithms.core.tunable import Constants, Tunable, save_tuned
 from edgegen.algorithms.stop_signals import noting_stops, stopping_as_ctrl_c
@@ -276,9 +276,7 @@ class _Tuning:
         def measured(begin: int, copies: int) -> dict[str, Any]:
             world = kind.world(scenario, copies)
             world.reset(root, first + begin)
-            meter = kind.meter(world)
-            play(world, policy, watch=measuring(meter))
-            return meter.values()
+            return metered(world, policy).values()
 
         values = play_in_chunks(episodes, kind.entries(scenario), measured)
         counted = values.get(kind.counted)

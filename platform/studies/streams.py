@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgegen.algorithms.core.play import measuring, play
+from edgegen.algorithms.core.play import metered
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.kinds import Array, kind_of
 from edgegen.envs.core.world import WorldScenario
@@ -37,8 +37,6 @@ def play_training_stream(scenario: WorldScenario, policy: Policy, seed: int, epi
     for first in range(0, episodes, _COPIES):
         world = kind.world(scenario, _COPIES)
         world.reset(root, first)
-        meter = kind.meter(world)
-        play(world, policy, watch=measuring(meter))
-        values.append(meter.headline())
+        values.append(metered(world, policy).headline())
     joined: Array = np.concatenate(values)[:episodes]
     return joined
