@@ -72,32 +72,40 @@ def steps_share(rule: Rule, slack_s: float, room_s: float, backlog_s: float, mea
 
 
 @compiled
+def score_of(
+    rule: Rule, seen: Floats, site: int, mean_s: float, weight: float, least_quality: float, full_quality: float
+) -> float:
+    """Score of a candidate; the highest is chosen. In utility for routers by prices, else in seconds."""
+    cloud = site == seen.shape[0] - 1
+    busy_s = seen[site, BACKLOG] + seen[site, LOAD] + seen[site, NETWORK]
+    if rule.router != PRICED:
+        score = -(busy_s + seen[site, FULL])
+        if rule.router == AFFINITY and (seen[site, RESIDENT] == 0.0 or cloud):
+            score -= 1e6
+        return score
+    room_s = seen[site, FULL] - seen[site, LEAST]
+    share = steps_share(rule, seen[site, SLACK], room_s, seen[site, BACKLOG], mean_s, cloud)
+    work_s = seen[site, LEAST] + share * room_s
+    if seen[site, SLACK] < 0.0:
+        worth = -rule.late_penalty * weight
+    else:
+        worth = weight * (least_quality + share * (full_quality - least_quality))
+    score = worth - rule.delay_price * (busy_s + work_s) - seen[site, PRICE]
+    if not cloud:
+        price = rule.work_price + rule.crowding_price * mean_s
+        score -= price * (rule.load_weight * seen[site, LOAD] + work_s) * np.sqrt(seen[site, SPEED])
+    return score
+
+
+@compiled
 def best_site(rule: Rule, seen: Floats, home: int, weight: float, least_quality: float, full_quality: float) -> int:
     """Site for a request, S for the cloud, from what is known of each candidate ``[S + 1, 9]``."""
     if rule.router == HOME:
         return home
-    sites = seen.shape[0] - 1
     mean_s = mean_backlog_s(seen)
     best, highest = 0, -np.inf
-    for site in range(sites + 1):
-        busy_s = seen[site, BACKLOG] + seen[site, LOAD] + seen[site, NETWORK]
-        if rule.router != PRICED:
-            score = -(busy_s + seen[site, FULL])
-            if rule.router == AFFINITY and (seen[site, RESIDENT] == 0.0 or site == sites):
-                score -= 1e6
-        else:
-            cloud = site == sites
-            room_s = seen[site, FULL] - seen[site, LEAST]
-            share = steps_share(rule, seen[site, SLACK], room_s, seen[site, BACKLOG], mean_s, cloud)
-            work_s = seen[site, LEAST] + share * room_s
-            if seen[site, SLACK] < 0.0:
-                worth = -rule.late_penalty * weight
-            else:
-                worth = weight * (least_quality + share * (full_quality - least_quality))
-            score = worth - rule.delay_price * (busy_s + work_s) - seen[site, PRICE]
-            if not cloud:
-                price = rule.work_price + rule.crowding_price * mean_s
-                score -= price * (rule.load_weight * seen[site, LOAD] + work_s) * np.sqrt(seen[site, SPEED])
+    for site in range(seen.shape[0]):
+        score = score_of(rule, seen, site, mean_s, weight, least_quality, full_quality)
         if score > highest:
             best, highest = site, score
     return best
