@@ -9,8 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
+from edgegen.algorithms.nets.diffusion import reverse_chain, vp_schedule
 from edgegen.algorithms.nets.stacked import StackedLinear, StackedMLP
+from edgegen.algorithms.nets.step_embeddings import STEP_EMBEDDINGS
 from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.provisioning.amenders import amount_from_raw, raw_from_shares, shares_from_raw
 from edgegen.envs.provisioning.parts import AllocationRule
@@ -101,8 +102,6 @@ class AllocationActor(nn.Module):
     state (the form of D3PG in arXiv 2507.20524); with ``mlp`` it is the tanh of a plain network of the same size.
     """
 
-    embedding: Tensor
-
     def __init__(self, spec: T2DRLSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -120,7 +119,7 @@ class AllocationActor(nn.Module):
             self.net = StackedMLP(spec.groups, [inputs, *hidden, self.actions])
         if chain:
             self.schedule = vp_schedule(self.steps, chosen.beta_min, chosen.beta_max)
-            self.register_buffer("embedding", step_embedding(self.steps, EMBEDDING), persistent=False)
+            self.embedding = STEP_EMBEDDINGS[chosen.step_embedding](spec.groups, self.steps, EMBEDDING)
 
     @property
     def actions(self) -> int:
@@ -157,13 +156,14 @@ class AllocationActor(nn.Module):
         """Return the network as a function of chain value and step, all that is constant along the chain prepared."""
         spec = self.spec
         rows = state.shape[:2]
+        embeddings = self.embedding()[:, :, None].expand(-1, -1, rows[1], -1) if self.steps else None
         if spec.settings.network == "mlp":
             net = cast(StackedMLP, self.net)
 
             def flat(x: Tensor | None, step: int) -> Tensor:
                 inputs = state
-                if x is not None:
-                    inputs = torch.cat([x, self.embedding[step - 1].expand(*rows, -1), state], -1)
+                if x is not None and embeddings is not None:
+                    inputs = torch.cat([x, embeddings[:, step - 1], state], -1)
                 output: Tensor = net(inputs)
                 return output
 
@@ -172,9 +172,9 @@ class AllocationActor(nn.Module):
 
         def by_user(x: Tensor | None, step: int) -> Tensor:
             members, common = users, cell
-            if x is not None:
+            if x is not None and embeddings is not None:
                 members = torch.cat([x.view(*rows, 2, spec.users).transpose(-1, -2), users], -1)
-                common = torch.cat([cell, self.embedding[step - 1].expand(*rows, -1)], -1)
+                common = torch.cat([cell, embeddings[:, step - 1]], -1)
             output: Tensor = self.net(members, common)
             return output.transpose(-1, -2).reshape(*rows, -1)
 
@@ -185,7 +185,7 @@ class AllocationActor(nn.Module):
         if not self.steps:
             return None
         shape = (self.steps, self.spec.groups, rows, self.actions)
-        return torch.randn(shape, generator=generator).to(self.embedding.device)
+        return torch.randn(shape, generator=generator).to(self.embedding.sinusoids.device)
 
 
 class AllocationCritic(nn.Module):

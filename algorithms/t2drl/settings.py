@@ -41,6 +41,8 @@ class T2DRLSettings(Frozen):
         hidden: Width of the hidden layers of actor and critic.
         hidden_layers: Their number.
         denoising_steps: Steps L of the actor's chain.
+        step_embedding: What the noise network is told of the step it is at: ``sinusoidal``, 16 sines and cosines of its
+            number; ``mlp``, these through two layers of their own, as in the public code AGOD.
         beta_min: Start of the variance schedule.
         beta_max: End of the variance schedule.
         epsilon_output: Output of the noise network; ``tanh`` as in arXiv 2507.20524.
@@ -121,6 +123,7 @@ class T2DRLSettings(Frozen):
     hidden: Width = 256
     hidden_layers: Annotated[Count, Field(le=8)] = 3
     denoising_steps: Annotated[Count, Field(le=100)] = 5
+    step_embedding: Literal["sinusoidal", "mlp"] = "sinusoidal"
     beta_min: Positive = 0.1
     beta_max: Positive = 10.0
     epsilon_output: Literal["tanh", "linear"] = "tanh"
@@ -265,7 +268,7 @@ _TWO_TIMESCALE = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "paper": {"step_embedding": "mlp"},
     "two-timescale": _TWO_TIMESCALE,
     "improved": _IMPROVED,
     "ddpg": {**_IMPROVED, "actor": "mlp", "exploration_noise": 0.1},

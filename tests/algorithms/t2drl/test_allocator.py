@@ -74,17 +74,44 @@ def test_a_set_network_treats_users_alike(actor, comparisons):
     assert torch.allclose(critic(swapped(state), action[..., order]), value[..., swap], atol=1e-5)
 
 
-def test_gradients_reach_every_weight_of_the_actor_through_the_chain():
-    spec = spec_of(clip_denoised=False, squash="tanh")
+@pytest.mark.parametrize("step_embedding", ["sinusoidal", "mlp"])
+@pytest.mark.parametrize("network", ["mlp", "set"])
+def test_gradients_reach_every_weight_of_the_actor_through_the_chain(network, step_embedding):
+    spec = spec_of(clip_denoised=False, squash="tanh", network=network, step_embedding=step_embedding)
     net, critic = AllocationActor(spec), AllocationCritic(spec)
     _, state = states(spec)
     noise = net.draw_noise(5, torch.Generator().manual_seed(1))
     value = critic(state, net(state, noise))
-    gradients = torch.autograd.grad(value.sum(), list(net.parameters()))
-    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    value.sum().backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
+    assert ("embedding.wide.weight" in gradients) == (step_embedding == "mlp")
     # The embedding of every step feeds the first layer: its rows must all have been used.
-    first = gradients[0][0][6 : 6 + 16]
+    first = (
+        gradients["net.layers.0.weight"][0][6 : 6 + 16] if network == "mlp" else gradients["net.common.weight"][0][-16:]
+    )
     assert (first.abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("network", ["mlp", "set"])
+def test_layers_of_the_step_embedding_that_hand_sinusoids_on_change_nothing(network):
+    # Mish is the identity far to the right: sinusoids + 100 pass, and 100 is taken off again.
+    plain = AllocationActor(spec_of(network=network, step_embedding="sinusoidal"))
+    through = AllocationActor(spec_of(network=network, step_embedding="mlp"))
+    with torch.no_grad():
+        through.load_state_dict(plain.state_dict(), strict=False)
+        for layer in (through.embedding.wide, through.embedding.narrow):
+            layer.weight.zero_()
+            layer.weight[0].fill_diagonal_(1)
+            layer.bias.zero_()
+        through.embedding.wide.bias.fill_(100)
+        through.embedding.narrow.bias.fill_(-100)
+    _, state = states(plain.spec)
+    noise = plain.draw_noise(5, torch.Generator().manual_seed(1))
+    assert torch.allclose(through.unbounded(state, noise), plain.unbounded(state, noise), atol=1e-3)
+    with torch.no_grad():
+        through.embedding.narrow.bias.add_(1)
+    assert not torch.allclose(through.unbounded(state, noise), plain.unbounded(state, noise), atol=1e-2)
 
 
 @pytest.mark.parametrize(("target", "width"), [("mean", 1), ("per_user", 3)])
