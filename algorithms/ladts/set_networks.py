@@ -1,7 +1,7 @@
 """Networks that score every server with the same weights: one policy for any number of servers.
 
 A network maps the features of each server, and the mean over all servers, to one number per server
-(:class:`~edgegen.algorithms.t2drl.allocator.StackedSet`). It corrects a simple estimate instead of starting from
+(:class:`~edgegen.algorithms.nets.sets.StackedSet`). It corrects a simple estimate instead of starting from
 nothing: the delay that can be expected on each server.
 """
 
@@ -21,7 +21,7 @@ from edgegen.algorithms.ladts.set_view import (
     split,
 )
 from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
-from edgegen.algorithms.t2drl.allocator import StackedSet
+from edgegen.algorithms.nets.sets import StackedSet
 
 
 class SetCritic(nn.Module):
