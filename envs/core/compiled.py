@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,28 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-if not os.environ.get("NUMBA_CACHE_DIR"):
-    _cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    numba.config.CACHE_DIR = str(Path(_cache) / "edgegen" / "numba")
+ROOMS = tuple(Path(__file__).parents[2] / room for room in ("envs", "algorithms"))
+"""Where kernels are."""
+
+
+def kernels_digest(rooms: tuple[Path, ...] = ROOMS) -> str:
+    """Digest of all files with kernels in some folders.
+
+    Numba looks at the file of a kernel alone, and not at the kernels of other files that it calls: without a folder
+    for each state of all of them, a changed equation would go on as it was in whoever calls it.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for room in rooms for path in room.rglob("*.py")):
+        source = path.read_bytes()
+        if b"@compiled" in source:
+            digest.update(source)
+    return digest.hexdigest()[:16]
+
+
+_base = os.environ.get("NUMBA_CACHE_DIR")
+if not _base:
+    _base = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegen" / "numba")
+numba.config.CACHE_DIR = str(Path(_base) / kernels_digest())
 
 
 def compiled(function: F) -> F:
