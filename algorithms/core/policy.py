@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.randomness import OwnRandomNumbers
+from edgegen.envs.core.kinds import Meter
 from edgegen.envs.core.world import World
 
 Memory = dict[str, Tensor]
@@ -44,6 +45,22 @@ class Policy(OwnRandomNumbers, ABC):
         """Return what to remember from the first turn of a role on, for the copies of its first view."""
         del role, view
         return {}
+
+    def play_through(self, world: World, meter: Meter) -> bool:
+        """Play the copies of a freshly reset world to the end in one go, if the policy has a faster way than turns.
+
+        A compiled rule can decide inside the kernel that also holds the equations. What it gives must be what turn by
+        turn would have been measured, bit for bit.
+
+        Args:
+            world: The world; it stays at its beginning.
+            meter: Is told what became of the episodes.
+
+        Returns:
+            Whether it was done.
+        """
+        del world, meter
+        return False
 
     @abstractmethod
     def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:

@@ -13,6 +13,7 @@ from edgegen.algorithms.core.rulebook import Maker, RuleBook
 from edgegen.algorithms.core.tunable import Constants, Tunable, constant
 from edgegen.algorithms.rules import fleet_kernel as kernel
 from edgegen.algorithms.rules.fleet_kernel import Rule
+from edgegen.envs.core.world import World
 from edgegen.envs.fleet.physics import CANDIDATE
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
@@ -24,6 +25,8 @@ class Prices(Constants):
     A request goes where its worth is highest, less (work_price + crowding_price·mean backlog)·(load_weight·load +
     service)·√speed. It gets the steps that its deadline allows, at most 1 − ladder_slope·(b − ladder_from_s) of them
     with b = own_share·backlog + (1 − own_share)·mean backlog. ``keeping`` is the bonus of a resident model.
+    ``noise`` times a Gumbel number, another one for each request and site, keeps sites that saw the same old report
+    from all choosing the same one.
     """
 
     load_weight: float = constant(1.0, 0.0, 4.0)
@@ -33,6 +36,7 @@ class Prices(Constants):
     ladder_from_s: float = constant(1.0, 0.0, 6.0)
     own_share: float = constant(0.5, 0.0, 1.0)
     keeping: float = constant(1.0, 0.0, 3.0)
+    noise: float = constant(0.0, 0.0, 0.3)
 
 
 RULES: dict[str, tuple[int, int, int, str]] = {
@@ -59,6 +63,12 @@ class FleetRule(Policy):
         super().__init__(seed)
         self.name, self.rule, self.information = name, rule, information
 
+    def play_through(self, world: World, meter: Any) -> bool:
+        """See :meth:`Policy.play_through`."""
+        requests, books, results = kernel.play_drawn(world.scenario, self.rule, world.future)
+        meter.take(requests, results, books.loads)
+        return True
+
     def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
         if role == CACHER:
@@ -80,10 +90,10 @@ class FleetRule(Policy):
         names = ("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident")
         for column, name in enumerate(names):  # in the order of the physics' columns
             seen[..., column] = _array(getattr(view, name))
-        columns = (view.home, view.weight, view.least_quality, view.full_quality, view.due)
-        home, weight, least, full, due = (_array(values) for values in columns)
+        columns = (view.home, view.weight, view.least_quality, view.full_quality, view.age_s, view.due)
+        home, weight, least, full, age_s, due = (_array(values) for values in columns)
         site = np.zeros(len(seen), dtype=np.int64)
-        kernel.route_all(self.rule, seen, home, weight, least, full, due, site)
+        kernel.route_all(self.rule, seen, home, weight, least, full, age_s, due, site)
         return torch.from_numpy(site[:, None]).to(view.due.device)
 
     def _steps(self, view: AllocatorView) -> Tensor:

@@ -57,6 +57,36 @@ class Rule(NamedTuple):
     ladder_from_s: float = 1.0
     own_share: float = 0.5
     keeping: float = 1.0
+    noise: float = 0.0
+
+
+_ODD = tuple(
+    np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xD1342543DE82EF95, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+_SHIFTS = tuple(np.uint64(value) for value in (30, 27, 31, 11))
+
+
+@compiled
+def uniform(age_s: float, home: int, number: int) -> float:
+    """A uniform number in (0, 1) that belongs to a request and a candidate, from what its home knows.
+
+    The age of the reports, in nanoseconds, tells the requests of a site apart; so simulator, policy and live service
+    find the same numbers without a generator. The mixing is that of SplitMix64 (Steele et al. 2014).
+    """
+    bits = np.uint64(max(age_s, 0.0) * 1e9) * _ODD[0] + (np.uint64(home) << _SHIFTS[1]) * _ODD[1]
+    bits += np.uint64(number) * _ODD[2]
+    bits = (bits ^ (bits >> _SHIFTS[0])) * _ODD[2]
+    bits = (bits ^ (bits >> _SHIFTS[1])) * _ODD[3]
+    bits = bits ^ (bits >> _SHIFTS[2])
+    value: float = (np.float64(bits >> _SHIFTS[3]) + 0.5) * 2.0**-53
+    return value
+
+
+@compiled
+def gumbel(age_s: float, home: int, number: int) -> float:
+    """A number of the standard Gumbel distribution; arguments as for :func:`uniform`."""
+    value: float = -np.log(-np.log(uniform(age_s, home, number)))
+    return value
 
 
 @compiled
@@ -98,7 +128,9 @@ def score_of(
 
 
 @compiled
-def best_site(rule: Rule, seen: Floats, home: int, weight: float, least_quality: float, full_quality: float) -> int:
+def best_site(
+    rule: Rule, seen: Floats, home: int, weight: float, least_quality: float, full_quality: float, age_s: float = 0.0
+) -> int:
     """Site for a request, S for the cloud, from what is known of each candidate ``[S + 1, 9]``."""
     if rule.router == HOME:
         return home
@@ -106,6 +138,8 @@ def best_site(rule: Rule, seen: Floats, home: int, weight: float, least_quality:
     best, highest = 0, -np.inf
     for site in range(seen.shape[0]):
         score = score_of(rule, seen, site, mean_s, weight, least_quality, full_quality)
+        if rule.router == PRICED and rule.noise > 0.0:
+            score += rule.noise * gumbel(age_s, home, site)
         if score > highest:
             best, highest = site, score
     return best
@@ -189,7 +223,8 @@ def play_copies(
                 model = requests.model[copy, k]
                 look(fixed, requests, books, copy, seen)
                 least, full = fixed.least_quality[model], fixed.full_quality[model]
-                site = best_site(rule, seen, requests.home[copy, k], requests.weight[copy, k], least, full)
+                age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
+                site = best_site(rule, seen, requests.home[copy, k], requests.weight[copy, k], least, full, age_s)
                 backlog_s = true_backlog_s(requests, books, copy, site)
                 slack_s = seen[site, SLACK] + seen[site, BACKLOG] - backlog_s
                 room_s = seen[site, FULL] - seen[site, LEAST]
@@ -199,12 +234,20 @@ def play_copies(
 
 @compiled
 def route_all(
-    rule: Rule, seen: Floats, home: Ints, weight: Floats, least: Floats, full: Floats, due: NDArray[np.bool_], to: Ints
+    rule: Rule,
+    seen: Floats,
+    home: Ints,
+    weight: Floats,
+    least: Floats,
+    full: Floats,
+    age_s: Floats,
+    due: NDArray[np.bool_],
+    to: Ints,
 ) -> None:
     """Write the site of each copy's request ``[E]``."""
     for copy in range(len(due)):
         if due[copy]:
-            to[copy] = best_site(rule, seen[copy], home[copy], weight[copy], least[copy], full[copy])
+            to[copy] = best_site(rule, seen[copy], home[copy], weight[copy], least[copy], full[copy], age_s[copy])
 
 
 @compiled

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Array, Meter, Values
 from edgegen.envs.fleet import physics
+from edgegen.envs.fleet.draws import Ints, Requests
+from edgegen.envs.fleet.scenario import Floats
 from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
+
+
+class _Table(NamedTuple):
+    """Requests in their order ``[N, E]``: whether there is one, its home, what became of it, and its bound."""
+
+    due: NDArray[np.bool_]
+    home: Ints
+    result: Floats
+    bound: Floats
 
 
 class UtilityMeter(Meter):
@@ -27,8 +39,10 @@ class UtilityMeter(Meter):
 
     def __init__(self, world: FleetWorld) -> None:
         self._scenario, self._copies = world.scenario, world.copies
+        self._fixed = world.fixed
         self._outcomes: list[FleetOutcome] = []
-        self._loads = np.zeros(world.copies)
+        self._table: _Table | None = None
+        self._loads: Ints = np.zeros(world.copies, dtype=np.int64)
 
     def add(self, role: str, view: Any, outcome: FleetOutcome) -> None:
         """See :meth:`Meter.add`."""
@@ -36,6 +50,13 @@ class UtilityMeter(Meter):
             self._loads = outcome.loads.numpy()
         if outcome.result is not None:
             self._outcomes.append(outcome)
+
+    def take(self, requests: Requests, results: Floats, loads: Ints) -> None:
+        """Take whole episodes into account: what became of each request ``[E, N, 11]``, and the loads ``[E]``."""
+        due = np.arange(results.shape[1])[:, None] < requests.number
+        bound = requests.weight * self._fixed.full_quality[requests.model]
+        self._table = _Table(due, requests.home.T, results.transpose(1, 0, 2), np.where(due, bound.T, 0.0))
+        self._loads = loads
 
     def headline(self) -> Array:
         """Mean utilities of a request."""
@@ -48,18 +69,13 @@ class UtilityMeter(Meter):
         Raises:
             InputError: If an episode has no requests.
         """
-
-        def stacked(name: str) -> np.ndarray:
-            return np.stack([getattr(outcome, name).numpy() for outcome in self._outcomes])
-
-        due = stacked("due") if self._outcomes else np.zeros((0, self._copies), dtype=np.bool_)
+        due, homes, result, bound = self._table or self._stacked()
         requests = due.sum(0)
         if not requests.all():
             raise InputError(
                 f"An episode of scenario '{self._scenario.name}' has no requests, so its mean utility is undefined; "
                 "raise load, frames or frame_s."
             )
-        result, homes = stacked("result"), stacked("home")
         late = result[..., physics.LATE] > 0
 
         def mean(values: np.ndarray) -> Array:
@@ -73,7 +89,7 @@ class UtilityMeter(Meter):
         with np.errstate(invalid="ignore"):
             quality = np.where(timely, result[..., physics.QUALITY], 0.0).cumsum(0)[-1] / timely.sum(0)
         return {
-            "lost_utility": mean(stacked("bound")) - utility,
+            "lost_utility": mean(bound) - utility,
             "utility": utility,
             "late_share": mean(late),
             "quality": quality,
@@ -88,6 +104,14 @@ class UtilityMeter(Meter):
             "fairness": _fairness(due, timely, homes, self._scenario.sites),
             "requests": requests.astype(np.int64),
         }
+
+    def _stacked(self) -> _Table:
+        """What the outcomes of all turns say."""
+        if not self._outcomes:
+            nothing = np.zeros((0, self._copies))
+            return _Table(nothing > 0, nothing.astype(np.int64), np.zeros((*nothing.shape, physics.RESULT)), nothing)
+        names = ("due", "home", "result", "bound")
+        return _Table(*(np.stack([getattr(one, name).numpy() for one in self._outcomes]) for name in names))
 
 
 def _fairness(due: np.ndarray, timely: np.ndarray, homes: np.ndarray, sites: int) -> Array:

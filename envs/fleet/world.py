@@ -89,6 +89,7 @@ class FleetWorld(World):
         self.fixed = fixed_of(scenario)
         self._given = requests
         self._seed, self._first = 0, 0
+        self._requests = requests or draw_requests(scenario, 0, range(copies))
         self.reset(seed=0)
 
     def reset(self, seed: int | None = None, first_episode: int = 0) -> CacherView:
@@ -168,9 +169,9 @@ class FleetWorld(World):
             self._look()
 
     def _draw(self, seed: int, first_episode: int) -> None:
+        if self._given is None and (seed, first_episode) != (self._seed, self._first):
+            self._requests = draw_requests(self.scenario, seed, range(first_episode, first_episode + self.copies))
         self._seed, self._first = seed, first_episode
-        episodes = range(first_episode, first_episode + self.copies)
-        self._requests = self._given or draw_requests(self.scenario, seed, episodes)
         self._due = np.zeros(self.copies, dtype=np.bool_)
         self._seen = np.zeros((self.copies, self.scenario.sites + 1, physics.CANDIDATE))
 

@@ -28,7 +28,7 @@ from edgegen.algorithms.stop_signals import noting_stops, stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import kind_named, kind_of
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.core.world import World, WorldScenario
 from edgegen.envs.core.yaml_files import dump_yaml
 from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store, Tracker
@@ -221,6 +221,7 @@ class _Tuning:
         self.request, self.folder, self.trials, self.on_trial = request, folder.path, trials, on_trial
         self.tunable = request.tunable
         self.tracker = self._tracker() if tracking else None
+        self._world: World | None = None
 
     def go(self) -> TuneResult:
         """Try, and choose."""
@@ -274,9 +275,10 @@ class _Tuning:
         root = training_arrivals_seed(self.request.seed)
 
         def measured(begin: int, copies: int) -> dict[str, Any]:
-            world = kind.world(scenario, copies)
-            world.reset(root, first + begin)
-            return metered(world, policy).values()
+            if self._world is None or self._world.copies != copies:
+                self._world = kind.world(scenario, copies)
+            self._world.reset(root, first + begin)  # the same episodes again and again: a world need not draw them anew
+            return metered(self._world, policy).values()
 
         values = play_in_chunks(episodes, kind.entries(scenario), measured)
         counted = values.get(kind.counted)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.algorithms.core.play import Turn, play
-from edgegen.algorithms.rules.fleet import Prices, rule_of
+from edgegen.algorithms.core.play import Turn, measuring, metered, play
+from edgegen.algorithms.rules import fleet_kernel as kernel
+from edgegen.algorithms.rules.fleet import TUNABLE, Prices, rule_of
 from edgegen.algorithms.rules.fleet_kernel import play_rule
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.fleet import physics
@@ -13,11 +14,15 @@ from edgegen.envs.fleet.meter import UtilityMeter
 from edgegen.envs.fleet.world import FleetWorld
 
 
-@pytest.mark.parametrize("name", ["home", "affinity", "earliest", "price-greedy"])
+@pytest.mark.parametrize("name", ["home", "affinity", "earliest", "price-greedy", "noisy"])
 @pytest.mark.parametrize("world_name", ["fleet-8:scarce", "fleet-8:mixed"])
 def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str, world_name: str) -> None:
     scenario = load_scenario(world_name, {"frames": 2, "frame_s": 15})
-    requests, books, results = play_rule(scenario, rule_of(name, scenario), 7, range(3, 6), threads=2)
+    if name == "noisy":
+        policy = TUNABLE["price-greedy"].make(scenario, Prices(noise=0.2), 0)
+    else:
+        policy = make_policy(name, scenario)
+    requests, books, results = play_rule(scenario, policy.rule, 7, range(3, 6), threads=2)
     world = FleetWorld(scenario, 3)
     world.reset(seed=7, first_episode=3)
     rows: list[list[np.ndarray]] = [[], [], []]
@@ -27,12 +32,35 @@ def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str, world_name: s
             for e in np.flatnonzero(turn.outcome.due.numpy()):
                 rows[e].append(turn.outcome.result[e].numpy())
 
-    play(world, make_policy(name, scenario), watch=watch)
+    play(world, policy, watch=watch)
     for e in range(3):
         assert len(rows[e]) == requests.number[e] > 0
         assert np.array_equal(np.stack(rows[e]), results[e, : requests.number[e]])
     for mine, theirs in zip(books, world.books, strict=True):
         assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("world_name", ["fleet-8:mixed", "fleet-8:many-models"])
+def test_what_is_measured_is_the_same_in_the_kernel_and_turn_by_turn(world_name: str) -> None:
+    scenario = load_scenario(world_name, {"frames": 2, "frame_s": 10})
+    policy = make_policy("price-greedy", scenario)
+    world = FleetWorld(scenario, 3)
+    world.reset(seed=2, first_episode=5)
+    inside = metered(world, policy).values()
+    meter = UtilityMeter(world)
+    play(world, policy, watch=measuring(meter))
+    assert inside.keys() == meter.values().keys()
+    for name, values in meter.values().items():
+        assert np.array_equal(inside[name], values), name
+
+
+def test_noise_is_gumbel_and_belongs_to_a_request_and_a_site() -> None:
+    ages = np.random.default_rng(1).random(4000)
+    drawn = np.array([[kernel.gumbel(age, home, site) for home in range(2) for site in range(2)] for age in ages])
+    assert drawn.mean(0) == pytest.approx(np.full(4, 0.5772), abs=0.08)
+    assert drawn.var(0) == pytest.approx(np.full(4, np.pi**2 / 6), rel=0.12)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.06
+    assert kernel.gumbel(0.25, 1, 2) == kernel.gumbel(0.25, 1, 2) != kernel.gumbel(0.25 + 1e-9, 1, 2)
 
 
 def test_one_rule_for_each_role_can_be_combined() -> None:
