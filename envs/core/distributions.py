@@ -166,5 +166,61 @@ class Empirical(Shape):
         return shares
 
 
-AnyShape = Annotated[LogNormal | Pareto | Empirical, Discriminator("kind")]
+class LogUniform(Shape):
+    """Evenly on a logarithmic scale."""
+
+    kind: Literal["loguniform"] = "loguniform"
+
+    def problem(self, low: float, high: float) -> str:
+        """See :meth:`Shape.problem`."""
+        del high
+        return "" if low > 0 else "needs a low above 0"
+
+    def values(self, uniform: Floats, low: float, high: float) -> Floats:
+        """See :meth:`Shape.values`."""
+        found: Floats = low * (high / low) ** uniform
+        return found.clip(low, high)
+
+    def mean(self, low: float, high: float) -> float:
+        """See :meth:`Shape.mean`."""
+        return (low + high) / 2 if high - low <= 1e-6 * high else (high - low) / math.log(high / low)
+
+
+AnyShape = Annotated[LogNormal | LogUniform | Pareto | Empirical, Discriminator("kind")]
 """A shape as a file gives it, by ``kind``; a quantity without any is distributed evenly."""
+
+
+class Span(Frozen):
+    """A uniform distribution on ``[low, high)``; a constant if both are equal."""
+
+    low: NonNegative
+    high: NonNegative
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
+        return self
+
+
+class Amount(Span):
+    """A distribution between ``low`` and ``high``: uniform, or of another ``shape``."""
+
+    shape: AnyShape | None = None
+
+    @model_validator(mode="after")
+    def _of_a_possible_shape(self) -> Self:
+        if self.shape is not None:
+            self.shape.check(self.low, self.high)
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Expected value."""
+        return (self.low + self.high) / 2 if self.shape is None else self.shape.mean(self.low, self.high)
+
+    def values(self, uniform: np.ndarray) -> np.ndarray:
+        """Values of uniform random numbers in [0, 1), in their precision."""
+        if self.shape is None:
+            return uniform * (self.high - self.low) + self.low
+        return self.shape.values(uniform.astype(np.float64), self.low, self.high).astype(uniform.dtype)

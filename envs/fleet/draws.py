@@ -68,13 +68,9 @@ def _episode(scenario: FleetScenario, rng: np.random.Generator) -> tuple[NDArray
     arrival_s = np.minimum(arrival_s, np.nextafter(scenario.duration_s, 0))
     model = _pick(popular, of_bin, rng)
     home = _pick(near, of_bin, rng)
-    number = len(of_bin)
-    return (
-        arrival_s,
-        home,
-        model,
-        *(mix.draw(rng, number) for mix in (scenario.pictures, scenario.deadline_s, scenario.weight)),
-    )
+    amounts = (scenario.pictures, scenario.deadline_s, scenario.weight)
+    pictures, *rest = (amount.values(rng.random(len(of_bin))) for amount in amounts)
+    return arrival_s, home, model, np.rint(pictures), *rest
 
 
 def _pick(share: Floats, of_bin: Ints, rng: np.random.Generator) -> Ints:

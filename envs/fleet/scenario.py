@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from edgegen.envs.core.distributions import Amount
 from edgegen.envs.core.fields import MOST_CELLS, Count, Frozen, NonNegative, Positive, Share
 from edgegen.envs.core.world import WorldScenario
 
@@ -55,30 +56,6 @@ class Model(Frozen):
     def full_work_s(self) -> float:
         """Time of a picture with all steps at speed 1, s."""
         return self.fixed_s + self.full_steps * self.step_s
-
-
-class Mix(Frozen):
-    """Some values and how often each is drawn."""
-
-    values: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)]
-    shares: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)]
-
-    @model_validator(mode="after")
-    def _matching(self) -> Self:
-        if len(self.values) != len(self.shares):
-            raise ValueError(f"there are {len(self.shares)} shares for {len(self.values)} values; give one each")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Expected value."""
-        return float(np.average(self.values, weights=self.shares))
-
-    def draw(self, rng: np.random.Generator, count: int) -> Floats:
-        """Draw so many values."""
-        edges = np.cumsum(self.shares) / sum(self.shares)
-        index = np.searchsorted(edges, rng.random(count), side="right")
-        return np.asarray(self.values, dtype=np.float64)[np.minimum(index, len(self.values) - 1)]
 
 
 class Cloud(Frozen):
@@ -147,7 +124,7 @@ class FleetScenario(WorldScenario):
         frames: Frames of an episode.
         report_s: Time between two reports of the backlogs, s.
         load: Arriving work, with all steps, over the speed of all sites.
-        pictures: Pictures of a request.
+        pictures: Pictures of a request, rounded to whole ones.
         deadline_s: Promised delay, s.
         weight: Worth of a request.
         popularity: How often each model is asked for.
@@ -176,9 +153,9 @@ class FleetScenario(WorldScenario):
     frames: Several = 5
     report_s: Positive = 1.0
     load: Positive
-    pictures: Mix = Mix(values=(1.0,), shares=(1.0,))
-    deadline_s: Mix
-    weight: Mix
+    pictures: Amount = Amount(low=1, high=1)
+    deadline_s: Amount
+    weight: Amount
     popularity: Popularity = Popularity()
     bursts: Bursts | None = None
     day: Day | None = None
@@ -198,10 +175,12 @@ class FleetScenario(WorldScenario):
                     f"model {number} takes {model.size_gb:g} GB, but the smallest site has {least_gb:g} GB; every "
                     "model must fit every site"
                 )
-        if min(self.deadline_s.values) <= self.network_s:
+        if self.pictures.low < 1:
+            raise ValueError(f"pictures.low is {self.pictures.low:g}, but a request is for one picture at least")
+        if self.deadline_s.low <= self.network_s:
             raise ValueError(
-                f"deadline_s holds {min(self.deadline_s.values):g} s, but the way to another site and back alone "
-                f"takes {self.network_s:g} s; deadlines must be longer"
+                f"deadline_s.low is {self.deadline_s.low:g} s, but the way to another site and back alone takes "
+                f"{self.network_s:g} s; deadlines must be longer"
             )
         if self.requests_at_most > MOST_CELLS / 8:
             raise ValueError(

@@ -10,49 +10,13 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from edgegen.envs.core.distributions import AnyShape
+from edgegen.envs.core.distributions import Span
 from edgegen.envs.core.fields import Frozen, NonNegative, Positive, Seed, Share, Whole
 from edgegen.envs.provisioning.curves import MOST_STEPS
 
 Drawn = Literal["once", "per_seed", "per_episode"]
 
 _TOLERANCE = 1e-6  # by which written probabilities may miss a sum of one
-
-
-class Range(Frozen):
-    """A uniform distribution on ``[low, high)``; a constant if both are equal."""
-
-    low: NonNegative
-    high: NonNegative
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
-        return self
-
-
-class Amount(Range):
-    """A distribution between ``low`` and ``high``: uniform, or of another ``shape``."""
-
-    shape: AnyShape | None = None
-
-    @model_validator(mode="after")
-    def _of_a_possible_shape(self) -> Self:
-        if self.shape is not None:
-            self.shape.check(self.low, self.high)
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Expected value."""
-        return (self.low + self.high) / 2 if self.shape is None else self.shape.mean(self.low, self.high)
-
-    def values(self, uniform: np.ndarray) -> np.ndarray:
-        """Values of uniform random numbers in [0, 1), in their precision."""
-        if self.shape is None:
-            return uniform * (self.high - self.low) + self.low
-        return self.shape.values(uniform.astype(np.float64), self.low, self.high).astype(uniform.dtype)
 
 
 class DrawnSizes(Frozen):
@@ -81,12 +45,12 @@ class DrawnCurves(Frozen):
     :class:`DrawnSizes`.
     """
 
-    a1_steps: Range
-    a2_tv: Range
-    a3_steps: Range
-    a4_tv: Range
-    b1_s_per_step: Range
-    b2_s: Range
+    a1_steps: Span
+    a2_tv: Span
+    a3_steps: Span
+    a4_tv: Span
+    b1_s_per_step: Span
+    b2_s: Span
     drawn: Drawn = "once"
     seed: Seed = 0
 

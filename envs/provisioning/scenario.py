@@ -15,17 +15,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from edgegen.envs.core.distributions import Amount, Span
 from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, NonNegative, Positive, Real, Share
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.provisioning.curves import CONSTANTS, CurveSet, load_curves
 from edgegen.envs.provisioning.parts import (
     AllocationRule,
-    Amount,
     DrawnCurves,
     DrawnSizes,
     Drift,
     Mobility,
-    Range,
     SkewnessChain,
 )
 
@@ -118,7 +117,7 @@ class ProvisioningScenario(WorldScenario):
     result_mb: Amount
     side_m: Positive
     mobility: Mobility = Mobility()
-    distance_factor: Range = Range(low=1, high=1)
+    distance_factor: Span = Span(low=1, high=1)
     min_distance_m: Positive = 1.0
     path_loss_db: Real
     path_loss_db_per_decade: NonNegative

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from edgegen.envs.core.distributions import Empirical, LogNormal, Pareto, Shape
+from edgegen.envs.core.distributions import Empirical, LogNormal, LogUniform, Pareto, Shape
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
@@ -22,6 +22,7 @@ LOW, HIGH = 2.0, 50.0
 SHAPES: list[tuple[Shape, Any]] = [
     (LogNormal(median=6, sigma=0.8), stats.lognorm(0.8, scale=6)),
     (LogNormal(median=100, sigma=1.5), stats.lognorm(1.5, scale=100)),
+    (LogUniform(), stats.loguniform(LOW, HIGH)),
     (Pareto(alpha=1.5), stats.pareto(1.5, scale=LOW)),
     (Pareto(alpha=1.0), stats.pareto(1.0, scale=LOW)),
     (Pareto(alpha=0.3), stats.pareto(0.3, scale=LOW)),

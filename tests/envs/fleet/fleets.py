@@ -27,8 +27,8 @@ DATA: dict[str, Any] = {
     "frame_s": 5,
     "frames": 3,
     "load": 0.8,
-    "deadline_s": {"values": [3, 8], "shares": [1, 1]},
-    "weight": {"values": [0.5, 2], "shares": [1, 1]},
+    "deadline_s": {"low": 3, "high": 8, "shape": {"kind": "empirical", "points": [3, 8]}},
+    "weight": {"low": 0.5, "high": 2, "shape": {"kind": "empirical", "points": [0.5, 2]}},
 }
 
 

@@ -133,7 +133,7 @@ def test_one_model_everywhere_is_the_offloading_world_bit_for_bit() -> None:
                 sites.append(int(action[slot, server, index]))
     model = {**MODELS[0], "step_s": 1, "least_steps": 1, "full_steps": 1}
     links = {"hop_s": 0, "rate_mbit_s": 8, "upload_mbit": 2, "result_mbit": 1}
-    deadline = {"values": [1e6], "shares": [1]}
+    deadline = {"low": 1e6, "high": 1e6}
     scenario = small(models=[model], speed=[2, 1, 4], frames=1, frame_s=slots, deadline_s=deadline, **links)
     world = FleetWorld(scenario, requests=requests_of(rows))
     keep(world, 0)
