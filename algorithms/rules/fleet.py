@@ -26,7 +26,7 @@ class Prices(Constants):
     service)·√speed. It gets the steps that its deadline allows, at most 1 − ladder_slope·(b − ladder_from_s) of them
     with b = own_share·backlog + (1 − own_share)·mean backlog. ``keeping`` is the bonus of a resident model.
     ``noise`` times a Gumbel number, another one for each request and site, keeps sites that saw the same old report
-    from all choosing the same one.
+    from all choosing the same one. Where refusing has a price, requests are refused that would cost more.
     """
 
     load_weight: float = constant(1.0, 0.0, 4.0)
@@ -109,7 +109,9 @@ def rule_of(name: str, scenario: FleetScenario, prices: Prices | None = None) ->
     """Return a rule as the kernel takes it."""
     costs = (scenario.late_penalty, scenario.delay_price)
     if name == "price-greedy":
-        return Rule(kernel.PRICED, kernel.LADDER, kernel.PLAN, *costs, **(prices or Prices()).model_dump())
+        refuse = np.inf if scenario.refuse_price is None else scenario.refuse_price
+        constants = (prices or Prices()).model_dump()
+        return Rule(kernel.PRICED, kernel.LADDER, kernel.PLAN, *costs, **constants, refuse_price=refuse)
     return Rule(*RULES[name][:3], *costs)
 
 

@@ -58,6 +58,7 @@ class Rule(NamedTuple):
     own_share: float = 0.5
     keeping: float = 1.0
     noise: float = 0.0
+    refuse_price: float = np.inf
 
 
 _ODD = tuple(
@@ -131,7 +132,7 @@ def score_of(
 def best_site(
     rule: Rule, seen: Floats, home: int, weight: float, least_quality: float, full_quality: float, age_s: float = 0.0
 ) -> int:
-    """Site for a request, S for the cloud, from what is known of each candidate ``[S + 1, 9]``."""
+    """Site for a request, S for the cloud, S + 1 to refuse it, from what is known of each candidate ``[S + 1, 9]``."""
     if rule.router == HOME:
         return home
     mean_s = mean_backlog_s(seen)
@@ -142,6 +143,8 @@ def best_site(
             score += rule.noise * gumbel(age_s, home, site)
         if score > highest:
             best, highest = site, score
+    if rule.router == PRICED and -rule.refuse_price * weight > highest:
+        best = seen.shape[0]
     return best
 
 
@@ -225,6 +228,9 @@ def play_copies(
                 least, full = fixed.least_quality[model], fixed.full_quality[model]
                 age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
                 site = best_site(rule, seen, requests.home[copy, k], requests.weight[copy, k], least, full, age_s)
+                if site > sites:
+                    place(fixed, requests, books, copy, site, 0.0, results[copy, k])
+                    continue
                 backlog_s = true_backlog_s(requests, books, copy, site)
                 slack_s = seen[site, SLACK] + seen[site, BACKLOG] - backlog_s
                 room_s = seen[site, FULL] - seen[site, LEAST]

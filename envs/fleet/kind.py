@@ -32,7 +32,17 @@ KIND = Kind(
     reference="earliest",
     averaged="Utility, delay and loads are averaged over requests.",
     metrics=(
-        *("lost_utility", "utility", "late_share", "quality", "delay_s", "network_s", "wait_s", "loading_s"),
+        *(
+            "lost_utility",
+            "utility",
+            "late_share",
+            "refused_share",
+            "quality",
+            "delay_s",
+            "network_s",
+            "wait_s",
+            "loading_s",
+        ),
         *("generation_s", "p95_delay_s", "loads", "cloud_share", "fairness"),
     ),
     gains=("utility", "quality", "fairness"),
@@ -48,6 +58,7 @@ KIND = Kind(
     detailed=(
         Measure("utility", "utility", 3),
         Measure("late, % of requests", "late_share", 1, 100),
+        Measure("refused, % of requests", "refused_share", 1, 100),
         Measure("quality of those in time", "quality", 3),
         Measure("mean delay, s", "delay_s"),
         Measure("  ways, s", "network_s"),

@@ -30,8 +30,10 @@ class UtilityMeter(Meter):
     Values:
         ``lost_utility``: What is lost against a service at once, for nothing and with all steps; lower is better.
         ``utility``: w·Q(steps) if in time, else −λ·w, minus the costs of delay, of ways and of the cloud.
-        ``late_share``: Share of late requests. ``quality``: Quality of those in time, not-a-number without any.
-        ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p95_delay_s``.
+        ``late_share``: Share of late requests. ``refused_share``: Share of refused ones.
+        ``quality``: Quality of those in time, not-a-number without any.
+        ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p95_delay_s``: of
+        those that were not refused, not-a-number without any.
         ``loads``: Loads per request. ``cloud_share``: Share of requests that ran in the cloud.
         ``fairness``: Jain's index of the shares in time over the homes that had requests; 1 is fair.
         ``requests``: Their number, int64.
@@ -76,32 +78,33 @@ class UtilityMeter(Meter):
                 f"An episode of scenario '{self._scenario.name}' has no requests, so its mean utility is undefined; "
                 "raise load, frames or frame_s."
             )
-        late = result[..., physics.LATE] > 0
+        late, sites = result[..., physics.LATE] > 0, self._scenario.sites
+        served = due & (result[..., physics.SITE] <= sites)
 
-        def mean(values: np.ndarray) -> Array:
+        def mean(values: np.ndarray, over: np.ndarray = due) -> Array:
             # One after the other: padding then changes no last bit.
-            averaged: Array = np.where(due, values, 0.0).cumsum(0)[-1] / requests
+            with np.errstate(invalid="ignore"):
+                averaged: Array = np.where(over, values, 0.0).cumsum(0)[-1] / over.sum(0)
             return averaged
 
         delay = result[..., physics.DELAY]
-        utility = mean(result[..., physics.UTILITY])
-        timely = due & ~late
-        with np.errstate(invalid="ignore"):
-            quality = np.where(timely, result[..., physics.QUALITY], 0.0).cumsum(0)[-1] / timely.sum(0)
+        utility, timely = mean(result[..., physics.UTILITY]), served & ~late
+        network_s = result[..., physics.TRANSFER] + result[..., physics.RETURN]
         return {
             "lost_utility": mean(bound) - utility,
             "utility": utility,
             "late_share": mean(late),
-            "quality": quality,
-            "delay_s": mean(delay),
-            "network_s": mean(result[..., physics.TRANSFER] + result[..., physics.RETURN]),
-            "wait_s": mean(result[..., physics.WAIT]),
-            "loading_s": mean(result[..., physics.LOADED]),
-            "generation_s": mean(result[..., physics.GENERATION]),
-            "p95_delay_s": np.array([np.percentile(delay[due[:, e], e], 95) for e in range(self._copies)]),
+            "refused_share": mean(due & ~served),
+            "quality": mean(result[..., physics.QUALITY], timely),
+            "delay_s": mean(delay, served),
+            "network_s": mean(network_s, served),
+            "wait_s": mean(result[..., physics.WAIT], served),
+            "loading_s": mean(result[..., physics.LOADED], served),
+            "generation_s": mean(result[..., physics.GENERATION], served),
+            "p95_delay_s": np.array([_p95(delay[served[:, e], e]) for e in range(self._copies)]),
             "loads": self._loads / requests,
-            "cloud_share": mean(result[..., physics.SITE] == self._scenario.sites),
-            "fairness": _fairness(due, timely, homes, self._scenario.sites),
+            "cloud_share": mean(result[..., physics.SITE] == sites),
+            "fairness": _fairness(due, timely, homes, sites),
             "requests": requests.astype(np.int64),
         }
 
@@ -112,6 +115,10 @@ class UtilityMeter(Meter):
             return _Table(nothing > 0, nothing.astype(np.int64), np.zeros((*nothing.shape, physics.RESULT)), nothing)
         names = ("due", "home", "result", "bound")
         return _Table(*(np.stack([getattr(one, name).numpy() for one in self._outcomes]) for name in names))
+
+
+def _p95(values: np.ndarray) -> float:
+    return float(np.percentile(values, 95)) if len(values) else float("nan")
 
 
 def _fairness(due: np.ndarray, timely: np.ndarray, homes: np.ndarray, sites: int) -> Array:

@@ -49,6 +49,7 @@ class Fixed(NamedTuple):
     late_penalty: float
     delay_price: float
     hop_price: float
+    refuse_price: float
 
 
 class Books(NamedTuple):
@@ -106,6 +107,7 @@ def fixed_of(scenario: FleetScenario) -> Fixed:
         float(scenario.late_penalty),
         float(scenario.delay_price),
         float(scenario.hop_price),
+        np.inf if scenario.refuse_price is None else float(scenario.refuse_price),
     )
 
 
@@ -170,7 +172,7 @@ def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats
 @compiled
 def true_backlog_s(requests: Requests, books: Books, copy: int, site: int) -> float:
     """What a site has still to do when the request that is due arrives, s; nothing in the cloud."""
-    if site == books.free_s.shape[1]:
+    if site >= books.free_s.shape[1]:
         return 0.0
     left_s: float = max(books.free_s[copy, site] - requests.arrival_s[copy, books.cursor[copy]], 0.0)
     return left_s
@@ -213,20 +215,27 @@ def make_room(fixed: Fixed, books: Books, copy: int, site: int, model: int) -> N
 def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, share: float, result: Floats) -> None:
     """Place the request that is due at a site, with a share of the steps between the fewest and all; write ``[11]``.
 
-    The number of steps is rounded down, so that a deadline that is just kept stays kept.
+    Site S is the cloud; S + 1 refuses it. The number of steps is rounded down, so that a deadline that is just kept stays kept.
     """
     k = books.cursor[copy]
     now_s, home, model = requests.arrival_s[copy, k], requests.home[copy, k], requests.model[copy, k]
     weight, sites = requests.weight[copy, k], books.free_s.shape[1]
+    books.demand[copy, home, model] += 1.0
+    books.cursor[copy] = k + 1
+    if site > sites:
+        result[:] = 0.0
+        result[SITE], result[UTILITY] = site, -fixed.refuse_price * weight
+        return
     least, full = fixed.least_steps[model], fixed.full_steps[model]
     steps = least + np.floor(min(max(share, 0.0), 1.0) * (full - least) + 1e-9)
     work = requests.pictures[copy, k] * (fixed.fixed_s[model] + steps * fixed.step_s[model])
     generation = work / fixed.speed[site]
-    wait, load, price = true_backlog_s(requests, books, copy, site), 0.0, 0.0
+    wait, load, price = 0.0, 0.0, 0.0
     if site == sites:
         transfer, back, price = fixed.cloud_s, 0.0, fixed.cloud_price
     else:
         transfer, back = 0.0, fixed.result_s
+        wait = max(books.free_s[copy, site] - now_s, 0.0)
         if site != home:
             transfer, price = fixed.hop_s + fixed.upload_s, fixed.hop_price
         if books.resident[copy, site, model] == 0:
@@ -237,7 +246,6 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
         books.used_s[copy, site, model] = now_s
         books.free_s[copy, site] = max(books.free_s[copy, site], now_s) + load + generation
         books.heard_s[copy, home, site] = max(books.heard_s[copy, home, site], now_s) + load + generation
-    books.demand[copy, home, model] += 1.0
     delay = transfer + wait + load + generation + back
     late = delay > requests.deadline_s[copy, k] + 1e-9
     rise = 1.0 if full == least else (steps - least) / (full - least)
@@ -247,7 +255,6 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
     result[LOADED], result[GENERATION], result[RETURN], result[DELAY] = load, generation, back, delay
     result[LATE], result[QUALITY] = 1.0 if late else 0.0, quality
     result[UTILITY] = weight * worth - fixed.delay_price * delay - price
-    books.cursor[copy] = k + 1
 
 
 @compiled

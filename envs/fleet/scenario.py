@@ -134,6 +134,7 @@ class FleetScenario(WorldScenario):
         late_penalty: What a late request costs, times its weight [λ].
         delay_price: Cost of a second of delay.
         hop_price: Cost of a request that runs away from home.
+        refuse_price: Cost of a refused request, times its weight; none can be refused if not given.
     """
 
     kind: Literal["fleet"] = "fleet"
@@ -163,6 +164,7 @@ class FleetScenario(WorldScenario):
     late_penalty: NonNegative = 0.2
     delay_price: NonNegative = 0.005
     hop_price: NonNegative = 0.01
+    refuse_price: NonNegative | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -195,6 +197,11 @@ class FleetScenario(WorldScenario):
     def kinds_of_models(self) -> tuple[Model, ...]:
         """All models, repeated."""
         return self.models * self.model_repeats
+
+    @property
+    def choices(self) -> int:
+        """Choices of a router: the sites, the cloud, and to refuse where that has a price."""
+        return self.sites + (1 if self.refuse_price is None else 2)
 
     @property
     def site_speed(self) -> tuple[float, ...]:

@@ -54,6 +54,7 @@ class RouterView(View):
         deadline_s: Promised delay ``[E]``, s.
         least_quality: Quality with the fewest steps ``[E]``.
         full_quality: Quality with all steps ``[E]``.
+        refusal: Cost of refusing it ``[E]``, in utility; infinite where none can be refused.
         age_s: Age of the reports ``[E]``, s.
         demand: Share of the model in all recent requests ``[E]``.
         replicas: Sites where the model is resident ``[E]``.
@@ -76,6 +77,7 @@ class RouterView(View):
     deadline_s: Tensor
     least_quality: Tensor
     full_quality: Tensor
+    refusal: Tensor
     age_s: Tensor
     demand: Tensor
     replicas: Tensor
@@ -95,7 +97,7 @@ class AllocatorView(View):
     """What can be known at the executing site when a request is given its steps; ``[E]`` each.
 
     Attributes:
-        due: Whether a copy has a request, bool.
+        due: Whether a copy has a request that was not refused, bool.
         site: Where it runs; S is the cloud, int64.
         in_cloud: Whether that is the cloud, bool.
         model: Model that it asks for, int64.

@@ -48,8 +48,8 @@ class FleetOutcome:
 class FleetWorld(World):
     """E independent copies of a fleet, played in lockstep.
 
-    Actions: of cachers ``[E, S, M]``, bool; of the router that is due in each copy ``[E, 1]``, a site or S for the
-    cloud; of the allocator ``[E, 1, 1, 1]``, the share of the steps between the fewest and all.
+    Actions: of cachers ``[E, S, M]``, bool; of the router that is due in each copy ``[E, 1]``, a site, S for the
+    cloud, or S + 1 to refuse it where that has a price; of the allocator ``[E, 1, 1, 1]``, the share of the steps between the fewest and all.
 
     Args:
         scenario: The world.
@@ -71,9 +71,7 @@ class FleetWorld(World):
             CacherView,
             shape=lambda scenario: (scenario.sites, len(scenario.kinds_of_models)),
         ),
-        ROUTER: Role(
-            ROUTER, "choice", "requests", ("site",), RouterView, shape=lambda scenario: (1, scenario.sites + 1)
-        ),
+        ROUTER: Role(ROUTER, "choice", "requests", ("site",), RouterView, shape=lambda scenario: (1, scenario.choices)),
         ALLOCATOR: Role(ALLOCATOR, "shares", "requests", ("steps",), AllocatorView, shape=lambda scenario: (1, 1, 1)),
     }
 
@@ -203,8 +201,9 @@ class FleetWorld(World):
 
     def _route(self, site: np.ndarray) -> FleetOutcome:
         chosen = np.where(self._due, site[:, 0], 0).astype(np.int64)
-        if (chosen < 0).any() or (chosen > self.scenario.sites).any():
-            raise ValueError(f"a chosen site must be between 0 and {self.scenario.sites}, which is the cloud")
+        if (chosen < 0).any() or (chosen >= self.scenario.choices).any():
+            refuse = "" if self.scenario.refuse_price is None else ", or one more to refuse"
+            raise ValueError(f"a chosen site must be between 0 and {self.scenario.sites}, which is the cloud{refuse}")
         self._site, self._phase = chosen, ALLOCATOR
         return FleetOutcome({})
 
@@ -254,7 +253,8 @@ class FleetWorld(World):
         age_s = np.where(self._due, self._of("arrival_s") - books.report * fixed.report_s, 0.0)
         columns = (
             *(self._due, self._of("home"), model, self._of("pictures"), self._of("weight"), self._of("deadline_s")),
-            *(fixed.least_quality[model], fixed.full_quality[model], age_s, share, replicas),
+            *(fixed.least_quality[model], fixed.full_quality[model], fixed.refuse_price * self._of("weight")),
+            *(age_s, share, replicas),
         )
         order = (physics.BACKLOG, physics.LOAD, physics.FULL, physics.LEAST, physics.NETWORK, physics.SLACK)
         seen = (self._seen[..., column] for column in (*order, physics.PRICE, physics.SPEED))
@@ -263,15 +263,17 @@ class FleetWorld(World):
 
     def _allocator_view(self) -> AllocatorView:
         fixed, model, rows = self.fixed, self._of("model"), np.arange(self.copies)
-        seen = self._seen[rows, self._site]
+        accepted = self._site <= self.scenario.sites
+        site = np.where(accepted, self._site, self.scenario.sites)
+        seen = self._seen[rows, site]
         backlog_s, mean_s = np.zeros((2, self.copies))
         physics.backlogs_all(self._requests, self.books, self._due, self._site, self._seen, backlog_s, mean_s)
         slack_s = seen[:, physics.SLACK] + seen[:, physics.BACKLOG] - backlog_s
         columns = (
-            *(self._due, self._site, self._site == self.scenario.sites, model, self._of("weight")),
+            *(self._due & accepted, self._site, self._site == self.scenario.sites, model, self._of("weight")),
             *(self._of("deadline_s"), backlog_s, mean_s),
             *(seen[:, column] for column in (physics.LOAD, physics.NETWORK, physics.LEAST, physics.FULL)),
-            *(slack_s, fixed.speed[self._site], fixed.least_steps[model], fixed.full_steps[model]),
+            *(slack_s, fixed.speed[site], fixed.least_steps[model], fixed.full_steps[model]),
             *(fixed.least_quality[model], fixed.full_quality[model]),
         )
         return AllocatorView(*(self._tensor(values) for values in columns))

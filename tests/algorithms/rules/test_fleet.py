@@ -94,3 +94,14 @@ def test_constants_reach_the_kernel() -> None:
     )
     assert not np.array_equal(base, free)
     assert free[..., physics.STEPS].sum() > base[..., physics.STEPS].sum()
+
+
+def test_prices_refuse_what_costs_more_than_refusing() -> None:
+    scenario = load_scenario("fleet-8:overload", {"frames": 1, "load": 2, "refuse_price": 0.02})
+    requests, _, results = play_rule(scenario, rule_of("price-greedy", scenario), 1, range(4))
+    refused = results[..., physics.SITE] == scenario.sites + 1
+    assert 0.02 < refused.sum() / requests.number.sum() < 0.5
+    for name in ("home", "affinity", "earliest"):
+        assert (play_rule(scenario, rule_of(name, scenario), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()
+    never = scenario.model_copy(update={"refuse_price": None})
+    assert (play_rule(never, rule_of("price-greedy", never), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()

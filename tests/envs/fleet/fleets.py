@@ -60,7 +60,7 @@ def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[
             world.decide(torch.from_numpy(bits))
             wanted.append(world.books.wanted[0].copy())
         elif world.turn == "router":
-            site = int(rng.integers(scenario.sites + 1))
+            site = int(rng.integers(scenario.choices))
             world.decide(torch.tensor([[site]]))
         else:
             share = float(rng.random())
@@ -119,11 +119,14 @@ def by_events(
             for site in range(sites):
                 queue[site].append(("frame", number))
                 begin(site, now)
-        elif chosen[number][0] < sites:
+        elif chosen[number][0] < sites:  # the cloud has no queue, and what is refused ends here
             queue[chosen[number][0]].append(("arrival", number))
             begin(chosen[number][0], now)
     delays = []
     for k, (site, share) in enumerate(chosen):
+        if site > sites:
+            delays.append(0.0)
+            continue
         if site == sites:
             work = _work_s(scenario, requests, k, share) / scenario.cloud.speed
             delays.append(scenario.cloud.distance_s + work)

@@ -66,9 +66,17 @@ def test_requests_by_hand() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), load=st.floats(0.2, 3), factor=st.floats(0.1, 3), result=st.floats(0, 500))
-def test_it_equals_a_plain_event_loop(seed: int, load: float, factor: float, result: float) -> None:
-    scenario = small(load=load, load_factor=factor, result_mbit=result, upload_mbit=50)
+@given(
+    seed=st.integers(0, 10_000),
+    load=st.floats(0.2, 3),
+    factor=st.floats(0.1, 3),
+    result=st.floats(0, 500),
+    refuse=st.sampled_from([None, 0.1]),
+)
+def test_it_equals_a_plain_event_loop(
+    seed: int, load: float, factor: float, result: float, refuse: float | None
+) -> None:
+    scenario = small(load=load, load_factor=factor, result_mbit=result, upload_mbit=50, refuse_price=refuse)
     world = FleetWorld(scenario)
     world.reset(seed=seed)
     requests = world.future
@@ -109,6 +117,37 @@ def test_what_always_holds(seed: int, load: float) -> None:
         assert (world.books.resident[0] @ size_gb <= np.array(scenario.site_memory_gb)).all()
     # Work in is work done and backlog: a site is idle, or works off what it was given.
     assert (world.books.free_s[0] - idle_s) == pytest.approx(placed_s + loads_s)
+
+
+def test_a_refused_request_costs_its_price_and_nothing_else() -> None:
+    rows = [(1.0, 0, 0, 1.0, 8.0, 2.0), (1.5, 1, 0, 1.0, 8.0, 1.0), (2.0, 1, 1, 1.0, 8.0, 1.0)]
+    world = FleetWorld(small(refuse_price=0.25), requests=requests_of(rows))
+    meter = UtilityMeter(world)
+    keep(world, 0)
+    before = world.books.free_s.copy()
+    assert world.observe().refusal.tolist() == [0.5]
+    world.decide(torch.tensor([[4]]))
+    assert not world.observe().due.any()  # the allocators have nothing to do
+    outcome = world.decide(torch.ones(1, 1, 1, 1))
+    meter.add("allocator", None, outcome)
+    assert outcome.result[0, physics.UTILITY] == -0.5
+    assert outcome.result[0, 1 : physics.UTILITY].tolist() == [0] * 9
+    assert outcome.rewards["router"].tolist() == [[-0.5]]
+    assert (world.books.free_s == before).all()
+    assert world.books.demand[0, 0, 0] == 1  # it was asked for all the same
+    for site in (1, 3):
+        world.decide(torch.tensor([[site]]))
+        meter.add("allocator", None, world.decide(torch.ones(1, 1, 1, 1)))
+    values = {name: value.item() for name, value in meter.values().items()}
+    assert values["refused_share"] == pytest.approx(1 / 3)
+    assert values["cloud_share"] == pytest.approx(1 / 3)
+    assert values["late_share"] == 0
+    in_cloud_s = 2 + 2 / 0.7
+    assert values["delay_s"] == pytest.approx((1 + in_cloud_s) / 2)  # of those that were served
+    assert values["quality"] == pytest.approx((0.9 + 1) / 2)
+    assert values["fairness"] == pytest.approx(0.5)  # one home was served, the other was not
+    worth = (0.9 - 0.005, 1 - 0.005 * in_cloud_s - 0.3)
+    assert values["lost_utility"] == pytest.approx((1.8 + 0.5 + 0.9 - worth[0] + 1 - worth[1]) / 3)
 
 
 def test_one_model_everywhere_is_the_offloading_world_bit_for_bit() -> None:
@@ -180,5 +219,10 @@ def test_what_can_not_be_decided() -> None:
     with pytest.raises(ValueError, match="cacher's action has shape"):
         world.decide(torch.zeros(1, 1))
     keep(world)
-    with pytest.raises(ValueError, match="between 0 and 3"):
+    with pytest.raises(ValueError, match="between 0 and 3, which is the cloud$"):
         world.decide(torch.tensor([[4]]))
+    world = FleetWorld(small(refuse_price=0.0))
+    assert world.roles["router"].shape(world.scenario) == (1, 5)
+    keep(world)
+    with pytest.raises(ValueError, match="or one more to refuse"):
+        world.decide(torch.tensor([[5]]))
