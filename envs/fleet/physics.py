@@ -215,7 +215,8 @@ def make_room(fixed: Fixed, books: Books, copy: int, site: int, model: int) -> N
 def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, share: float, result: Floats) -> None:
     """Place the request that is due at a site, with a share of the steps between the fewest and all; write ``[11]``.
 
-    Site S is the cloud; S + 1 refuses it. The number of steps is rounded down, so that a deadline that is just kept stays kept.
+    Site S is the cloud; S + 1 refuses it. The number of steps is rounded down, so that a deadline that is just kept
+    stays kept.
     """
     k = books.cursor[copy]
     now_s, home, model = requests.arrival_s[copy, k], requests.home[copy, k], requests.model[copy, k]

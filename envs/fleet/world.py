@@ -48,8 +48,9 @@ class FleetOutcome:
 class FleetWorld(World):
     """E independent copies of a fleet, played in lockstep.
 
-    Actions: of cachers ``[E, S, M]``, bool; of the router that is due in each copy ``[E, 1]``, a site, S for the
-    cloud, or S + 1 to refuse it where that has a price; of the allocator ``[E, 1, 1, 1]``, the share of the steps between the fewest and all.
+    Actions: of cachers ``[E, S, M]``, bool; of the router that is due in each copy ``[E, 1]``, a site, S for the cloud,
+    or S + 1 to refuse the request where that has a price; of the allocator ``[E, 1, 1, 1]``, the share of the steps
+    between the fewest and all.
 
     Args:
         scenario: The world.

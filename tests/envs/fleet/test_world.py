@@ -219,7 +219,7 @@ def test_what_can_not_be_decided() -> None:
     with pytest.raises(ValueError, match="cacher's action has shape"):
         world.decide(torch.zeros(1, 1))
     keep(world)
-    with pytest.raises(ValueError, match="between 0 and 3, which is the cloud$"):
+    with pytest.raises(ValueError, match=r"between 0 and 3, which is the cloud$"):
         world.decide(torch.tensor([[4]]))
     world = FleetWorld(small(refuse_price=0.0))
     assert world.roles["router"].shape(world.scenario) == (1, 5)
