@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgegen.envs.core.radio import watts
 from edgegen.envs.provisioning.curves import CurveTensors
-from edgegen.envs.provisioning.physics import watts
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView
 

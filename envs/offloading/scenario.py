@@ -25,6 +25,7 @@ from edgegen.envs.core.fields import (
     Seed,
     Whole,
 )
+from edgegen.envs.core.links import check_rows, form_of
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.offloading.servers import MOST_SERVERS, Outages, Reports, ServerSets
 from edgegen.envs.offloading.traffic import Traffic, most_tasks
@@ -112,15 +113,10 @@ class Quantity(Frozen):
         return np.rint(values) if self.integer else values
 
 
-def _form_of_rates(value: Any) -> str:
-    first = value[0] if isinstance(value, list | tuple) and value else None
-    return "(per link)" if isinstance(first, list | tuple) else "(per server)"
-
-
 PerServer = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MOST_SERVERS)]
 Rates = Annotated[
-    Annotated[tuple[Positive, ...], Tag("(per server)")] | Annotated[tuple[PerServer, ...], Tag("(per link)")],
-    Discriminator(_form_of_rates),
+    Annotated[tuple[Positive, ...], Tag("(plain)")] | Annotated[tuple[PerServer, ...], Tag("(per link)")],
+    Discriminator(form_of),
 ]
 
 
@@ -189,9 +185,7 @@ class OffloadingScenario(WorldScenario):
                 f"rate_mbit_s has {len(self.rate_mbit_s)} entries and capacity_gcycles_s has "
                 f"{len(self.capacity_gcycles_s)}; both need one per server"
             )
-        for origin, row in enumerate(self.rate_mbit_s):
-            if isinstance(row, tuple) and len(row) != self.servers:
-                raise ValueError(f"rate_mbit_s.{origin} has {len(row)} entries, but needs one per server")
+        check_rows("rate_mbit_s", self.rate_mbit_s, self.servers, "server")
         self._check_delays()
         return self
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgegen.envs.core.radio import path_gain
 from edgegen.envs.provisioning.curves import CONSTANTS, CurveSet, CurveTensors
 from edgegen.envs.provisioning.parts import DrawnCurves, DrawnSizes
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
@@ -111,12 +112,6 @@ def draw_requests(
     )
 
 
-def path_gain(scenario: ProvisioningScenario, distance_m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean power gain at a distance, 10^(−PL/10) with PL = a + b·log10(distance in km) dB (our choice of law)."""
-    at_1_km = 10 ** (-scenario.path_loss_db / 10)
-    return np.asarray(at_1_km * (distance_m / 1000) ** (-scenario.path_loss_db_per_decade / 10))
-
-
 def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
@@ -179,7 +174,8 @@ def _gains(scenario: ProvisioningScenario, seed: int, episodes: range) -> _Float
     # Episode by episode: results of vectorised functions may depend, in the last bit, on the length of the array.
     for row, number in zip(gain, episodes, strict=True):
         distance_m = _distances(scenario, _generator(seed, number, _PLACES), shape) * factor
-        row[:] = path_gain(scenario, distance_m.clip(min=scenario.min_distance_m))
+        distance_m = distance_m.clip(min=scenario.min_distance_m)
+        row[:] = path_gain(distance_m, scenario.path_loss_db, scenario.path_loss_db_per_decade)
         rng = _generator(seed, number, _FADING)
         if scenario.fading == "exponential":
             row *= rng.standard_exponential(shape)

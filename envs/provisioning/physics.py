@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgegen.envs.core.radio import link_rate
 from edgegen.envs.provisioning.amenders import fit_bandwidth, fit_compute, steps_from_share
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import ALLOCATOR, CACHER, AllocatorView
@@ -74,40 +75,6 @@ class SlotOutcome:
         """The allocators' rewards, and the cachers' where a frame is over ``[E, C]``."""
         frame = {} if self.frame_reward is None else {CACHER: self.frame_reward}
         return {ALLOCATOR: self.reward, **frame}
-
-
-def watts(dbm: float) -> float:
-    """Power in W of a power in dBm, or density in W/Hz of one in dBm/Hz."""
-    return float(10 ** ((dbm - 30) / 10))
-
-
-def link_rate(
-    share: Tensor | float,
-    gain: Tensor,
-    bandwidth_mhz: float,
-    power_dbm: float,
-    noise_dbm_hz: float,
-    noise_total_dbm: float | None = None,
-) -> Tensor:
-    """Rate of a link that has a share of a band, without interference, Mbit/s; tensors broadcast.
-
-    r = b W log2(1 + p h / (N_0 b W)) (our choice); with ``noise_total_dbm`` that power stands in place of N_0 b W, as
-    in the public code of Q. Liu et al. (IEEE TVT 73(6), 2024).
-
-    Args:
-        share: Share b of the band.
-        gain: Power gain h.
-        bandwidth_mhz: Whole band W, MHz.
-        power_dbm: Transmit power p, dBm.
-        noise_dbm_hz: Noise power density N_0, dBm/Hz.
-        noise_total_dbm: Noise power whatever the share, dBm.
-    """
-    if noise_total_dbm is not None:
-        ratio = gain * (watts(power_dbm) / watts(noise_total_dbm))
-    else:
-        ratio = gain * (watts(power_dbm) / (watts(noise_dbm_hz) * bandwidth_mhz * 1e6)) / share
-    # log1p is exact for weak links too, where 1 + ratio would lose them
-    return share * bandwidth_mhz * (torch.log1p(ratio) / math.log(2))
 
 
 def serve(

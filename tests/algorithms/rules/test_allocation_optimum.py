@@ -9,9 +9,10 @@ from scipy import optimize
 
 from edgegen.algorithms.rules.allocation_optimum import best_allocation, best_bandwidth, best_steps, best_steps_value
 from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
+from edgegen.envs.core.radio import link_rate
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import CurveTensors
-from edgegen.envs.provisioning.physics import link_rate, serve
+from edgegen.envs.provisioning.physics import serve
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.core.radio import path_gain
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import CurveTensors
-from edgegen.envs.provisioning.draws import Episodes, draw_requests, path_gain
+from edgegen.envs.provisioning.draws import Episodes, draw_requests
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 
 DEFAULT, CONTENDED = "t2drl-default", "t2drl-contended"
@@ -156,7 +157,8 @@ def test_distance_factors_and_the_least_distance() -> None:
 
 def test_path_gain_by_hand() -> None:
     # 128.1 dB at 1 km, 37.6 dB less at 100 m.
-    gain = path_gain(load_scenario(DEFAULT), np.array([1000.0, 100.0]))
+    scenario = load_scenario(DEFAULT)
+    gain = path_gain(np.array([1000.0, 100.0]), scenario.path_loss_db, scenario.path_loss_db_per_decade)
     np.testing.assert_allclose(gain, [10**-12.81, 10**-9.05])
 
 

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgegen.envs.core.radio import link_rate, watts
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import Curve, CurveTensors
-from edgegen.envs.provisioning.physics import link_rate, serve, watts
+from edgegen.envs.provisioning.physics import serve
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
