@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -95,6 +95,42 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. tasks_per_slot.high=30; repeatable."),
 ]
+RUNS = Path("runs")
+"""Where runs go unless told otherwise."""
+
+
+def run_out(default: str) -> Any:
+    """Declare ``--out`` of a command that begins a run.
+
+    Args:
+        default: Name of the folder in :data:`RUNS`, for people.
+    """
+    return typer.Option(
+        "--out",
+        metavar="DIR",
+        parser=str,
+        callback=output_folder,
+        help=f"Run folder.  [default: {RUNS}/{default}]",
+    )
+
+
+def run_resume(what: str, changeable: str) -> Any:
+    """Declare ``--resume`` of such a command.
+
+    Args:
+        what: What is continued.
+        changeable: What is kept, or may change, for people.
+    """
+    return typer.Option(
+        "--resume", metavar="RUNDIR", parser=str, callback=run_folder, help=f"Continue this {what}; {changeable}."
+    )
+
+
+def slug(name: str) -> str:
+    """A name as part of a folder's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
 JsonOption = Annotated[
     Path | None,
     typer.Option(

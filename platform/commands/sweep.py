@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgegen.platform.commands.options import (
+    RUNS,
     AddressOption,
     JsonOption,
     console,
@@ -18,8 +19,6 @@ from edgegen.platform.commands.options import (
     write_then_show,
 )
 from edgegen.platform.overrides import parse_overrides
-
-RUNS = Path("runs")
 
 
 def sweep(

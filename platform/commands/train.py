@@ -14,13 +14,15 @@ import typer
 from rich.console import Console
 
 from edgegen.platform.commands.options import (
+    RUNS,
     JsonOption,
     SeedOption,
     SetOption,
-    output_folder,
     progress_console,
     refuse_with_resume,
-    run_folder,
+    run_out,
+    run_resume,
+    slug,
     write_then_show,
 )
 from edgegen.platform.overrides import parse_overrides, split_overrides
@@ -41,9 +43,6 @@ class Placement(StrEnum):
 
 _Cluster = tuple[str | None, float | None, int]
 """Address, seconds to wait for room, and restarts."""
-
-RUNS = Path("runs")
-"""Where runs go unless told otherwise."""
 
 DEFAULT_EPISODES = 500
 
@@ -73,21 +72,8 @@ def train(
         typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {DEFAULT_EPISODES}]"),
     ] = None,
     seed: SeedOption = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            parser=str,
-            callback=output_folder,
-            help="Run folder.  [default: runs/ALGORITHM-PRESET-SCENARIO-seedSEED]",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUNDIR", parser=str, callback=run_folder, help="Continue this run; its own settings hold."
-        ),
-    ] = None,
+    out: Annotated[Path | None, run_out("ALGORITHM-PRESET-SCENARIO-seedSEED")] = None,
+    resume: Annotated[Path | None, run_resume("run", "its own settings hold")] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, metavar="N", help="Episodes between checkpoints.")] = 50,
     address: Annotated[
         str | None,
@@ -320,8 +306,3 @@ def training_json(result: TrainResult) -> dict[str, object]:
         "mlflow_run_id": result.mlflow_run_id,
         "mlflow_uri": None if result.mlflow_uri is None else shown(result.mlflow_uri),
     }
-
-
-def slug(name: str) -> str:
-    """A name as part of a folder's name."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
