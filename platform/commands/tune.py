@@ -10,21 +10,24 @@ import typer
 
 from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import (
+    RUNS,
     JsonOption,
+    ScenarioOption,
     SeedOption,
     SetOption,
-    output_folder,
     progress_console,
     refuse_with_resume,
-    run_folder,
+    run_out,
+    run_resume,
+    slug,
     write_then_show,
 )
-from edgegen.platform.commands.train import RUNS, slug
 from edgegen.platform.overrides import parse_overrides
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
-    from edgegen.platform.runs.tuning import Trial, TuneResult
+    from edgegen.platform.runs.rule_search import Trial
+    from edgegen.platform.runs.tuning import TuneResult
 
 DEFAULT_TRIALS, DEFAULT_EPISODES = 200, 16
 
@@ -34,10 +37,7 @@ def tune(
     rule: Annotated[
         str | None, typer.Argument(help="A rule with constants: priced-greedy, history-knapsack, frame-knapsack.")
     ] = None,
-    scenario: Annotated[
-        str,
-        typer.Option("--scenario", "-s", metavar="NAME", help="Shipped scenario, or the path of a .yaml file."),
-    ] = "demo",
+    scenario: ScenarioOption = "demo",
     budget: Annotated[
         int | None,
         typer.Option("--budget", min=1, max=100_000, help=f"Trials in all.  [default: {DEFAULT_TRIALS}]"),
@@ -46,21 +46,8 @@ def tune(
         int, typer.Option("--episodes", "-n", min=1, help="Training episodes that every trial plays, all the same.")
     ] = DEFAULT_EPISODES,
     seed: SeedOption = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            parser=str,
-            callback=output_folder,
-            help="Run folder.  [default: runs/tuned-RULE-SCENARIO-seedSEED]",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUNDIR", parser=str, callback=run_folder, help="Continue this tuning; --budget may add trials."
-        ),
-    ] = None,
+    out: Annotated[Path | None, run_out("tuned-RULE-SCENARIO-seedSEED")] = None,
+    resume: Annotated[Path | None, run_resume("tuning", "--budget may add trials")] = None,
     settings: SetOption = None,
     json: JsonOption = None,
     tracking: Annotated[bool, typer.Option(help="Record the tuning in MLflow.")] = True,
@@ -68,14 +55,15 @@ def tune(
     """Tune the constants of a rule on training episodes; the result is a policy like a trained one."""
     from edgegen.envs.core.scenarios import load_scenario
     from edgegen.platform.files import check_writable_folder, write_json
-    from edgegen.platform.runs.tuning import TuneRequest, read_tuning, resume_tuning
+    from edgegen.platform.runs.rule_search import TuneRequest
+    from edgegen.platform.runs.tuning import resume_tuning
     from edgegen.platform.runs.tuning import tune as run
 
     notes = progress_console()
     prefer_one_thread()
     told = 0
 
-    def on_trial(trials: list[Trial]) -> None:
+    def on_trial(trials: list[Trial], wanted: int) -> None:
         nonlocal told
         tenths = len(trials) * 10 // wanted
         if tenths > told or len(trials) == 1:
@@ -85,14 +73,12 @@ def tune(
 
     if resume is not None:
         refuse_with_resume(context, {**_FIXED, "settings": "--set"}, "tuning", "--budget")
-        wanted = budget or read_tuning(resume)[1].trials
         result = resume_tuning(resume, budget, tracking, on_trial)
     else:
         if rule is None:
             raise InputError("Which rule is to be tuned? Name one: edgegen tune RULE -s SCENARIO.")
         world = load_scenario(scenario, parse_overrides(settings or []))
-        wanted = budget or DEFAULT_TRIALS
-        request = TuneRequest(rule, world, wanted, episodes, seed)
+        request = TuneRequest(rule, world, budget or DEFAULT_TRIALS, episodes, seed)
         _ = request.tunable  # named wrongly, it is to be said before a folder is looked at
         folder = out if out is not None else RUNS / f"tuned-{rule}-{slug(world.name)}-seed{seed}"
         check_writable_folder(folder)

@@ -53,6 +53,23 @@ def test_a_tuning_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found.data.params["rule"] == "priced-greedy"
     assert [point.step for point in client.get_metric_history(found.info.run_id, "value")] == [1, 2, 3]
     assert [file.path for file in client.list_artifacts(found.info.run_id, "policy")] == ["policy/policy.json"]
+    more = run("tune", "--resume", "runs/tuned-priced-greedy-demo-seed0", "--budget", 5)
+    assert more.exit_code == 0, more.output
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FINISHED"
+    assert [point.step for point in client.get_metric_history(found.info.run_id, "value")] == [1, 2, 3, 4, 5]
+    (tuned,) = Path("runs").glob("*/policy/policy.json")
+    requests = json.loads(tuned.read_text())["training"]["simulated_requests"]
+    assert found.data.metrics["simulated_requests"] == requests
+
+
+def test_a_tuning_that_can_not_be_recorded_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuchdriver://host/db")
+    done = run("tune", "priced-greedy", "-s", "demo", *SHORT)
+    assert done.exit_code == 2
+    assert "can not be used" in done.output
+    assert not list(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize(

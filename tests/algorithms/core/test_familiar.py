@@ -11,7 +11,8 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.familiar import unfamiliar
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.cli import app
-from edgegen.platform.runs.tuning import TuneRequest, tune
+from edgegen.platform.runs.rule_search import TuneRequest
+from edgegen.platform.runs.tuning import tune
 
 FAMILY = {"scenario": load_scenario("family").model_dump()}
 
@@ -44,7 +45,7 @@ def test_other_kinds_and_damaged_scenarios_are_others_business() -> None:
 
 def test_it_is_said_by_evaluate_and_compare(tmp_path: Path) -> None:
     request = TuneRequest("priced-greedy", load_scenario("demo", {"slots": 4}), trials=1, episodes=1)
-    folder = str(tune(request, tmp_path / "t", False, False, lambda trials: None).out)
+    folder = str(tune(request, tmp_path / "t", False, False, lambda trials, wanted: None).out)
     assert make_policy(folder, load_scenario("demo")).notes == ()
     for command in ("evaluate", "compare"):
         done = CliRunner().invoke(app, [command, folder, "-s", "ladts-paper", "--set", "slots=3", "-n", "2"])

@@ -13,10 +13,11 @@ from edgegen.algorithms.rules.priced_greedy import Prices
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.runs.evaluation import evaluate
-from edgegen.platform.runs.tuning import TUNE_FILE, Trial, TuneRequest, resume_tuning, tune
+from edgegen.platform.runs.rule_search import RuleSearch, Trial, TuneRequest, within_budget
+from edgegen.platform.runs.tuning import TUNE_FILE, resume_tuning, tune
 
 
-def quiet(trials: list[Trial]) -> None: ...
+def quiet(trials: list[Trial], wanted: int) -> None: ...
 
 
 def request(trials: int = 8) -> TuneRequest:
@@ -52,7 +53,7 @@ def test_trials_play_the_same_training_episodes(whole: Any) -> None:
 
 
 def test_a_stopped_tuning_goes_on_as_if_it_had_not_been_stopped(whole: Any, tmp_path: Path) -> None:
-    def stop_after_three(trials: list[Trial]) -> None:
+    def stop_after_three(trials: list[Trial], wanted: int) -> None:
         if len(trials) == 3:
             signal.raise_signal(signal.SIGTERM)
 
@@ -64,6 +65,52 @@ def test_a_stopped_tuning_goes_on_as_if_it_had_not_been_stopped(whole: Any, tmp_
     assert resumed.trials == whole.trials
     assert resumed.best == whole.best
     assert (resumed.policy / "policy.json").read_bytes() == (whole.policy / "policy.json").read_bytes()
+
+
+@pytest.mark.parametrize("finalists", [0, 2])
+def test_a_stop_in_the_final_round_is_heard_and_what_was_played_is_not_played_again(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finalists: int
+) -> None:
+    step, played = RuleSearch.step, []
+
+    def stopping(search: RuleSearch) -> None:
+        step(search)
+        played.append(len(search.trials) + len(search.finals))
+        if len(search.trials) == 8 and len(search.finals) == finalists:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(RuleSearch, "step", stopping)
+    stopped = tune(request(), tmp_path / "stopped", False, False, quiet)
+    assert stopped.interrupted
+    assert len(played) == 8 + finalists
+    assert not (tmp_path / "stopped" / "policy").exists()
+    monkeypatch.setattr(RuleSearch, "step", step)
+    resumed = resume_tuning(tmp_path / "stopped", None, False, quiet)
+    assert resumed.requests == whole.requests
+    assert (resumed.policy / "policy.json").read_bytes() == (whole.policy / "policy.json").read_bytes()
+
+
+def test_all_final_rounds_are_in_the_budget_on_record(whole: Any, tmp_path: Path) -> None:
+    first = tune(request(4), tmp_path / "more", False, False, quiet)
+    more = resume_tuning(tmp_path / "more", 8, False, quiet)
+    finals = json.loads((tmp_path / "more" / "final.json").read_text())
+    # Four trials all play the final round; of eight the best five do, of whom those four are not played again.
+    assert 4 < len(finals) <= 9
+    assert len({str(trial["constants"]) for trial in finals}) == len(finals)
+    assert first.requests == sum(trial.requests for trial in first.trials) + sum(t["requests"] for t in finals[:4])
+    assert more.requests == sum(trial.requests for trial in more.trials) + sum(t["requests"] for t in finals)
+    assert more.requests >= whole.requests
+    assert read_manifest(more.policy)["training"]["simulated_requests"] == more.requests
+    assert more.best == whole.best
+
+
+@pytest.mark.parametrize("episodes", [3, 5, 6, 12, 17, 18, 30, 60, 63, 64, 127, 128, 256, 300, 320, 5000])
+def test_a_search_plays_no_more_episodes_than_its_budget(episodes: int) -> None:
+    trials, each = within_budget(episodes)
+    played = each * (trials + 2 * min(trials, 6))
+    assert played <= episodes < played + max(3, 3 * each)
+    if episodes >= 64:
+        assert 50 <= trials < 128
 
 
 def test_trials_can_be_added(tmp_path: Path, whole: Any) -> None:
@@ -156,6 +203,7 @@ def test_fewer_trials_than_there_are_can_not_be_asked_for(tmp_path: Path) -> Non
         resume_tuning(tmp_path / "t", 1, False, quiet)
     resume_tuning(tmp_path / "t", None, False, quiet)
     assert sorted(path.name for path in (tmp_path / "t").iterdir() if path.name != ".lock") == [
+        "final.json",
         "policy",
         "scenario.yaml",
         "trials.json",
