@@ -7,10 +7,11 @@ combined and served by it. The folder holds ``policy.json`` alone; the constants
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError
 
@@ -25,7 +26,7 @@ TUNED = "tuned rule"
 
 
 class Constants(Frozen):
-    """Constants of a rule, by name; every field is made by :func:`constant`, so that its range is known."""
+    """Constants of a rule, by name; every field is made by :func:`constant` or :func:`choice`: its range is known."""
 
     @classmethod
     def ranges(cls) -> dict[str, Range]:
@@ -34,17 +35,30 @@ class Constants(Frozen):
         for name, field in cls.model_fields.items():
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
-            found[name] = Range(**extra)  # type: ignore[arg-type]
+            found[name] = Range(**{key: tuple(v) if key == "options" else v for key, v in extra.items()})  # type: ignore
         return found
+
+    @classmethod
+    def starts(cls) -> tuple[Self, ...]:
+        """What a search tries first, before it proposes anything: the defaults, and what else is known to be good."""
+        return (cls(),)
 
 
 @dataclass(frozen=True)
 class Range:
-    """Where a constant is searched: between two ends, evenly on a logarithmic scale or on a linear one."""
+    """Where a constant is searched: between two ends, evenly on a logarithmic scale or on a linear one, or by name.
 
-    low: float
-    high: float
+    Attributes:
+        low: Least value.
+        high: Largest value.
+        log: Whether the scale is logarithmic.
+        options: Names of which the constant is one; then it is no number, and has no ends.
+    """
+
+    low: float = math.nan
+    high: float = math.nan
     log: bool = False
+    options: tuple[str, ...] = ()
 
 
 def constant(default: float, low: float, high: float, log: bool = False) -> Any:
@@ -57,6 +71,16 @@ def constant(default: float, low: float, high: float, log: bool = False) -> Any:
         log: Whether it is searched on a logarithmic scale.
     """
     return Field(default, ge=low, le=high, json_schema_extra={"low": low, "high": high, "log": log})
+
+
+def choice(default: str, options: Any) -> Any:
+    """Declare a constant of a rule that is one of some names.
+
+    Args:
+        default: What it is unless tuned.
+        options: The ``Literal`` of all names, which is also the type of the field.
+    """
+    return Field(default, json_schema_extra={"options": list(get_args(options))})
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ DEFAULT_TRIALS, DEFAULT_EPISODES = 200, 16
 def tune(
     context: typer.Context,
     rule: Annotated[
-        str | None, typer.Argument(help="A rule with constants: priced-greedy, history-knapsack, frame-knapsack.")
+        str | None, typer.Argument(help="A rule with constants: priced-greedy, fleet-rule, history-knapsack, …")
     ] = None,
     scenario: ScenarioOption = "demo",
     budget: Annotated[
@@ -108,7 +108,8 @@ def _report(notes: Any, result: TuneResult) -> None:
     if result.best is None:
         notes.print(f"Continue: {shlex.join(['edgegen', 'tune', '--resume', str(result.out)])}", soft_wrap=True)
         return
-    constants = ", ".join(f"{name} {value:.4g}" for name, value in result.best.model_dump().items())
+    found = result.best.model_dump().items()
+    constants = ", ".join(f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in found)
     notes.print(f"Kept:     {constants}", soft_wrap=True)
     notes.print(f"On other training episodes: {result.tuned:.4g}, with the defaults {result.default:.4g}.")
     compare = ["edgegen", "compare", str(result.out), "--scenario", str(result.out / "scenario.yaml")]

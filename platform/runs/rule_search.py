@@ -43,7 +43,7 @@ class TuneRequest:
     Attributes:
         rule: Name of the rule.
         scenario: The world.
-        trials: Sets of constants to try; the first is the defaults.
+        trials: Sets of constants to try; the first is the defaults, others that are known to be good follow.
         episodes: Training episodes that each plays.
         seed: Of the training stream and of the proposals.
     """
@@ -102,7 +102,7 @@ class Trial:
         requests: Requests that were simulated.
     """
 
-    constants: dict[str, float]
+    constants: dict[str, float | str]
     value: float
     requests: int
 
@@ -158,7 +158,8 @@ class RuleSearch:
         """Try the next constants, or let the next of the best play the final round."""
         if len(self.trials) < self.request.trials:
             number = len(self.trials)
-            constants = self.tunable.constants() if number == 0 else self._proposed(number)
+            starts = self.tunable.constants.starts()
+            constants = starts[number] if number < len(starts) else self._proposed(number)
             self.trials.append(self._played(constants, 0, self.request.episodes))
             write_json(self.folder / TRIALS_FILE, [vars(trial) for trial in self.trials])
             return
@@ -183,13 +184,13 @@ class RuleSearch:
         save_tuned(target, request.rule, made, constants, request.scenario, tuning)
         return target
 
-    def _candidates(self) -> list[dict[str, float]]:
+    def _candidates(self) -> list[dict[str, float | str]]:
         """Constants of the final round: the best trials and the defaults, each once."""
         ranked = sorted(self.trials, key=lambda trial: trial.value)[:FINALISTS]
         wanted = [*(trial.constants for trial in ranked), self.tunable.constants().model_dump()]
         return [one for n, one in enumerate(wanted) if one not in wanted[:n]]
 
-    def _to_play(self) -> list[dict[str, float]]:
+    def _to_play(self) -> list[dict[str, float | str]]:
         """Candidates that have not yet played it."""
         played = [trial.constants for trial in self.finals]
         return [one for one in self._candidates() if one not in played]
@@ -208,7 +209,10 @@ class RuleSearch:
         )
         ranges = self.tunable.constants.ranges()
         space: dict[str, Any] = {
-            name: optuna.distributions.FloatDistribution(r.low, r.high, log=r.log) for name, r in ranges.items()
+            name: optuna.distributions.CategoricalDistribution(r.options)
+            if r.options
+            else optuna.distributions.FloatDistribution(r.low, r.high, log=r.log)
+            for name, r in ranges.items()
         }
         study.add_trials(
             [

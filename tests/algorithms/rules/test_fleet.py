@@ -5,23 +5,53 @@ import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.play import Turn, measuring, metered, play
-from edgegen.algorithms.rules import fleet_kernel as kernel
-from edgegen.algorithms.rules.fleet import TUNABLE, Prices, rule_of
+from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.rules.fleet import TUNABLE, rule_of
+from edgegen.algorithms.rules.fleet_families import RESIDENCIES, ROUTERS, STEPS, Families, Prices
 from edgegen.algorithms.rules.fleet_kernel import play_rule
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.meter import UtilityMeter
+from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.world import FleetWorld
 
 
-@pytest.mark.parametrize("name", ["home", "affinity", "earliest", "price-greedy", "noisy"])
-@pytest.mark.parametrize("world_name", ["fleet-8:scarce", "fleet-8:mixed"])
-def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str, world_name: str) -> None:
-    scenario = load_scenario(world_name, {"frames": 2, "frame_s": 15})
-    if name == "noisy":
-        policy = TUNABLE["price-greedy"].make(scenario, Prices(noise=0.2), 0)
-    else:
-        policy = make_policy(name, scenario)
+def policy_of(name: str, scenario: FleetScenario) -> Policy:
+    """A rule by name, or of a family by its router, steps and residency, with none of its constants at zero."""
+    if " " not in name:
+        return make_policy(name, scenario)
+    router, steps, residency = name.split()
+    constants = {
+        "load_weight": 1.5,
+        "load_crowding": 0.2,
+        "weight_power": 0.7,
+        "noise": 0.1,
+        "load_price": 0.3,
+        "idle_s": 0.5,
+        "spill_s": 2.0,
+        "ladder_slope": 0.1,
+    }
+    family = Families(router=router, steps=steps, residency=residency, **constants)
+    return TUNABLE["fleet-rule"].make(scenario, family, 0)
+
+
+PAIRS = [  # every router, steps and residency at least once
+    *("home", "affinity", "earliest", "price-greedy"),
+    *("least-work deadline lru", "affinity own-ladder lfu", "completion fleet-ladder popular"),
+    *("priced-load weight-ladder spread", "power-of-two full proactive", "capacity-weighted deadline proactive"),
+    "price-greedy weight-ladder proactive",
+]
+
+
+def test_pairs_name_every_router_steps_and_residency() -> None:
+    named = {word for pair in PAIRS for word in pair.split()}
+    assert named >= {*ROUTERS, *STEPS, *RESIDENCIES}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str) -> None:
+    scenario = load_scenario("fleet-8:mixed", {"frames": 3, "frame_s": 10})
+    policy = policy_of(name, scenario)
     requests, books, results = play_rule(scenario, policy.rule, 7, range(3, 6), threads=2)
     world = FleetWorld(scenario, 3)
     world.reset(seed=7, first_episode=3)
@@ -54,15 +84,6 @@ def test_what_is_measured_is_the_same_in_the_kernel_and_turn_by_turn(world_name:
         assert np.array_equal(inside[name], values), name
 
 
-def test_noise_is_gumbel_and_belongs_to_a_request_and_a_site() -> None:
-    ages = np.random.default_rng(1).random(4000)
-    drawn = np.array([[kernel.gumbel(age, home, site) for home in range(2) for site in range(2)] for age in ages])
-    assert drawn.mean(0) == pytest.approx(np.full(4, 0.5772), abs=0.08)
-    assert drawn.var(0) == pytest.approx(np.full(4, np.pi**2 / 6), rel=0.12)
-    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.06
-    assert kernel.gumbel(0.25, 1, 2) == kernel.gumbel(0.25, 1, 2) != kernel.gumbel(0.25 + 1e-9, 1, 2)
-
-
 def test_one_rule_for_each_role_can_be_combined() -> None:
     scenario = load_scenario("fleet-8", {"frames": 1})
     world = FleetWorld(scenario, 2)
@@ -90,7 +111,10 @@ def test_constants_reach_the_kernel() -> None:
     scenario = load_scenario("fleet-8", {"frames": 1})
     base, free = (
         play_rule(scenario, rule_of("price-greedy", scenario, prices), 1, range(4))[2]
-        for prices in (Prices(), Prices(work_price=0.0, crowding_price=0.0, ladder_slope=0.0))
+        for prices in (
+            Prices(ladder_slope=0.1),
+            Prices(work_price=0.0, crowding_price=0.0, ladder_slope=0.0),
+        )
     )
     assert not np.array_equal(base, free)
     assert free[..., physics.STEPS].sum() > base[..., physics.STEPS].sum()
@@ -105,3 +129,13 @@ def test_prices_refuse_what_costs_more_than_refusing() -> None:
         assert (play_rule(scenario, rule_of(name, scenario), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()
     never = scenario.model_copy(update={"refuse_price": None})
     assert (play_rule(never, rule_of("price-greedy", never), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()
+
+
+def test_fleet_rule_with_the_constants_of_price_greedy_is_price_greedy() -> None:
+    scenario = load_scenario("fleet-8:burst", {"frames": 2})
+    for prices in (Prices(), Prices(noise=0.05, weight_power=0.5, load_weight=2.0)):
+        one, other = (
+            play_rule(scenario, rule_of(name, scenario, constants), 1, range(2))[2]
+            for name, constants in (("price-greedy", prices), ("fleet-rule", Families(**prices.model_dump())))
+        )
+        assert np.array_equal(one, other)

@@ -9,6 +9,7 @@ import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import read_manifest
+from edgegen.algorithms.rules.fleet_families import ROUTERS, Families
 from edgegen.algorithms.rules.priced_greedy import Prices
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
@@ -159,6 +160,31 @@ def test_damaged_constants_are_refused_in_a_sentence(
     with pytest.raises(InputError, match=complaint) as caught:
         make_policy(str(tmp_path), load_scenario("demo"))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def families(trials: int = 18) -> TuneRequest:
+    scenario = load_scenario("fleet-8:s4", {"frames": 1, "frame_s": 10})
+    return TuneRequest("fleet-rule", scenario, trials, episodes=2, seed=1)
+
+
+def test_names_are_searched_beside_numbers_and_families_are_tried_first(tmp_path: Path) -> None:
+    found = tune(families(), tmp_path / "f", False, False, quiet)
+    starts = [start.model_dump() for start in Families.starts()]
+    assert [trial.constants for trial in found.trials[: len(starts)]] == starts
+    assert {trial.constants["router"] for trial in found.trials[: len(starts)]} == set(ROUTERS)
+    proposed = found.trials[len(starts)].constants
+    assert proposed not in starts
+    assert proposed["router"] in ROUTERS
+    assert found.tuned <= found.default
+    policy = make_policy(str(found.out), families().scenario)
+    assert policy.name == "fleet-rule (tuned)"
+    stopped = tune(families(16), tmp_path / "g", False, False, quiet)
+    assert resume_tuning(stopped.out, 18, False, quiet).trials == found.trials
+    manifest = json.loads((found.policy / "policy.json").read_text())
+    manifest["constants"]["router"] = "guess"
+    (tmp_path / "policy.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"router.*'least-work'.*'price-greedy'"):
+        make_policy(str(tmp_path), families().scenario)
 
 
 @pytest.mark.parametrize(

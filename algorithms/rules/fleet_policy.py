@@ -1,0 +1,78 @@
+"""A rule of the fleet as a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.algorithms.rules import fleet_kernel as kernel
+from edgegen.algorithms.rules.fleet_constants import Rule
+from edgegen.envs.core.world import World
+from edgegen.envs.fleet.physics import CANDIDATE
+from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
+
+
+class FleetRule(Policy):
+    """A rule for all three roles, by the compiled functions that also play whole episodes.
+
+    Args:
+        name: Its name.
+        rule: The rule.
+        information: What it knows.
+        seed: Not used: what is drawn belongs to the requests.
+    """
+
+    roles = frozenset({CACHER, ROUTER, ALLOCATOR})
+
+    def __init__(self, name: str, rule: Rule, information: str, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.name, self.rule, self.information = name, rule, information
+
+    def play_through(self, world: World, meter: Any) -> bool:
+        """See :meth:`Policy.play_through`."""
+        requests, books, results = kernel.play_drawn(world.scenario, self.rule, world.future)
+        meter.take(requests, results, books.loads)
+        return True
+
+    def act(self, role: str, view: Any, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
+        """See :meth:`Policy.act`."""
+        if role == CACHER:
+            return self._keep(view), memory
+        return (self._route(view) if role == ROUTER else self._steps(view)), memory
+
+    def _keep(self, view: CacherView) -> Tensor:
+        demand, resident = _array(view.demand), _array(view.resident).astype(np.uint8)
+        wanted = np.zeros_like(resident)
+        size_gb, load_s, work_s = (_array(values)[:, 0] for values in (view.size_gb, view.load_s, view.work_s))
+        memory_gb, speed, backlog_s = (_array(values) for values in (view.memory_gb, view.speed, view.backlog_s))
+        kernel.plan_all(self.rule, demand, resident, size_gb, load_s, work_s, memory_gb, speed, backlog_s, wanted)
+        return torch.from_numpy(wanted.astype(np.bool_)).to(view.demand.device)
+
+    def _route(self, view: RouterView) -> Tensor:
+        seen = np.empty((*view.backlog_s.shape, CANDIDATE))
+        names = ("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident")
+        for column, name in enumerate(names):  # in the order of the physics' columns
+            seen[..., column] = _array(getattr(view, name))
+        columns = (view.home, view.weight, view.least_quality, view.full_quality, view.age_s, view.due)
+        home, weight, least, full, age_s, due = (_array(values) for values in columns)
+        site = np.zeros(len(seen), dtype=np.int64)
+        kernel.route_all(self.rule, seen, home, weight, least, full, age_s, due, site)
+        return torch.from_numpy(site[:, None]).to(view.due.device)
+
+    def _steps(self, view: AllocatorView) -> Tensor:
+        slack_s, room_s, backlog_s, mean_s = (
+            _array(values) for values in (view.slack_s, view.full_s - view.least_s, view.backlog_s, view.mean_backlog_s)
+        )
+        columns = (view.in_cloud, view.weight, view.least_quality, view.full_quality)
+        cloud, weight, least, full = (_array(values) for values in columns)
+        share = np.zeros(len(slack_s))
+        kernel.share_all(self.rule, slack_s, room_s, backlog_s, mean_s, cloud, weight, least, full, share)
+        return torch.from_numpy(share.reshape(-1, 1, 1, 1)).to(view.due.device)
+
+
+def _array(values: Tensor) -> Any:
+    return values.detach().cpu().numpy()

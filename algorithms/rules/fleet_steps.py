@@ -1,0 +1,51 @@
+"""Steps by the rules of the fleet, compiled: as many as a request has time for, fewer while sites are busy."""
+
+from __future__ import annotations
+
+from edgegen.algorithms.rules.fleet_constants import ALL, LADDER, Rule
+from edgegen.envs.core.compiled import compiled
+
+USUAL_VALUE = 0.5
+"""Gain in utility per second of a site at which a ladder does not depend on ``weight_power``."""
+
+
+@compiled
+def value_of(weight: float, least_quality: float, full_quality: float, room_s: float) -> float:
+    """Gain in utility of each second that a site spends on more than the fewest steps; ``room_s`` is that of all."""
+    value: float = weight * (full_quality - least_quality) / max(room_s, 1e-9)
+    return value
+
+
+@compiled
+def steps_share(
+    rule: Rule,
+    slack_s: float,
+    room_s: float,
+    backlog_s: float,
+    mean_s: float,
+    cloud: bool,
+    value: float = USUAL_VALUE,
+) -> float:
+    """Share of the steps between the fewest and all.
+
+    Args:
+        rule: The rule.
+        slack_s: What is left of the promised delay with the fewest steps, s.
+        room_s: Time that all further steps take, s.
+        backlog_s: Backlog of the site, s.
+        mean_s: Mean backlog of all sites, s.
+        cloud: Whether that is the cloud, where nobody waits.
+        value: Gain of a second, as by :func:`value_of`.
+    """
+    if rule.steps == ALL:
+        return 1.0
+    share = 1.0
+    if slack_s < room_s:
+        share = slack_s / room_s if slack_s > 0.0 else 0.0
+    if rule.steps == LADDER and not cloud:
+        busy_s = rule.own_share * backlog_s + (1.0 - rule.own_share) * mean_s
+        slope = rule.ladder_slope
+        if rule.weight_power > 0.0:
+            slope *= (USUAL_VALUE / max(value, 1e-9)) ** rule.weight_power
+        share = min(share, max(1.0 - slope * max(busy_s - rule.ladder_from_s, 0.0), 0.0))
+    return share
