@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from edgegen.algorithms.core.trained import StoredPolicy, TrainedPolicy
-from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.kinds import Kind, Traits, import_plugins, kind_named
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.core.world import WorldScenario
@@ -36,15 +36,15 @@ class Method:
         kind_name: Name of the kind of world it plays.
         presets: Its presets.
         settings: Model of its settings.
-        make_settings: From preset and overrides to settings.
         headline: What of an episode's report tells how good it was; less is better.
         headline_label: That, for people, with its unit.
         rivals: Rules to compare it with first.
         config: Makes its RLlib config; imports RLlib.
-        learning: Makes what learns in training, of a scenario and settings; imports RLlib.
+        learning: Makes what learns in training, of a scenario and settings; imports RLlib when it is called.
         restore: Makes its policy for a scenario from a stored one and a seed.
         in_flight: Settings that population-based training may change under way.
         default_preset: The preset of those who name none.
+        title: What people call it; its name if not given.
         met: From settings as plain data to what training with them meets besides what the scenario says, by trait.
     """
 
@@ -52,7 +52,6 @@ class Method:
     kind_name: str
     presets: Mapping[str, Any]
     settings: type[BaseModel]
-    make_settings: Callable[..., BaseModel]
     headline: str
     headline_label: str
     rivals: tuple[str, ...]
@@ -61,6 +60,7 @@ class Method:
     restore: Callable[[StoredPolicy, Any, int], TrainedPolicy]
     in_flight: tuple[str, ...] = ()
     default_preset: str = "improved"
+    title: str = ""
     met: Callable[[Mapping[str, Any]], Traits] = lambda settings: {}
 
     @property
@@ -77,6 +77,24 @@ class Method:
     def default_scenario(self) -> str:
         """What it trains on unless told otherwise."""
         return self.kind.default_scenario
+
+    def make_settings(self, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Any:
+        """Return the settings of a preset, or their defaults, with some fields replaced.
+
+        Raises:
+            InputError: If the preset or a field is unknown, or a value is impossible.
+        """
+        title = self.title or self.name
+        if preset is not None and preset not in self.presets:
+            raise InputError(
+                f"Unknown {title} preset '{preset}'; presets are {', '.join(self.presets)}."
+                f"{did_you_mean(preset, self.presets)}"
+            )
+        chosen = {} if preset is None else self.presets[preset]
+        try:
+            return self.settings(**{**chosen, **(overrides or {})})
+        except ValidationError as error:
+            raise from_validation(error, f"{title} settings", self.settings.model_fields) from None
 
     def load_scenario(self, name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Any:
         """Load a scenario that it plays; see :func:`edgegen.envs.core.scenarios.load_scenario`."""

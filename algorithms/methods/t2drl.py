@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgegen.algorithms.methods.registry import Method
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
-from edgegen.algorithms.t2drl.settings import PRESETS, T2DRLSettings, make_settings
+from edgegen.algorithms.t2drl.settings import PRESETS, T2DRLSettings
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import JointConfig
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _config() -> JointConfig:
-    from edgegen.algorithms.t2drl.config import T2DRLConfig
+    from edgegen.algorithms.methods.configs import T2DRLConfig
 
     return T2DRLConfig()
 
@@ -28,10 +28,10 @@ def _learning(scenario: ProvisioningScenario, settings: T2DRLSettings) -> T2DRLL
 
 METHOD = Method(
     name="t2drl",
+    title="T2DRL",
     kind_name="provisioning",
     presets=PRESETS,
     settings=T2DRLSettings,
-    make_settings=make_settings,
     headline="cost",
     headline_label="mean cost",
     rivals=("popular-static", "rcars"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -114,3 +115,11 @@ def step_embedding(steps: int, width: int = 16) -> Tensor:
     frequency = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=torch.float32))
     angle = torch.arange(steps, dtype=torch.float32)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": partial(torch.softmax, dim=-1),
+    "tanh": torch.tanh,
+    "linear": lambda output: output,
+}
+"""What becomes of the outputs of a noise network, by the name that settings use."""

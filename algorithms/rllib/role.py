@@ -1,7 +1,8 @@
 """What the joint runner, learner and algorithm need of a method and of each of its roles.
 
 A method is a set of learners, one for each role that it plays; all else is common to every method
-(:mod:`edgegen.algorithms.rllib`). A new method is a few of these classes; a baseline is a small difference in one.
+(:mod:`edgegen.algorithms.rllib`). A new method is a few of these classes; a baseline is a small difference in one. This
+file imports no Ray, so that methods can be looked up without it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.trained import TrainedPolicy
-from edgegen.algorithms.rllib.replay import TensorReplay
-from edgegen.algorithms.rllib.rollout import Fragment
 from edgegen.envs.core.world import World, WorldScenario
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from edgegen.algorithms.rllib.replay import TensorReplay
+    from edgegen.algorithms.rllib.rollout import Fragment
 
 Notes = dict[str, Any]
 """What of a decision its transition will need: tensors with the copies as leading axis, by name."""

@@ -24,7 +24,7 @@ from edgegen.platform.bench.measuring import BenchRun, Measurement, rate
 from edgegen.platform.process import quiet_libraries
 
 if TYPE_CHECKING:
-    from edgegen.algorithms.ladts.policy import LADTSPolicy
+    from edgegen.algorithms.methods.ladts import LADTSPolicy
 
 SCENARIO = "ladts-paper"
 POLICY_COPIES = 16
@@ -115,12 +115,10 @@ def bench_policy(
 
 def untrained_policy(scenario: OffloadingScenario, preset: str, seed: int) -> LADTSPolicy:
     """Make a LAD-TS policy with fresh weights; deciding takes the same time as with trained ones."""
-    from edgegen.algorithms.ladts.actor import ActorSpec
-    from edgegen.algorithms.ladts.baselines import make_actor
-    from edgegen.algorithms.ladts.policy import LADTSPolicy
-    from edgegen.algorithms.ladts.settings import make_settings
+    from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
+    from edgegen.algorithms.roles.router.routers import router_for
 
-    return LADTSPolicy(make_actor(ActorSpec.of(scenario, make_settings(preset))), seed=seed)
+    return LADTSPolicy(router_for(scenario, METHOD.make_settings(preset)).actor(), seed=seed)
 
 
 def bench_training(scenario: OffloadingScenario, episodes: int, seed: int, preset: str = "paper") -> Measurement:

@@ -11,9 +11,9 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
+from edgegen.algorithms.methods.configs import T2DRLConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
-from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.algorithms.t2drl.spec import T2DRLSpec

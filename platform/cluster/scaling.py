@@ -187,7 +187,7 @@ def measure_scaling(
     tell = on_measurement or (lambda name: None)
     quiet_libraries()
     per_step = kind_of(world).slots_per_round(world)
-    copies = int(settings.copies)  # type: ignore[attr-defined]
+    copies = int(settings.copies)
     slots = fragment_length * per_step
     rows, update_ms = [], math.nan
     options = {"num_cpus": max(os.cpu_count() or 1, max(runners))} if address is None else {}
@@ -222,7 +222,7 @@ def measure_scaling(
         overhead_ms=float(overhead),
         fixed_ms=max(0.0, float(fixed)),
         update_ms=update_ms,
-        updates_per_slot=float(settings.updates_per_slot),  # type: ignore[attr-defined]
+        updates_per_slot=float(settings.updates_per_slot),
         machine=machine_info(),
     )
 

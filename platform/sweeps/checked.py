@@ -47,7 +47,7 @@ class CheckedSweep:
         """Whether the first value of the metric is better than the second."""
         return first < second if self.mode == "min" else first > second
 
-    def settings(self, values: Mapping[str, Any]) -> BaseModel:
+    def settings(self, values: Mapping[str, Any]) -> Any:
         """Return the algorithm's settings for some values of the space."""
         own = {name: value for name, value in values.items() if not name.startswith(SCENARIO_PREFIX)}
         return self.learner.make_settings(self.spec.preset, {**self.spec.settings, **own})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgegen.algorithms.ladts.config import LADTSConfig
+from edgegen.algorithms.methods.configs import LADTSConfig
 from edgegen.envs.core.scenarios import load_scenario
 
 QUICK = {"hidden": 8, "replay_capacity": 60, "replay_warmup": 8, "batch_size": 16, "copies": 1, "updates_per_slot": 0.5}

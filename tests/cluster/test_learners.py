@@ -5,10 +5,10 @@ import pytest
 import torch
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
+from edgegen.algorithms.methods.configs import T2DRLConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.runner import JointEnvRunner
-from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import save_policy
 from edgegen.algorithms.core.registered import fetch, how_to_look, is_registered, pinned
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
-from edgegen.algorithms.ladts.policy import LADTSPolicy
+from edgegen.algorithms.methods.ladts import LADTSPolicy
+from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
@@ -41,7 +41,7 @@ def ladts_policy(folder):
     """Write an untrained policy."""
     world = SWEEP.world
     torch.manual_seed(0)
-    actor = LatentDiffusionActor(ActorSpec.of(world, SWEEP.settings({"actor_lr": 0.5})))
+    actor = router_for(world, SWEEP.settings({"actor_lr": 0.5})).actor()
     save_policy(LADTSPolicy(actor, None), folder, world, {"seed": 0})
     return folder
 

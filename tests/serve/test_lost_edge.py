@@ -9,7 +9,7 @@ import pytest
 
 from edgegen.algorithms.core.codec import load_policy, save_policy
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.ladts.config import LADTSConfig
+from edgegen.algorithms.methods.configs import LADTSConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER

@@ -9,8 +9,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.core.codec import load_policy, save_policy
+from edgegen.algorithms.methods.configs import T2DRL, T2DRLConfig
 from edgegen.algorithms.rllib.runner import JointEnvRunner
-from edgegen.algorithms.t2drl.config import T2DRL, T2DRLConfig
 from edgegen.algorithms.t2drl.objectives import DONE, SIZES
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario

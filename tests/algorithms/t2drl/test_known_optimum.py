@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from edgegen.algorithms.core.play import Turn, play
+from edgegen.algorithms.methods.configs import T2DRLConfig
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.rules.caching_optimum import plan_caching
-from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.scenario import ProvisioningScenario

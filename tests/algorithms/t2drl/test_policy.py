@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from edgegen.algorithms.methods.configs import T2DRLConfig
 from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.algorithms.rules.caching import StaticPopular, equal_bandwidth, equal_compute
 from edgegen.algorithms.t2drl.allocator import AllocationActor
 from edgegen.algorithms.t2drl.cacher import CachingNetwork
-from edgegen.algorithms.t2drl.config import T2DRLConfig
 from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.algorithms.t2drl.reward_scale import RewardScale
 from edgegen.algorithms.t2drl.settings import make_settings

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationError
 
-from edgegen.algorithms.ladts.settings import LADTSSettings
+from edgegen.algorithms.roles.router.settings import RouterSettings
 from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import LEAST, MOST, Count, Flag, Positive, check_copies
@@ -19,7 +19,7 @@ from edgegen.platform.sweeps.spec import SweepSpec
 from edgegen.serve.config import ServiceConfig
 
 WORLDS = (OffloadingScenario, ProvisioningScenario, CurveSet)
-WHAT_FILES_HOLD = (*WORLDS, ServiceConfig, SweepSpec, StudySpec, LADTSSettings, T2DRLSettings, PPOSettings)
+WHAT_FILES_HOLD = (*WORLDS, ServiceConfig, SweepSpec, StudySpec, RouterSettings, T2DRLSettings, PPOSettings)
 
 
 def leaves(annotation: Any, name: str) -> Iterator[tuple[str, Any, type]]:

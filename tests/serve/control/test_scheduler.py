@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
-from edgegen.algorithms.ladts.baselines import make_actor
-from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
+from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
+from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport
@@ -273,7 +271,7 @@ def test_moved_request_avoids_servers_that_were_tried():
 def test_trained_policy_schedules_live(make_config):
     scenario = scenario_of(make_config())
     torch.manual_seed(0)
-    actor = LatentDiffusionActor(ActorSpec.of(scenario, LADTSSettings()))
+    actor = router_for(scenario, METHOD.make_settings()).actor()
     made, clock = scheduler(LADTSPolicy(actor, seed=1), max_queue=50)
     for number in range(40):
         assert made.place(task("abc"[number % 3], 0.5), str(number)).fallback is None
@@ -333,7 +331,7 @@ def test_refused_clients_are_told_different_times():
 def test_policy_of_fixed_servers_never_names_one_that_is_lost(make_config, preset, explore):
     scenario = scenario_of(make_config())
     torch.manual_seed(0)
-    actor = make_actor(ActorSpec.of(scenario, make_settings(preset)))
+    actor = router_for(scenario, METHOD.make_settings(preset)).actor()
     for parameter in actor.parameters():
         torch.nn.init.normal_(parameter, std=30.0)  # so sure of its favourites that all others have probability 0
     made, clock = scheduler(LADTSPolicy(actor, seed=1), max_queue=50, explore=explore)

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from edgegen.algorithms.core.play import play
-from edgegen.algorithms.ladts.actor import ActorSpec
-from edgegen.algorithms.ladts.baselines import make_actor
-from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.settings import make_settings
+from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
+from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading import world as simulators
@@ -180,7 +178,7 @@ def make_policy(name, scenario):
     if name != "set":
         return make_rule(name, seed=3)
     torch.manual_seed(0)
-    actor = make_actor(ActorSpec.of(scenario, make_settings("set", {"hidden": 16})))
+    actor = router_for(scenario, METHOD.make_settings("set", {"hidden": 16})).actor()
     for parameter in actor.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # so that it has opinions, and not those of the rule it starts from
     return LADTSPolicy(actor, seed=3)

@@ -12,16 +12,17 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edgegen.algorithms.ladts.actor import EMBEDDING, Actor, ActorSpec
-from edgegen.algorithms.ladts.set_view import (
+from edgegen.algorithms.nets.diffusion import OUTPUTS, reverse_chain
+from edgegen.algorithms.nets.sets import StackedSet
+from edgegen.algorithms.roles.router.actor import EMBEDDING, Actor, ChainActor
+from edgegen.algorithms.roles.router.set_view import (
     COMMON_FEATURES,
     MEMBER_FEATURES,
     expected_delay_slots,
     log_capacity,
     split,
 )
-from edgegen.algorithms.nets.diffusion import reverse_chain, step_embedding, vp_schedule
-from edgegen.algorithms.nets.sets import StackedSet
+from edgegen.algorithms.roles.router.spec import RouterSpec
 
 
 class SetCritic(nn.Module):
@@ -33,7 +34,7 @@ class SetCritic(nn.Module):
         reward_scale: Factor on delays in the reward.
     """
 
-    def __init__(self, spec: ActorSpec, groups: int, reward_scale: float = 1.0) -> None:
+    def __init__(self, spec: RouterSpec, groups: int, reward_scale: float = 1.0) -> None:
         super().__init__()
         self.scale = reward_scale * spec.slot_s
         self.net = StackedSet(groups, MEMBER_FEATURES, COMMON_FEATURES, [spec.hidden, spec.hidden], 1)
@@ -49,7 +50,7 @@ class SetCritic(nn.Module):
 class _SetActor(Actor):
     """Logits = ln f − (expected delay)/ξ₀ + what the network says; ξ₀ is learned."""
 
-    def __init__(self, spec: ActorSpec) -> None:
+    def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
         self.log_slope = nn.Parameter(torch.tensor(math.log(spec.slot_s / spec.start_temperature_s)))
 
@@ -61,7 +62,7 @@ class _SetActor(Actor):
 class SetActor(_SetActor):
     """A plain set network."""
 
-    def __init__(self, spec: ActorSpec) -> None:
+    def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
         self.net = StackedSet(1, MEMBER_FEATURES, COMMON_FEATURES, [spec.hidden, spec.hidden], 1)
         _start_from_nothing(self.net)
@@ -74,38 +75,25 @@ class SetActor(_SetActor):
         return self.prior(members) + output
 
 
-class SetDiffusionActor(_SetActor):
+class SetDiffusionActor(ChainActor, _SetActor):
     """The latent action diffusion with a set network for ε: each server's value x_i is one of its features."""
 
-    embedding: Tensor
-
-    def __init__(self, spec: ActorSpec) -> None:
+    def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
-        self.schedule = vp_schedule(spec.denoising_steps, spec.beta_min, spec.beta_max)
         self.net = StackedSet(1, MEMBER_FEATURES + 1, COMMON_FEATURES + EMBEDDING, [spec.hidden, spec.hidden], 1)
-        self.register_buffer("embedding", step_embedding(spec.denoising_steps, EMBEDDING), persistent=False)
 
     def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Run the chain from latents ``[1, rows, B]``; x_0 is added to the logits of the simple estimate."""
         common, members = split(state)
+        output = OUTPUTS[self.spec.epsilon_output]
 
         def noise_estimate(x: Tensor, step: int) -> Tensor:
             now = self.embedding[step - 1].expand(*common.shape[:-1], -1)
-            output: Tensor = self.net(torch.cat([x[..., None], members], -1), torch.cat([common, now], -1))[..., 0]
-            if self.spec.epsilon_output == "softmax":
-                return output.softmax(-1)
-            return output.tanh() if self.spec.epsilon_output == "tanh" else output
+            return output(self.net(torch.cat([x[..., None], members], -1), torch.cat([common, now], -1))[..., 0])
 
         if noise is not None:  # drawn for the most servers there are in training
             noise = noise[..., : members.shape[-2]]
         return self.prior(members) + reverse_chain(noise_estimate, latent, self.schedule, noise)
-
-    def chain_noise(self, rows: int, generator: torch.Generator) -> Tensor | None:
-        """Draw the noise of a chain over ``[1, rows, B]``, on the host; None if a single step needs none."""
-        if self.spec.denoising_steps == 1:
-            return None
-        shape = (self.spec.denoising_steps - 1, 1, rows, self.spec.servers)
-        return torch.randn(shape, generator=generator).to(self.embedding.device)
 
 
 def _start_from_nothing(net: StackedSet) -> None:

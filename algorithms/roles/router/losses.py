@@ -6,6 +6,8 @@ over groups, so that every group's gradient is what it would be alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -91,3 +93,15 @@ def temperature_loss(log_temperature: Tensor, policy_entropy: Tensor, target_ent
         target_entropy: H̄.
     """
     return ((policy_entropy - target_entropy).mean(-1) * log_temperature.exp()).sum()
+
+
+def _reverse_kl(logits: Tensor, q: Tensor, temperature: Tensor, prior: Tensor | None) -> Tensor:
+    del prior
+    return actor_loss(logits.softmax(-1), q, temperature)
+
+
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
+    "reverse_kl": _reverse_kl,
+    "forward_kl": projection_loss,
+}
+"""Losses of the actor, from logits, least value, temperature and prior, by the setting ``actor_objective``."""

@@ -6,13 +6,14 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
-from edgegen.algorithms.ladts.baselines import QNetwork, SoftmaxActor, make_actor
-from edgegen.algorithms.ladts.config import LADTSConfig
-from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT
-from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.settings import PRESETS, LADTSSettings, make_settings
+from edgegen.algorithms.methods.configs import LADTSConfig
+from edgegen.algorithms.methods.ladts import METHOD, PRESETS, LADTSPolicy
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.roles.router.actor import LatentDiffusionActor, QNetwork, SoftmaxActor
+from edgegen.algorithms.roles.router.module import LATENT, NEXT_LATENT
+from edgegen.algorithms.roles.router.routers import router_for, router_of
+from edgegen.algorithms.roles.router.settings import RouterSettings
+from edgegen.algorithms.roles.router.spec import RouterSpec
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER
@@ -21,8 +22,8 @@ from edgegen.envs.offloading.world import OffloadingWorld
 PAIR = load_scenario("demo", {"capacity_gcycles_s": [1, 3], "rate_mbit_s": [100, 100]})
 
 
-def spec_of(preset, scenario=PAIR, **overrides):
-    return ActorSpec.of(scenario, make_settings(preset, overrides))
+def router(preset, scenario=PAIR, **overrides):
+    return router_for(scenario, METHOD.make_settings(preset, overrides))
 
 
 def make_constant(network, outputs):
@@ -42,8 +43,8 @@ def build(preset, **settings):
 def transitions(spec, rows=3):
     """Transitions ``[G=1, rows, ...]`` in which the second server was chosen at a reward of −2."""
     generator = torch.Generator().manual_seed(1)
-    state, following = (torch.rand(1, rows, spec.state_size, generator=generator) for _ in range(2))
-    latent = torch.rand(1, rows, spec.latent_size, generator=generator)
+    state, following = (torch.rand(1, rows, router_of(spec).state_size, generator=generator) for _ in range(2))
+    latent = torch.rand(1, rows, router_of(spec).latents.size, generator=generator)
     return {
         Columns.OBS: state,
         Columns.NEXT_OBS: following,
@@ -60,15 +61,17 @@ def transitions(spec, rows=3):
     [("d2sac-ts", LatentDiffusionActor, 2020), ("sac-ts", SoftmaxActor, 1300), ("dqn-ts", QNetwork, 1300)],
 )
 def test_the_published_networks(preset, kind, per_agent):
-    actor = make_actor(spec_of(preset, load_scenario("ladts-paper")))
+    actor = router(preset, load_scenario("ladts-paper")).actor()
     assert type(actor) is kind
     assert sum(p.numel() for p in actor.parameters()) == 20 * per_agent
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_baselines_differ_from_the_paper_preset_only_in_what_makes_them(preset):
-    published = LADTSSettings().model_dump()
-    changed = {name: value for name, value in make_settings(preset).model_dump().items() if value != published[name]}
+    published = RouterSettings().model_dump()
+    changed = {
+        name: value for name, value in METHOD.make_settings(preset).model_dump().items() if value != published[name]
+    }
     assert changed == {name: value for name, value in PRESETS[preset].items() if value != published[name]}
     allowed = {
         "paper": set(),
@@ -82,19 +85,19 @@ def test_baselines_differ_from_the_paper_preset_only_in_what_makes_them(preset):
 def test_softmax_noise_estimates_bound_how_sure_d2sac_can_be():
     # Unrolled, x_0 = 12.49·x_I − Σ g_i ε_i + 5.11·noise with Σ g_i = 17.53. Even the estimate ε = (0, 1) in every step
     # lets the first of two servers win only with Φ(17.53 / √(2·(12.49² + 5.11²))) = Φ(0.919) = 0.821.
-    actor = make_actor(spec_of("d2sac-ts", sharing="full"))
+    actor = router("d2sac-ts", sharing="full").actor()
     make_constant(actor.net, [0.0, 60.0])
     generator, rows = torch.Generator().manual_seed(0), 20_000
     latent = torch.randn(1, rows, 2, generator=generator)
-    state = torch.zeros(1, rows, actor.spec.state_size)
+    state = torch.zeros(1, rows, router_of(actor.spec).state_size)
     x = actor.logits(state, latent, actor.chain_noise(rows, generator))
     assert (x[..., 0] > x[..., 1]).float().mean().item() == pytest.approx(0.821, abs=0.01)
 
 
 def test_q_network_is_epsilon_greedy():
-    actor = make_actor(spec_of("dqn-ts", load_scenario("demo"), epsilon=0.2, sharing="full"))
+    actor = router("dqn-ts", load_scenario("demo"), epsilon=0.2, sharing="full").actor()
     make_constant(actor.net, [-3.0, -1.0, -4.0, -1.5, -9.0])
-    state = torch.rand(1, 3, actor.spec.state_size)
+    state = torch.rand(1, 3, router_of(actor.spec).state_size)
     latent = state.new_empty(1, 3, 0)
     expected = [0.04, 0.84, 0.04, 0.04, 0.04]
     for row in actor(state, latent, None)[0].tolist():
@@ -103,7 +106,7 @@ def test_q_network_is_epsilon_greedy():
 
 def test_exploring_dqn_takes_a_random_server_at_the_rate_epsilon():
     scenario = load_scenario("demo", {"tasks_per_slot.low": 40, "tasks_per_slot.high": 40})
-    actor = make_actor(spec_of("dqn-ts", scenario, epsilon=0.25))
+    actor = router("dqn-ts", scenario, epsilon=0.25).actor()
     make_constant(actor.net, [0.0, 0.0, 1.0, 0.0, 0.0])
     policy = LADTSPolicy(actor, seed=4)
     observation = OffloadingWorld(scenario, 50).reset(0)
@@ -115,7 +118,7 @@ def test_exploring_dqn_takes_a_random_server_at_the_rate_epsilon():
 
 
 def test_actors_without_a_chain_leave_their_latents_empty():
-    policy = LADTSPolicy(make_actor(spec_of("sac-ts")), seed=0)
+    policy = LADTSPolicy(router("sac-ts").actor(), seed=0)
     observation = OffloadingWorld(PAIR, 3).reset(0)
     decision = policy.place(observation, policy.begin(ROUTER, observation))
     copies, servers, width = observation.tasks.present.shape
@@ -177,10 +180,10 @@ def test_sac_losses_by_hand(soft_target):
 
 
 def test_policies_saved_before_there_was_a_choice_are_latent_diffusion():
-    saved = spec_of("paper").model_dump(exclude={"actor", "epsilon"})
-    spec = ActorSpec.model_validate(saved)
-    assert isinstance(make_actor(spec), LatentDiffusionActor)
-    assert spec.method == "lad-ts"
+    saved = router("paper").spec.model_dump(exclude={"actor", "epsilon"})
+    again = router_of(RouterSpec.model_validate(saved))
+    assert isinstance(again.actor(), LatentDiffusionActor)
+    assert again.name == "lad-ts"
 
 
 @pytest.mark.parametrize(
@@ -197,4 +200,4 @@ def test_policies_saved_before_there_was_a_choice_are_latent_diffusion():
 )
 def test_senseless_mixtures_are_refused(preset, overrides, complaint):
     with pytest.raises(InputError, match=complaint):
-        make_settings(preset, overrides)
+        METHOD.make_settings(preset, overrides)

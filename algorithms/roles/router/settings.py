@@ -1,12 +1,12 @@
-"""Every knob of LAD-TS and its learned baselines with its source, and the presets."""
+"""Every knob of routers, with its source."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
+from edgegen.algorithms.roles.router.routers import router_class
 from edgegen.envs.core.fields import (
     Batch,
     Copies,
@@ -24,8 +24,8 @@ from edgegen.envs.core.fields import (
 from edgegen.envs.offloading.servers import MOST_SERVERS
 
 
-class LADTSSettings(Frozen):
-    """Settings of LAD-TS. The defaults are those of the authors' public code ("paper").
+class RouterSettings(Frozen):
+    """Settings of routers. The defaults are those of LAD-TS in the authors' public code ("paper").
 
     A baseline is LAD-TS with other values of ``actor`` and ``memory``. What a network or method does not have, such as
     the chain of a plain network, ignores its settings.
@@ -37,7 +37,8 @@ class LADTSSettings(Frozen):
             and temperature for all servers, told apart by a one-hot of the deciding server.
         network: ``mlp``: one output per server, for the servers it was trained on. ``set``: every server is scored by
             the same weights from features of its own, so one policy fits any servers
-            (:mod:`edgegen.algorithms.ladts.set_view`). Needs ``sharing`` full, ``in_slot_load`` own and ``gamma`` 0.
+            (:mod:`~edgegen.algorithms.roles.router.set_view`). Needs ``sharing`` full, ``in_slot_load`` own and
+            ``gamma`` 0.
         train_servers: Numbers of servers to train with in turn, episode by episode, instead of the scenario's own; of
             network ``set``, in a scenario that draws its servers.
         hidden: Width of the two hidden layers of actor and critics.
@@ -53,7 +54,7 @@ class LADTSSettings(Frozen):
         in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
             slot's tasks sequential: one forward pass per task index instead of one per slot.
         credit: What a reward holds. ``own``: the delay of the task, as published. ``all``: also what the task delays
-            others (:mod:`edgegen.algorithms.ladts.credit`).
+            others (:mod:`edgegen.algorithms.roles.router.credit`).
         actor_objective: ``reverse_kl``: expected value plus entropy, as published. ``forward_kl``: the cross-entropy
             to the Boltzmann policy of the critics, whose gradient does not vanish for actions ruled out.
         actor_lr: Adam step size of the actor.
@@ -116,95 +117,5 @@ class LADTSSettings(Frozen):
     def _fit_together(self) -> Self:
         if self.beta_min > self.beta_max:
             raise ValueError(f"beta_min is {self.beta_min:g}, but must not exceed beta_max, {self.beta_max:g}")
-        if self.actor == "diffusion" and self.memory == "none":
-            raise ValueError("memory is 'none', but actor 'diffusion' needs 'slot', 'task' or 'gaussian'")
-        if self.actor != "diffusion" and self.memory != "none":
-            raise ValueError(f"memory is '{self.memory}', but actor '{self.actor}' has no chain and needs 'none'")
-        if self.actor != "diffusion" and self.legacy_alias:
-            raise ValueError(f"legacy_alias is on, but actor '{self.actor}' has no latents to store")
-        if self.network == "set":
-            self._fit_a_set()
-        elif self.train_servers:
-            raise ValueError("train_servers is given, but network 'mlp' fits one number of servers only")
+        router_class(self.network, self.actor).check(self)
         return self
-
-    def _fit_a_set(self) -> None:
-        needs = {"sharing": "full", "in_slot_load": "own", "gamma": 0, "actor_objective": "forward_kl"}
-        for name, needed in needs.items():
-            if (found := getattr(self, name)) != needed:
-                raise ValueError(f"{name} is {found!r}, but network 'set' needs {needed!r}")
-        if self.actor == "q":
-            raise ValueError("actor is 'q', but network 'set' needs 'diffusion' or 'mlp'")
-        if self.memory == "slot":
-            raise ValueError("memory is 'slot', but network 'set' needs 'task', 'gaussian' or 'none'")
-
-
-_OURS: dict[str, Any] = {
-    "sharing": "full",
-    "hidden": 64,
-    "normalise": True,
-    "in_slot_load": "own",
-    "actor_objective": "forward_kl",
-    "actor_lr": 1e-3,
-    "learn_temperature": False,
-    "gamma": 0.0,
-    "replay_capacity": 50_000,
-    "replay_warmup": 1_000,
-    "batch_size": 256,
-    "copies": 16,
-    "updates_per_slot": 0.25,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "improved": {
-        **_OURS,
-        "memory": "task",
-        "beta_max": 2.0,
-        "epsilon_output": "linear",
-        "initial_temperature": 0.02,
-    },
-    "set": {
-        **_OURS,
-        "actor": "mlp",
-        "memory": "none",
-        "network": "set",
-        "credit": "all",
-        "initial_temperature": 0.05,
-    },
-    "d2sac-ts": {"memory": "gaussian"},
-    "sac-ts": {"actor": "mlp", "memory": "none"},
-    "dqn-ts": {"actor": "q", "memory": "none", "critic_lr": 1e-4},
-    "agod": {
-        "memory": "gaussian",
-        "hidden": 256,
-        "epsilon_output": "tanh",
-        "learn_temperature": False,
-        "soft_target": False,
-        "batch_size": 512,
-        "replay_capacity": 20_000,
-    },
-}
-"""What each preset changes from the defaults. ``improved`` is ours; docs/ladts.md says what each change is for.
-
-The baselines' values are of the LAD-TS spec, §5: ``sac-ts`` and ``dqn-ts`` as in the authors' code [C]; ``d2sac-ts``,
-of which they published none, is LAD-TS with x_I ~ N(0, 1) and all else equal [O]. ``agod`` has the sizes and losses of
-the public code Lizonghang/AGOD, but neither its Mish and time network, target actor, weight decay and returns over 3
-steps, nor its replay of 10^6, which would take 7 GB for 20 servers [O].
-"""
-
-
-def make_settings(preset: str = "paper", overrides: dict[str, Any] | None = None) -> LADTSSettings:
-    """Return the settings of a preset with some fields replaced.
-
-    Raises:
-        InputError: If the preset or a field is unknown, or a value is impossible.
-    """
-    if preset not in PRESETS:
-        raise InputError(
-            f"Unknown LAD-TS preset '{preset}'; presets are {', '.join(PRESETS)}.{did_you_mean(preset, PRESETS)}"
-        )
-    try:
-        return LADTSSettings(**{**PRESETS[preset], **(overrides or {})})
-    except ValidationError as error:
-        raise from_validation(error, "LAD-TS settings", LADTSSettings.model_fields) from None

@@ -8,9 +8,9 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.algorithms.ladts.config import LADTS, LADTSConfig
-from edgegen.algorithms.ladts.module import LATENT, NEXT_LATENT
+from edgegen.algorithms.methods.configs import LADTS, LADTSConfig
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.roles.router.module import LATENT, NEXT_LATENT
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER
 

@@ -3,30 +3,31 @@ import math
 import pytest
 import torch
 
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
-from edgegen.algorithms.ladts.settings import LADTSSettings, make_settings
+from edgegen.algorithms.methods.ladts import METHOD
 from edgegen.algorithms.nets.diffusion import reverse_chain
+from edgegen.algorithms.roles.router.routers import router_for
+from edgegen.algorithms.roles.router.settings import RouterSettings
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
 
-def spec_of(scenario="demo", preset="paper", **overrides):
-    return ActorSpec.of(load_scenario(scenario), make_settings(preset, overrides))
+def router_of(scenario="demo", preset="paper", **overrides):
+    return router_for(load_scenario(scenario), METHOD.make_settings(preset, overrides))
 
 
 def test_paper_actor_has_the_published_size():
-    spec = spec_of("ladts-paper")
-    assert (spec.state_size, spec.groups) == (22, 20)
-    parameters = sum(p.numel() for p in LatentDiffusionActor(spec).parameters())
+    router = router_of("ladts-paper")
+    assert (router.state_size, router.spec.groups) == (22, 20)
+    parameters = sum(p.numel() for p in router.actor().parameters())
     assert parameters == 20 * 2020  # (58·20 + 20) + (20·20 + 20) + (20·20 + 20) per agent
 
 
 def test_chain_equals_the_plain_formula_on_the_concatenated_input():
-    spec = spec_of()
-    actor = LatentDiffusionActor(spec)
+    router = router_of()
+    actor, spec = router.actor(), router.spec
     generator = torch.Generator().manual_seed(0)
-    state = torch.rand(spec.groups, 7, spec.state_size, generator=generator)
+    state = torch.rand(spec.groups, 7, router.state_size, generator=generator)
     latent = torch.rand(spec.groups, 7, spec.servers, generator=generator)
     noise = torch.randn(4, spec.groups, 7, spec.servers, generator=generator)
 
@@ -39,9 +40,9 @@ def test_chain_equals_the_plain_formula_on_the_concatenated_input():
 
 
 def test_agents_do_not_share_weights_unless_asked():
-    spec = spec_of()
-    actor = LatentDiffusionActor(spec)
-    state, latent = torch.rand(spec.groups, 3, spec.state_size), torch.rand(spec.groups, 3, spec.servers)
+    router = router_of()
+    actor, spec = router.actor(), router.spec
+    state, latent = torch.rand(spec.groups, 3, router.state_size), torch.rand(spec.groups, 3, spec.servers)
     before = actor(state, latent, None)
     with torch.no_grad():
         actor.net.layers[0].weight[2].mul_(3)
@@ -52,10 +53,9 @@ def test_agents_do_not_share_weights_unless_asked():
 def test_paper_state_is_size_workload_and_queues_without_scaling():
     simulator = OffloadingWorld(load_scenario("demo"), 2)
     observation = simulator.reset(3)
-    spec = spec_of()
     tasks = observation.tasks
     own = torch.full((2, 5, 5), 9.0)
-    state = spec.state(observation, tasks.size_mbit, tasks.workload_gcycles, own)
+    state = router_of().state(observation, tasks.size_mbit, tasks.workload_gcycles, own)
     assert torch.equal(state[1, 3, 4, :2], torch.stack([tasks.size_mbit[1, 3, 4], tasks.workload_gcycles[1, 3, 4]]))
     assert torch.equal(state[..., 2:], torch.zeros(2, 5, 15, 5))
 
@@ -64,10 +64,11 @@ def test_improved_state_by_hand():
     simulator = OffloadingWorld(load_scenario("demo"))
     observation = simulator.reset(3)
     observation.backlog_gcycles[0] = torch.tensor([12.0, 0, 20, 0, 90])
-    spec = spec_of(preset="improved")
     own = torch.zeros(1, 5, 5)
     own[0, 1, 0] = 2.4  # server 1 has sent 2.4 Gcycle to server 0
-    state = spec.state(observation, torch.full((1, 5, 1), 2.5), torch.full((1, 5, 1), 2.1), own)[0, 1, 0]
+    state = router_of(preset="improved").state(
+        observation, torch.full((1, 5, 1), 2.5), torch.full((1, 5, 1), 2.1), own
+    )[0, 1, 0]
     expected = [
         *(2.5 / 5, 2.1 / 4.2),
         *(math.log(2), 0, math.log(2), 0, math.log(4)),  # queues in slots of work: 1, 0, 1, 0, 3
@@ -79,7 +80,7 @@ def test_improved_state_by_hand():
 
 @pytest.mark.parametrize("sharing", ["none", "full"])
 def test_grouping_is_undone(sharing):
-    spec = spec_of(sharing=sharing)
+    spec = router_of(sharing=sharing).spec
     x = torch.rand(3, 5, 4, 2)
     grouped = spec.grouped(x)
     assert grouped.shape == ((5, 12, 2) if sharing == "none" else (1, 60, 2))
@@ -88,11 +89,11 @@ def test_grouping_is_undone(sharing):
 
 def test_settings_refuse_what_is_wrong_in_one_sentence():
     with pytest.raises(InputError, match=r"unknown field 'actor_rl'.*Did you mean 'actor_lr'\?"):
-        make_settings(overrides={"actor_rl": 1})
+        METHOD.make_settings(overrides={"actor_rl": 1})
     with pytest.raises(InputError, match=r"'gamma' is 1\.0, but input should be less than 1"):
-        make_settings(overrides={"gamma": 1.0})
+        METHOD.make_settings(overrides={"gamma": 1.0})
     with pytest.raises(InputError, match=r"presets are paper, improved, .*dqn-ts.*\. Did you mean 'paper'\?"):
-        make_settings("papr")
+        METHOD.make_settings("papr")
     with pytest.raises(InputError, match=r"beta_min is 20, but must not exceed beta_max, 10\."):
-        make_settings(overrides={"beta_min": 20})
-    assert make_settings("paper") == LADTSSettings()
+        METHOD.make_settings(overrides={"beta_min": 20})
+    assert METHOD.make_settings("paper") == RouterSettings()

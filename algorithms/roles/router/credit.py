@@ -7,10 +7,13 @@ them. The difference of the total delay with and without the task (Wolpert and T
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from edgegen.envs.offloading.physics import SlotOutcome
+from edgegen.envs.offloading.view import RouterView
 
 
 def delay_to_others(outcome: SlotOutcome, left_gcycles: Tensor, capacity_gcycles_s: Tensor) -> Tensor:
@@ -36,3 +39,19 @@ def delay_to_others(outcome: SlotOutcome, left_gcycles: Tensor, capacity_gcycles
     compute_s = outcome.delays.compute_s
     left_s = (left_gcycles / capacity_gcycles_s).flatten()[queue]
     return compute_s * behind + torch.minimum(compute_s, left_s) * count[queue]
+
+
+def own_delay(outcome: SlotOutcome, after: RouterView) -> Tensor:
+    """Delay of each placed task itself, s ``[M]``, as published."""
+    del after
+    return outcome.delays.total_s
+
+
+def all_delay(outcome: SlotOutcome, after: RouterView) -> Tensor:
+    """Delay of each placed task and what it adds to others, s ``[M]``."""
+    truth = after.truth
+    return outcome.delays.total_s + delay_to_others(outcome, truth.backlog_gcycles, truth.capacity_gcycles_s)
+
+
+CREDITS: dict[str, Callable[[SlotOutcome, RouterView], Tensor]] = {"own": own_delay, "all": all_delay}
+"""What a placement costs, from a slot and what is seen after it, by the name that the setting ``credit`` uses."""

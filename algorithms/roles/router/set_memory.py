@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
-from edgegen.algorithms.ladts.set_view import LOOK_BACK, RECENT_RATE
+from edgegen.algorithms.roles.router.set_view import LOOK_BACK, RECENT_RATE
 from edgegen.envs.offloading.view import RouterView
 
 PLACED = "placed_gcycles"

@@ -12,15 +12,12 @@ average is what the others do on average.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.roles.router.spec import RouterSpec
 from edgegen.envs.offloading.view import RouterView, Tasks
-
-if TYPE_CHECKING:
-    from edgegen.algorithms.ladts.actor import ActorSpec
 
 MEMBER_FEATURES = 12
 COMMON_FEATURES = 11
@@ -66,7 +63,7 @@ class SlotView:
         rank: Tasks placed so far by each server ``[E, B]``, int64.
     """
 
-    spec: ActorSpec
+    spec: RouterSpec
     observation: RouterView
     waiting_gcycles: Tensor
     recent_gcycles: Tensor

@@ -5,17 +5,22 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.core.codec import load_policy, save_policy
-from edgegen.algorithms.ladts.actor import ActorSpec
-from edgegen.algorithms.ladts.baselines import make_actor
-from edgegen.algorithms.ladts.config import LADTSConfig
-from edgegen.algorithms.ladts.credit import delay_to_others
-from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.set_memory import PLACED, before, begin_slot, empty_memory, recent_arrivals, remember
-from edgegen.algorithms.ladts.set_networks import SetCritic
-from edgegen.algorithms.ladts.set_view import SlotView, catch_up, expected_delay_slots, split
-from edgegen.algorithms.ladts.settings import make_settings
+from edgegen.algorithms.methods.configs import LADTSConfig
+from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.roles.router.credit import delay_to_others
+from edgegen.algorithms.roles.router.routers import router_for
+from edgegen.algorithms.roles.router.set_memory import (
+    PLACED,
+    before,
+    begin_slot,
+    empty_memory,
+    recent_arrivals,
+    remember,
+)
+from edgegen.algorithms.roles.router.set_networks import SetCritic
+from edgegen.algorithms.roles.router.set_view import SlotView, catch_up, expected_delay_slots, split
 from edgegen.algorithms.rules.routing import expected_delay
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
@@ -29,7 +34,7 @@ KINDS = [{}, {"actor": "diffusion", "memory": "task", "epsilon_output": "linear"
 
 def make(scenario=WORLD, seed=0, random_output=True, **overrides):
     torch.manual_seed(5)
-    actor = make_actor(ActorSpec.of(scenario, make_settings("set", overrides)))
+    actor = router_for(scenario, METHOD.make_settings("set", overrides)).actor()
     if random_output:  # a fresh network adds nothing yet, and nothing is easy to keep
         for parameter in actor.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -89,7 +94,7 @@ def test_the_numbers_of_the_servers_mean_nothing(name):
 def test_one_policy_for_any_number_of_servers(overrides, servers):
     here = make(**overrides)
     scenario = load_scenario("stable", {"server_sets.servers": servers, "slots": 3, "tasks_per_slot.high": 3})
-    there = make_actor(here.spec.for_servers(scenario))
+    there = here.router.for_servers(scenario).actor()
     there.load_state_dict(here.actor.state_dict())
     policy = LADTSPolicy(there, seed=2)
     simulator = OffloadingWorld(scenario, 2)
@@ -115,8 +120,8 @@ def test_a_saved_policy_decides_for_other_servers(overrides, tmp_path):
 
 
 def test_networks_of_one_output_per_server_stay_with_their_servers():
-    spec = ActorSpec.of(load_scenario("demo"), make_settings("improved"))
-    assert spec.for_servers(WORLD) == spec
+    router = router_for(load_scenario("demo"), METHOD.make_settings("improved"))
+    assert router.for_servers(WORLD) is router
 
 
 def test_the_expected_delay_of_a_first_task_is_the_real_one_if_nobody_else_comes():
@@ -271,7 +276,7 @@ def test_who_takes_over_meets_new_arrivals_in_every_world():
 )
 def test_settings_that_do_not_fit_a_set(overrides, complaint):
     with pytest.raises(InputError, match=complaint):
-        make_settings("set", overrides)
+        METHOD.make_settings("set", overrides)
 
 
 @pytest.mark.parametrize("overrides", KINDS)
@@ -292,7 +297,7 @@ def test_it_trains_and_goes_on_bit_for_bit(overrides, tmp_path):
         again.train()
         one, two = (algorithm.learned_weights(ROUTER, "actor") for algorithm in (whole, again))
         assert all(torch.equal(one[name], two[name]) for name in one)
-        fresh = make_actor(whole.learning.spec).state_dict()
+        fresh = whole.learning.router.actor().state_dict()
         assert any(not torch.equal(one[name], fresh[name]) for name in one if "own.2" in name)
         policy = whole.policy(0)
         assert policy.name == ("set-lad-ts" if overrides else "set-ts")

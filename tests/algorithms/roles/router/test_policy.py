@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from edgegen.algorithms.ladts.actor import ActorSpec, LatentDiffusionActor
-from edgegen.algorithms.ladts.policy import LADTSPolicy
-from edgegen.algorithms.ladts.settings import make_settings
+from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
+from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
@@ -12,7 +11,7 @@ SCENARIO = load_scenario("demo", {"tasks_per_slot.high": 4, "slots": 3})
 
 def make(preset="paper", seed=0, **overrides):
     torch.manual_seed(5)
-    return LADTSPolicy(LatentDiffusionActor(ActorSpec.of(SCENARIO, make_settings(preset, overrides))), seed=seed)
+    return LADTSPolicy(router_for(SCENARIO, METHOD.make_settings(preset, overrides)).actor(), seed=seed)
 
 
 @pytest.mark.parametrize(("memory", "shape"), [("slot", (2, 4, 5, 4, 5)), ("task", (2, 5, 4, 5))])

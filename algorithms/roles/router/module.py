@@ -1,4 +1,4 @@
-"""Networks of routers as RLModules: LAD-TS's actor, twin critics with targets and temperatures, and DQN-TS's values.
+"""Networks of routers as RLModules: an actor, twin critics with targets and temperatures, and DQN-TS's values.
 
 All servers' agents live in the stacked weights of one module.
 """
@@ -13,17 +13,15 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from edgegen.algorithms.ladts.actor import ActorSpec
-from edgegen.algorithms.ladts.baselines import make_actor
-from edgegen.algorithms.ladts.set_networks import SetCritic
-from edgegen.algorithms.nets.stacked import StackedMLP
+from edgegen.algorithms.roles.router.routers import router_of
+from edgegen.algorithms.roles.router.spec import RouterSpec
 
 LATENT = "latent"
 NEXT_LATENT = "next_latent"
 
 
-class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
-    """Networks of LAD-TS (spec §4).
+class RouterModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
+    """Networks of soft actor-critic (LAD-TS spec §4).
 
     ``model_config`` holds the actor's ``spec``, the ``initial_temperature`` and the ``reward_scale``. The temperatures
     are parameters so that a checkpoint of the module holds them.
@@ -31,27 +29,23 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def setup(self) -> None:
         """Build the networks; critics only where training happens."""
-        spec = ActorSpec.model_validate(self.model_config["spec"])
-        self.spec = spec
-        self.actor = make_actor(spec)
+        self.spec = RouterSpec.model_validate(self.model_config["spec"])
+        self.actor = router_of(self.spec).actor()
         if self.inference_only:
             return
         self.critics = self._make_critics()
-        initial = torch.full((spec.groups,), float(self.model_config["initial_temperature"]))
+        initial = torch.full((self.spec.groups,), float(self.model_config["initial_temperature"]))
         self.log_temperature = nn.Parameter(initial.log())
 
     def make_target_networks(self) -> None:
-        """Copy the critics; LAD-TS has no target actor."""
+        """Copy the critics; there is no target actor."""
         self.target_critics = self._make_critics()
         self.target_critics.load_state_dict(self.critics.state_dict())
         self.target_critics.requires_grad_(False)
 
-    def _make_critics(self) -> StackedMLP | SetCritic:
-        """The two critics of group g are networks g and G + g of one stack. Critics do not see the latent."""
-        spec = self.spec
-        if spec.network == "set":
-            return SetCritic(spec, 2 * spec.groups, float(self.model_config["reward_scale"]))
-        return StackedMLP(2 * spec.groups, [spec.state_size, spec.hidden, spec.hidden, spec.servers])
+    def _make_critics(self) -> nn.Module:
+        """The two critics of group g are networks g and G + g of one stack."""
+        return router_of(self.spec).critics(2 * self.spec.groups, float(self.model_config["reward_scale"]))
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pairs of (network, its target)."""
@@ -65,13 +59,13 @@ class LADTSModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
         """Least of the two target critics, ``[G, rows, B]``."""
         return {"q": self.least(self.target_critics, batch[Columns.OBS])}
 
-    def twin(self, critics: StackedMLP | SetCritic, state: Tensor) -> Tensor:
+    def twin(self, critics: nn.Module, state: Tensor) -> Tensor:
         """Both critics' values ``[2, G, rows, B]`` of states ``[G, rows, D]``."""
         groups, rows, _ = state.shape
         values: Tensor = critics(torch.cat([state, state]))
         return values.view(2, groups, rows, -1)
 
-    def least(self, critics: StackedMLP | SetCritic, state: Tensor) -> Tensor:
+    def least(self, critics: nn.Module, state: Tensor) -> Tensor:
         """The smaller of the two critics' values ``[G, rows, B]``."""
         return self.twin(critics, state).amin(0)
 
@@ -85,15 +79,15 @@ class DQNModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def setup(self) -> None:
         """Build the network; the count of updates only where training happens."""
-        self.spec = ActorSpec.model_validate(self.model_config["spec"])
-        self.actor = make_actor(self.spec)
+        self.spec = RouterSpec.model_validate(self.model_config["spec"])
+        self.actor = router_of(self.spec).actor()
         if not self.inference_only:
             # A buffer, so that a resumed run copies into the target when the uninterrupted one does.
             self.register_buffer("updates", torch.zeros(1, dtype=torch.long))
 
     def make_target_networks(self) -> None:
         """Copy the Q network."""
-        self.target_actor = make_actor(self.spec)
+        self.target_actor = router_of(self.spec).actor()
         self.target_actor.requires_grad_(False)
         self.copy_to_target()
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from edgegen.algorithms.ladts.losses import (
+from edgegen.algorithms.roles.router.losses import (
     actor_loss,
     critic_loss,
     dqn_target,

@@ -1,0 +1,117 @@
+"""Routers that score every server with the same weights: one policy for any servers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.roles.router.actor import Actor
+from edgegen.algorithms.roles.router.router import Choose, Decision, Router
+from edgegen.algorithms.roles.router.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
+from edgegen.algorithms.roles.router.set_networks import SetActor, SetCritic, SetDiffusionActor
+from edgegen.algorithms.roles.router.set_view import (
+    COMMON_FEATURES,
+    MEMBER_FEATURES,
+    SlotView,
+    catch_up,
+    log_capacity,
+    split,
+)
+from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.view import RouterView
+
+if TYPE_CHECKING:
+    from edgegen.algorithms.roles.router.settings import RouterSettings
+
+
+class SetRouter(Router):
+    """A plain set network: one decision at a time, learned from without a next state."""
+
+    actor_class: ClassVar[type[SetActor] | type[SetDiffusionActor]] = SetActor
+    any_servers = True
+    name = "set-ts"
+
+    @classmethod
+    def further(cls, scenario: OffloadingScenario, settings: RouterSettings) -> dict[str, Any]:
+        """What the network begins with: expected arrivals, and how much it minds a delay."""
+        return {
+            "work_profile_gcycles": tuple(scenario.work_by_index_gcycles.tolist()),
+            "start_temperature_s": settings.initial_temperature / settings.reward_scale,
+        }
+
+    @classmethod
+    def check(cls, settings: RouterSettings) -> None:
+        """See :meth:`Router.check`."""
+        super().check(settings)
+        needs = {"sharing": "full", "in_slot_load": "own", "gamma": 0, "actor_objective": "forward_kl"}
+        for name, needed in needs.items():
+            if (found := getattr(settings, name)) != needed:
+                raise ValueError(f"{name} is {found!r}, but network '{settings.network}' needs {needed!r}")
+        if settings.memory == "slot":
+            raise ValueError(f"memory is 'slot', but network '{settings.network}' needs 'task', 'gaussian' or 'none'")
+
+    @property
+    def information(self) -> str:
+        """See :meth:`Router.information`."""
+        return f"{super().information} and before, mean arrivals"
+
+    def for_servers(self, scenario: OffloadingScenario) -> Self:
+        """See :meth:`Router.for_servers`."""
+        return type(self)(self.spec.model_copy(update={"servers": scenario.servers}))
+
+    @property
+    def state_size(self) -> int:
+        """Length D of the state vector."""
+        return COMMON_FEATURES + self.spec.servers * MEMBER_FEATURES
+
+    def actor(self) -> Actor:
+        """See :meth:`Router.actor`."""
+        return self.actor_class(self.spec)
+
+    def critics(self, groups: int, reward_scale: float) -> SetCritic:
+        """See :meth:`Router.critics`."""
+        return SetCritic(self.spec, groups, reward_scale)
+
+    def begin(self, view: RouterView) -> Memory:
+        """See :meth:`Router.begin`."""
+        return empty_memory(view)
+
+    def place(self, view: RouterView, memory: Memory, choose: Choose) -> Decision:
+        """See :meth:`Router.place`."""
+        tasks, spec, slot = view.tasks, self.spec, view.slot
+        copies, servers, width = tasks.present.shape
+        begin_slot(memory, slot)
+        arriving = servers * sum(spec.work_profile_gcycles)
+        waiting = catch_up(view, before(memory, slot, arriving), spec.slot_s)
+        seen = SlotView(spec, view, waiting, recent_arrivals(memory))
+        like = view.backlog_gcycles
+        shape = (copies, servers, width)
+        decision = Decision(
+            like.new_zeros(*shape, self.state_size),
+            like.new_zeros(*shape, self.latents.size),
+            like.new_full((*shape, servers), 1 / servers),
+            torch.zeros(shape, dtype=torch.long, device=like.device),
+        )
+        for n in tasks.present.any(0).any(0).nonzero()[:, 0].tolist():  # each placement changes what follows
+            task, index = tasks.at_index(n), torch.tensor([n], device=like.device)
+            one = choose(seen.state(task), index, task.present[..., None])
+            seen.place(task, one.action[:, :, 0], one.probability[:, :, 0])
+            for field in fields(Decision):
+                getattr(decision, field.name)[:, :, n : n + 1] = getattr(one, field.name)
+        remember(memory, slot, seen.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
+        return decision
+
+    def prior(self, state: Tensor) -> Tensor:
+        """The shares of the capacity."""
+        return log_capacity(split(state)[1])
+
+
+class SetDiffusionRouter(SetRouter):
+    """The latent action diffusion with a set network for its noise."""
+
+    actor_class = SetDiffusionActor
+    name = "set-lad-ts"
