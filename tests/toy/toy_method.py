@@ -3,14 +3,12 @@
 from typing import Any, ClassVar, cast
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from toy_world import DISPATCHER, ToyScenario, ToyView
 
 from edgegen.algorithms.core.policy import Memory, sample_shares
 from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
 from edgegen.algorithms.methods.registry import Method, register
-from edgegen.envs.core.errors import InputError, from_validation
 from edgegen.envs.core.fields import Batch, Count, Frozen, Positive, StepSize
 
 PRESETS: dict[str, dict[str, Any]] = {"plain": {}}
@@ -28,15 +26,6 @@ class BanditSpec(Frozen):
     """What is needed to rebuild the network, and how sharply it prefers what is cheap."""
 
     sharpness: Positive
-
-
-def make_settings(preset: str = "plain", overrides: dict[str, Any] | None = None) -> BanditSettings:
-    if preset not in PRESETS:
-        raise InputError(f"Unknown bandit preset '{preset}'; presets are {', '.join(PRESETS)}.")
-    try:
-        return BanditSettings(**{**PRESETS[preset], **(overrides or {})})
-    except ValidationError as error:
-        raise from_validation(error, "bandit settings", BanditSettings.model_fields) from None
 
 
 def make_network() -> nn.Module:
@@ -85,7 +74,7 @@ def _learning(scenario: ToyScenario, settings: BanditSettings) -> Any:
 
 register(
     Method(
-        name="bandit", kind_name="toy", presets=PRESETS, settings=BanditSettings, make_settings=make_settings,
+        name="bandit", kind_name="toy", presets=PRESETS, settings=BanditSettings,
         default_preset="plain", headline="wait_s", headline_label="mean wait, s", rivals=("coin", "shortest"),
         config=_config, learning=_learning, restore=cast(Any, BanditPolicy.restore), in_flight=("lr",),
     )

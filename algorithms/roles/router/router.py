@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.roles.router.actor import Actor
-from edgegen.algorithms.roles.router.credit import CREDITS
 from edgegen.algorithms.roles.router.latents import LATENTS
 from edgegen.algorithms.roles.router.spec import RouterSpec
 from edgegen.envs.offloading.physics import SlotOutcome
@@ -190,7 +189,7 @@ class Router(ABC):
             outcome: What came of it.
             following: What comes after.
         """
-        cost = CREDITS[settings.credit](outcome, following.view)
+        cost = self.cost(settings, outcome, following.view)
         return Experience(
             decision.state,
             decision.latent,
@@ -198,6 +197,11 @@ class Router(ABC):
             -outcome.dense(cost) * settings.reward_scale,
             view.tasks.present,
         )
+
+    def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
+        """What placements cost, s ``[M]``: the delay of the task itself, as published."""
+        del settings, after
+        return outcome.delays.total_s
 
     def prior(self, state: Tensor) -> Tensor | None:
         """What the temperature pulls towards in states ``[G, rows, D]``, ``[G, rows, B]``; uniform if None."""

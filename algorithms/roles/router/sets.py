@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.roles.router.actor import Actor
+from edgegen.algorithms.roles.router.credit import CREDITS
 from edgegen.algorithms.roles.router.router import Choose, Decision, Router
 from edgegen.algorithms.roles.router.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.roles.router.set_networks import SetActor, SetCritic, SetDiffusionActor
@@ -21,6 +22,7 @@ from edgegen.algorithms.roles.router.set_view import (
     log_capacity,
     split,
 )
+from edgegen.envs.offloading.physics import SlotOutcome
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import RouterView
 
@@ -104,6 +106,10 @@ class SetRouter(Router):
                 getattr(decision, field.name)[:, :, n : n + 1] = getattr(one, field.name)
         remember(memory, slot, seen.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
         return decision
+
+    def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
+        """What placements cost, s ``[M]``, by the setting ``credit``."""
+        return CREDITS[settings.credit](outcome, after)
 
     def prior(self, state: Tensor) -> Tensor:
         """The shares of the capacity."""
