@@ -316,6 +316,11 @@ class ExperimentData:
         base: Array = self.found(place, self.reference).values(self.kind.metric)[0]
         return base
 
+    @property
+    def baseline(self) -> str | None:
+        """The method that all others are compared with, if it was run."""
+        return self.experiment.baseline if self.experiment.baseline in self.labels else None
+
     def means(self, place: Place, label: str, metric: str | None = None, mode: str = SAMPLED) -> Array:
         """Mean over evaluation episodes of each run ``[R]``; episodes without the metric do not count."""
         means: Array = np.nanmean(self.found(place, label).values(metric or self.kind.metric, mode), axis=1)

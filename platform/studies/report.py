@@ -17,7 +17,14 @@ from edgegen.platform.studies.figures import (
     targets_of,
 )
 from edgegen.platform.studies.spec import QUICK
-from edgegen.platform.studies.tables import axis_tables, many_worlds, one_world, published_tables, training_tables
+from edgegen.platform.studies.tables import (
+    axis_tables,
+    baseline_tables,
+    many_worlds,
+    one_world,
+    published_tables,
+    training_tables,
+)
 
 
 def report_paths(out: Path, study: str, size: str) -> tuple[Path, Path]:
@@ -135,6 +142,7 @@ def _section(data: ExperimentData, targets: Sequence[FigureTarget], folder: Path
         lines += many_worlds(data)
     else:
         lines += one_world(data, data.places[0])
+    lines += baseline_tables(data)
     if data.learned and {"curves", "efficiency"} & set(experiment.figures):
         lines += training_tables(data)
     lines += published_tables(data)

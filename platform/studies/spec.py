@@ -193,6 +193,7 @@ class Experiment(Frozen):
         overrides: Fields of all scenarios that differ.
         axis: What varies, if anything.
         reference: The rule that ratios refer to; the usual one of the kind of world if not given.
+        baseline: The method that all others are compared with, seed by seed; none if not given.
         metrics: What figures over an axis show, a panel each; the metric that decides if not given.
         figures: Figures to draw.
         published: Published numbers to set beside ours.
@@ -210,6 +211,7 @@ class Experiment(Frozen):
     overrides: dict[str, Any] = Field(default_factory=dict)
     axis: Axis | None = None
     reference: str | None = None
+    baseline: Name | None = None
     metrics: tuple[str, ...] = ()
     figures: Annotated[tuple[FigureKind, ...], Field(min_length=1)] = ("final",)
     published: Published | None = None
@@ -220,6 +222,10 @@ class Experiment(Frozen):
     def _fits_together(self) -> Self:
         if not self.methods and not self.rules:
             raise ValueError("an experiment needs methods or rules")
+        if self.baseline is not None and self.baseline not in self.methods:
+            raise ValueError(f"baseline is '{self.baseline}', but must be one of the methods {', '.join(self.methods)}")
+        if self.baseline is not None and self.axis is not None:
+            raise ValueError("baseline is for experiments without an axis")
         if ("axis" in self.figures) != (self.axis is not None):
             raise ValueError("figure 'axis' and the field axis need one another")
         if self.axis is not None and len(self.figures) > 1:

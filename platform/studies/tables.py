@@ -9,7 +9,7 @@ import numpy as np
 
 from edgegen.platform.engine.unit import GREEDY
 from edgegen.platform.runs.comparison import decimals_for
-from edgegen.platform.runs.statistics import crossed_difference, mean_interval, paired_difference
+from edgegen.platform.runs.statistics import Interval, crossed_difference, mean_interval, paired_difference
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
 from edgegen.platform.studies.data import ExperimentData, Place
 from edgegen.platform.studies.levels import (
@@ -82,6 +82,43 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
             "",
         ]
     return lines
+
+
+def baseline_tables(data: ExperimentData) -> list[str]:
+    """Every other method against the baseline, training by training of the same seed, on the same episodes."""
+    baseline, kind = data.baseline, data.kind
+    if baseline is None:
+        return []
+    lines: list[str] = []
+    for place in data.places:
+        decimals = decimals_for(float(min(data.means(place, label).min() for label in data.labels)))
+        others = [label for label in data.learned if label != baseline]
+        rows = [
+            [
+                data.title(label),
+                to_baseline(data, place, label).text(decimals, sign=True),
+                ", ".join(f"{mean:.{decimals}f}" for mean in data.means(place, label)),
+            ]
+            for label in sorted(others, key=lambda name: float(data.means(place, name).mean()), reverse=True)
+        ]
+        seeds = ", ".join(map(str, data.found(place, baseline).seeds))
+        levels = ", ".join(f"{mean:.{decimals}f}" for mean in data.means(place, baseline))
+        where = f" on `{place[0]}`" if len(data.places) > 1 else ""
+        head = ["method", f"minus {data.title(baseline)}{kind.unit}", f"{kind.quantity} with seeds {seeds}{kind.unit}"]
+        lines += [
+            f"Against {data.title(baseline)}{where} ({levels}), paired by training seed and episode; the intervals "
+            "cover both:",
+            "",
+            *table(head, rows),
+            "",
+        ]
+    return lines
+
+
+def to_baseline(data: ExperimentData, place: Place, label: str) -> Interval:
+    """Difference of a method to the baseline of the experiment, paired by training seed and episode."""
+    metric, baseline = data.kind.metric, data.found(place, str(data.baseline))
+    return crossed_difference(data.found(place, label).values(metric), baseline.values(metric))
 
 
 def axis_tables(data: ExperimentData) -> list[str]:
@@ -268,11 +305,14 @@ def tables_json(data: ExperimentData) -> dict[str, Any]:
                 "ratio": place_ratio(data, place, label).to_json(),
                 "better_share": float((values < base).mean()),
             }
+            if data.baseline is not None and found.learned:
+                policies[label]["to_baseline"] = to_baseline(data, place, label).to_json()
         places.append({"scenario": place[0], "value": place[1], "policies": policies})
     return {
         "format": "edgegen-tables-1",
         "experiment": data.name,
         "reference": data.reference,
+        **({} if data.baseline is None else {"baseline": data.baseline}),
         "evaluation": data.raw["evaluation"],
         "places": places,
         "verdicts": [verdict.to_json() for verdict in verdicts(data)],

@@ -14,13 +14,13 @@ from edgegen.platform.studies.figures import draw_missing, targets_of
 from edgegen.platform.studies.levels import block_width, blocks
 from edgegen.platform.studies.report import write_report
 from edgegen.platform.studies.spec import Experiment
-from edgegen.platform.studies.tables import tables_json
+from edgegen.platform.studies.tables import baseline_tables, tables_json
 
 EPISODES, JUDGED, SEEDS = 12, 6, (0, 1, 2, 3, 4)
 ALL_FIGURES = ["curves", "efficiency", "final", "improvement", "profile"]
 
 
-def made_up(figures=ALL_FIGURES, scenarios=("demo",), published=None, axis=None, shift=0.0) -> dict:
+def made_up(figures=ALL_FIGURES, scenarios=("demo",), published=None, axis=None, shift=0.0, baseline=None) -> dict:
     """An experiment in which `good` learns fast and beats the static rule, `slow` does neither, `like` is as `good`."""
     rng = np.random.default_rng(0)
     luck = rng.normal(0, 0.3, JUDGED)
@@ -47,6 +47,7 @@ def made_up(figures=ALL_FIGURES, scenarios=("demo",), published=None, axis=None,
         "figures": figures,
         "published": published,
         "axis": axis,
+        "baseline": baseline,
     }
     return {
         "format": FORMAT,
@@ -291,6 +292,32 @@ def test_tables_are_there_for_machines():
     assert place["policies"]["capacity-weighted"]["difference"]["estimate"] == 0
     assert tables["verdicts"][0]["verdict"] == "holds"
     json.dumps(tables)
+
+
+def test_methods_are_compared_with_a_baseline_seed_by_seed(tmp_path):
+    raw = made_up(["final"], baseline="like")
+    good, like = (
+        np.array(found["evaluation"]["sampled"]["mean_delay_s"])
+        for name in ("good", "like")
+        for found in raw["cells"]
+        if found["label"] == name
+    )
+    data = ExperimentData(raw)
+    (place,) = tables_json(data)["places"]
+    to_baseline = {name: found.get("to_baseline") for name, found in place["policies"].items()}
+    assert to_baseline["good"]["estimate"] == pytest.approx((good - like).mean())
+    assert to_baseline["good"]["low"] < 0 < to_baseline["good"]["high"]
+    assert to_baseline["slow"]["low"] > 0.6
+    assert to_baseline["like"]["estimate"] == to_baseline["like"]["high"] == 0
+    assert to_baseline["opt-ts"] is None
+    write_report("Title", "", [data], [], tmp_path / "made.md", tmp_path / "made")
+    text = (tmp_path / "made.md").read_text()
+    assert "Against Like (" in text
+    seeds = ", ".join(f"{mean:.2f}" for mean in good.mean(axis=1))
+    assert f"| Good | {(good - like).mean():+.2f} ± " in text
+    assert f" | {seeds} |" in text
+    assert text.index("| Slow |") < text.index("| Good |")
+    assert "Against" not in "".join(baseline_tables(ExperimentData(made_up(["final"]))))
 
 
 def test_the_head_says_what_was_run_on_which_machine(tmp_path):
