@@ -141,5 +141,10 @@ def restore_tuned(folder: Path, manifest: dict[str, Any], tunable: Tunable, scen
     except ValidationError as error:
         raise from_validation(error, f"The policy in '{folder}': constants", list(found)) from None
     policy = tunable.make(scenario, constants, seed)
-    policy.name = f"{manifest['rule']} (tuned)"
+    policy.name = tuned_name(manifest["rule"])
     return policy
+
+
+def tuned_name(rule: str) -> str:
+    """What a rule is called once its constants are tuned."""
+    return f"{rule} (tuned)"

@@ -29,6 +29,13 @@ LOCK_FILE = ".lock"
 _EFFORT_EVERY_S = 5.0
 _NAMES = ("name", "description")  # of a world; they decide nothing
 
+_DECIDING = {
+    "envs": "*.py",
+    "algorithms": "*.py",
+    "platform/studies": "ppo.py",
+    "platform/runs": "rule_search.py",
+}
+
 OnProgress = Callable[[int, float], None]
 """Called with finished episodes and the recent value of what tells how good they were."""
 
@@ -186,10 +193,10 @@ class Effort:
 
 @cache
 def code_digest() -> str:
-    """Return a short hash of the source that decides results: worlds, learners, and PPO."""
+    """Return a short hash of the source that decides results: worlds, learners, PPO, and the search of rules."""
     root = Path(edgegen.__file__).parent
     made = hashlib.sha256()
-    for room in ("envs", "algorithms", "platform/studies"):
-        for path in sorted((root / room).rglob("ppo.py" if room == "platform/studies" else "*.py")):
+    for room, files in _DECIDING.items():
+        for path in sorted((root / room).rglob(files)):
             made.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return made.hexdigest()[:12]

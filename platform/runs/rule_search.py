@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 
 from edgegen.algorithms.core.play import metered
 from edgegen.algorithms.core.rulebook import rule_book
@@ -202,6 +201,8 @@ class RuleSearch:
 
     def _proposed(self, number: int) -> Constants:
         """Constants that the sampler would try after all trials so far."""
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = int(np.random.SeedSequence((self.request.seed, number)).generate_state(1)[0])
         study = optuna.create_study(

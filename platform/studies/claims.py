@@ -107,11 +107,11 @@ def ratio_between(data: ExperimentData, place: Place, label: str, other: str) ->
     """
     metric = data.kind.metric
     own, theirs = data.found(place, label), data.found(place, other)
-    if not own.learned and not theirs.learned:
+    if not own.seeded and not theirs.seeded:
         return mean_ratio(own.values(metric)[0], theirs.values(metric)[0])
-    seeds = [seed for seed in own.seeds if not theirs.learned or seed in theirs.seeds]
+    seeds = [seed for seed in own.seeds if not theirs.seeded or seed in theirs.seeds]
     upper = [data.means(place, label)[own.seeds.index(seed)] for seed in seeds]
-    lower = [data.means(place, other)[theirs.seeds.index(seed) if theirs.learned else 0] for seed in seeds]
+    lower = [data.means(place, other)[theirs.seeds.index(seed) if theirs.seeded else 0] for seed in seeds]
     return mean_interval(np.array(upper) / np.array(lower))
 
 
@@ -155,18 +155,19 @@ def published_points(data: ExperimentData) -> list[dict[str, Any]]:
 
 
 def worth_learning(data: ExperimentData, place: Place) -> dict[str, Any] | None:
-    """Compare the best learned method in a world with the best rule that knows no more than a scheduler can.
+    """Compare the best learned method in a world with the best rule, tuned or not, that knows what a scheduler can.
 
     Which are best is told by the same episodes as the difference, which flatters both a little.
     """
-    rules = [rule for rule in data.rules if not _knows_all(data, rule)]
+    rules = [rule for rule in (*data.tuned, *data.rules) if not _knows_all(data, rule)]
     if not rules or not data.learned:
         return None
-    rule = min(rules, key=lambda label: float(data.means(place, label)[0]))
+    rule = min(rules, key=lambda label: float(np.mean(data.means(place, label))))
     method = min(data.learned, key=lambda label: float(np.mean(data.means(place, label))))
     metric = data.kind.metric
-    values = data.found(place, rule).values(metric)[0]
-    difference = crossed_difference(data.found(place, method).values(metric), values)
+    values = data.found(place, rule).values(metric)
+    base = values if data.found(place, method).seeds == data.found(place, rule).seeds else values.mean(axis=0)
+    difference = crossed_difference(data.found(place, method).values(metric), base)
     won = HOLDS if difference.high < 0 else FAILS if difference.low > 0 else OPEN
     words = {HOLDS: "learning pays", FAILS: "the rule is better", OPEN: "undecided"}
     decimals = decimals_for(float(values.mean()))
@@ -177,7 +178,7 @@ def worth_learning(data: ExperimentData, place: Place) -> dict[str, Any] | None:
         "to_knowing": "" if to_knowing is None else to_knowing.text(3),
         "rule": data.title(rule),
         "method": data.title(method),
-        "rule_level": mean_interval(values).text(decimals),
+        "rule_level": level_interval(data, place, rule).text(decimals),
         "method_level": level_interval(data, place, method).text(decimals),
         "difference": difference.text(decimals, sign=True),
         "verdict": words[won],

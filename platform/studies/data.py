@@ -17,6 +17,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Array, Kind, kind_named
 from edgegen.platform.engine.doing import read_done, read_json, unit_folder
 from edgegen.platform.engine.runner import available_cpus
+from edgegen.platform.engine.tuning import Spent, Tuning
 from edgegen.platform.engine.unit import RULE, SAMPLED
 from edgegen.platform.files import write_text
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
@@ -52,13 +53,14 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
         results = [read_json(folder / file_name) for folder in folders]
         spent.setdefault(cell.label, []).extend((r["decision_wall_s"], r["decisions"]) for r in results)
         information[cell.label] = results[0]["information"]
+        tunings = [unit for identity in cell.units if isinstance(unit := plan.units[identity], Tuning)]
         trained = folders if cell.seeds else [unit_folder(runs, identity) for identity in cell.streams]
         cells.append(
             {
                 "scenario": cell.scenario,
                 "value": cell.value,
                 "label": cell.label,
-                "learned": bool(cell.seeds),
+                "learned": cell.learned,
                 "seeds": cell.seeds,
                 "episodes": cell.episodes,
                 "curves": [read_json(folder / TRAINING_FILE)["episodes"][headline] for folder in trained],
@@ -66,6 +68,7 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
                     mode: {metric: [result["modes"][mode][metric] for result in results] for metric in kind.metrics}
                     for mode in results[0]["modes"]
                 },
+                "tuning": [vars(unit.spent(unit_folder(runs, unit.identity))) for unit in tunings],
             }
         )
     first = next(iter(experiment.evaluations.values()))
@@ -206,7 +209,7 @@ def marl_eval(data: Mapping[str, Any]) -> dict[str, Any]:
         for number in range(len(metrics[metric])):
             absolute = {name: values[number] for name, values in metrics.items()}
             absolute["mean_reward"] = [-value for value in absolute[metric]]
-            curve = cell["curves"][number] if cell["learned"] else []
+            curve = cell["curves"][number] if cell["seeds"] else []
             steps = {
                 f"step_{first // STEP_EPISODES}": {
                     "step_count": min(first + STEP_EPISODES, len(curve)),
@@ -215,7 +218,7 @@ def marl_eval(data: Mapping[str, Any]) -> dict[str, Any]:
                 }
                 for first in range(0, len(curve), STEP_EPISODES)
             }
-            seed = cell["seeds"][number] if cell["learned"] else data["evaluation"]["seed"]
+            seed = cell["seeds"][number] if cell["seeds"] else data["evaluation"]["seed"]
             runs[f"seed_{seed}"] = {
                 **(steps or {"step_0": {"step_count": 0, **absolute}}),
                 "absolute_metrics": absolute,
@@ -229,12 +232,13 @@ class Found:
 
     Attributes:
         label: Method or rule.
-        learned: Whether it was trained.
-        seeds: Training seeds.
+        learned: Whether it is a method that was trained.
+        seeds: Training seeds, also of a rule that was tuned.
         episodes: Training episodes.
         curves: The metric that decides, in every training episode ``[R, E]``: of a rule, on the episodes of each
             training seed.
-        evaluation: By mode and metric, values ``[R, K]``; R is 1 for a rule.
+        evaluation: By mode and metric, values ``[R, K]``; R is 1 for a rule that was not tuned.
+        tuning: What the tuning of each seed took; empty if nothing was tuned.
     """
 
     label: str
@@ -243,6 +247,12 @@ class Found:
     episodes: int
     curves: Array
     evaluation: Mapping[str, Mapping[str, Array]]
+    tuning: tuple[Spent, ...] = ()
+
+    @property
+    def seeded(self) -> bool:
+        """Whether there is a run for each of several training seeds: trained, or tuned."""
+        return bool(self.seeds)
 
     def values(self, metric: str, mode: str = SAMPLED) -> Array:
         """Values of a metric ``[R, K]``."""
@@ -281,6 +291,7 @@ class ExperimentData:
                     mode: {metric: np.array(values, dtype=np.float64) for metric, values in metrics.items()}
                     for mode, metrics in cell["evaluation"].items()
                 },
+                tuple(Spent(**spent) for spent in cell.get("tuning", ())),  # data of earlier versions has none
             )
 
     @property
@@ -290,7 +301,7 @@ class ExperimentData:
 
     @property
     def labels(self) -> list[str]:
-        """Methods, then rules."""
+        """Methods, then rules that were tuned, then others."""
         return list(dict.fromkeys(label for _, label in self._cells))
 
     @property
@@ -299,9 +310,14 @@ class ExperimentData:
         return [label for label in self.labels if self.found(self.places[0], label).learned]
 
     @property
+    def tuned(self) -> list[str]:
+        """Rules that were tuned."""
+        return [label for label in self.labels if self.found(self.places[0], label).tuning]
+
+    @property
     def rules(self) -> list[str]:
-        """Rules and benchmarks."""
-        return [label for label in self.labels if not self.found(self.places[0], label).learned]
+        """Rules and benchmarks as they are."""
+        return [label for label in self.labels if label not in (*self.learned, *self.tuned)]
 
     def found(self, place: Place, label: str) -> Found:
         """Return what a method or rule achieved in a world."""

@@ -192,9 +192,9 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
     ratio_rows = []
     for label in ordered:
         strata = [data.ratios(place, label) for place in data.places]
-        learned = label in data.learned
-        points = strata[0] if single and learned else None
-        ratio_rows.append(_dot(data.title(label), not learned, ratio_interval(data, label), points))
+        points = strata[0] if single and data.found(data.places[0], label).seeded else None
+        rule = label not in data.learned
+        ratio_rows.append(_dot(data.title(label), rule, ratio_interval(data, label), points))
     panels: list[dict[str, Any]] = []
     if single:
         rows = [
@@ -202,7 +202,7 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
                 data.title(label),
                 label not in data.learned,
                 level_interval(data, data.places[0], label),
-                data.means(data.places[0], label) if label in data.learned else None,
+                data.means(data.places[0], label) if data.found(data.places[0], label).seeded else None,
             )
             for label in ordered
         ]
@@ -213,7 +213,8 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         f"{data.kind.paired_by}. Filled: learned, interquartile mean over training seeds with its 95 % t "
         "interval"
         + (", a tick for every seed" if single else ", over seeds and scenarios")
-        + ". Open: rules and benchmarks, mean over episodes with its 95 % interval."
+        + ". Open: rules and benchmarks, mean over episodes with its 95 % interval"
+        + ("; those that were tuned like learned ones." if data.tuned else ".")
     )
     return caption, {"kind": "dots", "panels": panels}
 
@@ -296,8 +297,8 @@ def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
             panels.append({**head, "y_label": y_label, "level": 1.0, "lines": lines})
     caption = (
         f"{data.raw['evaluation']['episodes']} evaluation episodes with identical {data.kind.paired_by} at every value."
-        " Learned: interquartile mean over training seeds with 95 % t intervals; rules: mean over "
-        "episodes with 95 % intervals."
+        f" Learned{' and tuned' if data.tuned else ''}: interquartile mean over training seeds with 95 % t intervals; "
+        "rules: mean over episodes with 95 % intervals."
     )
     return caption, {"kind": "lines", "panels": panels}
 

@@ -52,9 +52,9 @@ def ratio_blocks(data: ExperimentData, label: str, most: int = BLOCKS) -> tuple[
 
 
 def level_interval(data: ExperimentData, place: Place, label: str, metric: str | None = None) -> Interval:
-    """Level of a method, IQM over its runs, or of a rule, mean over episodes."""
+    """Level of what has training seeds, IQM over its runs, or of a rule, mean over episodes."""
     found = data.found(place, label)
-    if found.learned:
+    if found.seeded:
         return iqm_interval([data.means(place, label, metric)])
     values = found.values(metric or data.kind.metric)[0]
     return mean_interval(values[np.isfinite(values)])
@@ -65,7 +65,7 @@ def ratio_interval(data: ExperimentData, label: str) -> Interval:
     if len(data.places) == 1:
         return place_ratio(data, data.places[0], label)
     strata = [data.ratios(place, label) for place in data.places]
-    if label in data.learned:
+    if data.found(data.places[0], label).seeded:
         return iqm_interval(strata)
     mean = float(np.mean(strata))
     return Interval(mean, float("nan"), float("nan"), "mean over scenarios")
@@ -73,6 +73,6 @@ def ratio_interval(data: ExperimentData, label: str) -> Interval:
 
 def place_ratio(data: ExperimentData, place: Place, label: str) -> Interval:
     """Level over the reference's in one world."""
-    if label in data.learned:
+    if data.found(place, label).seeded:
         return iqm_interval([data.ratios(place, label)])
     return mean_ratio(data.found(place, label).values(data.kind.metric)[0], data.base(place))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from edgegen.algorithms.core.rulebook import rules_for
+from edgegen.algorithms.core.tunable import tuned_name
 from edgegen.algorithms.methods.registry import find_method, methods
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import kind_of
@@ -17,8 +18,9 @@ from edgegen.envs.core.scenario_files import named_in
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.engine.unit import Evaluation, Play, Unit
+from edgegen.platform.runs.rule_search import tunable_rules
 from edgegen.platform.studies.spec import Experiment, Extent, Method, Point, Size, StudySpec
-from edgegen.platform.studies.units import PPO, PPOTraining, Stream, Training
+from edgegen.platform.studies.units import PPO, PPOTraining, Stream, Training, TunedRule
 
 OFFLOADING = "offloading"
 """Kind of world that PPO plays."""
@@ -32,10 +34,11 @@ class Cell:
         scenario: The world, as the experiment names it.
         value: Value of the axis, None without one.
         label: Name of the method or rule.
-        seeds: Training seeds; empty for rules.
+        seeds: Training seeds; empty for rules that are not tuned.
         episodes: Training episodes.
-        units: Identities of its trainings by seed, or of the rule's play.
+        units: Identities of its trainings or tunings by seed, or of the rule's play.
         streams: Identities of the rule's plays of training episodes, by training seed.
+        learned: Whether it is a method.
     """
 
     scenario: str
@@ -45,6 +48,7 @@ class Cell:
     episodes: int
     units: tuple[str, ...]
     streams: tuple[str, ...] = ()
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,8 +240,24 @@ class _Builder:
                 )
                 for seed in seeds
             ]
-            cells.append(Cell(scenario, value, name, seeds, episodes, tuple(units)))
+            cells.append(Cell(scenario, value, name, seeds, episodes, tuple(units), learned=True))
         longest = max((cell.episodes for cell in cells), default=0)
+        for rule in self._tuned(experiment, extent, trained_in) if longest else ():
+            where = experiment.train_on or scenario
+            tunings = [
+                self._add(
+                    TunedRule.of(
+                        _title(tuned_name(rule), where, experiment, value, seed),
+                        trained_in,
+                        rule,
+                        seed,
+                        longest,
+                        evaluation,
+                    )
+                )
+                for seed in seeds
+            ]
+            cells.append(Cell(scenario, value, tuned_name(rule), seeds, longest, tuple(tunings)))
         for rule in experiment.rules:
             known = rules_for(world)
             if rule not in known:
@@ -267,6 +287,19 @@ class _Builder:
                     f"{self.size} names the method '{name}', but the experiment has {', '.join(experiment.methods)}."
                 )
         return chosen
+
+    def _tuned(self, experiment: Experiment, extent: Extent, world: WorldScenario) -> Sequence[str]:
+        """Rules to tune in a world."""
+        known = tunable_rules(world)
+        for field, names in (("tuned", experiment.tuned), (f"{self.size}.tuned", extent.tuned)):
+            for name in names or ():
+                if name not in known:
+                    raise InputError(
+                        f"{field} names '{name}', but rules with constants for scenario '{world.name}' are "
+                        f"{', '.join(known) or 'none'}.{did_you_mean(name, known)}"
+                    )
+        wanted = known if experiment.tuned is None else experiment.tuned
+        return wanted if extent.tuned is None else extent.tuned
 
     def _settings(self, name: str, changes: Mapping[str, Any]) -> BaseModel:
         """Settings of a method; changes for many methods apply to those that have such a setting."""

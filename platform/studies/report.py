@@ -20,6 +20,7 @@ from edgegen.platform.studies.spec import QUICK
 from edgegen.platform.studies.tables import (
     axis_tables,
     baseline_tables,
+    budgets,
     many_worlds,
     one_world,
     published_tables,
@@ -105,11 +106,19 @@ def _head(experiments: Sequence[ExperimentData], missing: Sequence[str], quick: 
     lines += [
         "",
         "Evaluation episodes are never training episodes, and every policy meets the same ones. Intervals are 95 %. "
-        "Levels of learned methods are interquartile means (IQM) over training seeds with t intervals of "
-        "trimmed means: they say what other seeds would give; every seed is in the data. *Difference* is the mean over "
-        "all seeds and episodes with a t interval that covers both.",
+        "Levels of learned methods and of tuned rules are interquartile means (IQM) over training seeds with t "
+        "intervals of trimmed means: they say what other seeds would give; every seed is in the data. *Difference* is "
+        "the mean over all seeds and episodes with a t interval that covers both.",
         "",
     ]
+    if untuned := [data.name for data in experiments if data.learned and not data.tuned]:
+        lines += [
+            "**No tuned rule stands beside the learned policies** of "
+            f"{', '.join(untuned)}: their data is older than the tuning of rules in studies, or tunes none. A rule "
+            "whose constants were searched with the budget of a training is the bar that learning has to pass; where "
+            "it is missing, a learned policy that is ahead of all rules here has not yet passed it.",
+            "",
+        ]
     if missing:
         lines += [f"Not in this report, because not run: {', '.join(missing)}.", ""]
     return lines
@@ -174,6 +183,7 @@ def _protocol(data: ExperimentData) -> str:
     units = data.raw["provenance"]["units"].values()
     cpu_s = sum(unit["cpu_s"] for unit in units)
     parts.append(f"{duration(cpu_s)} of processor time")
+    parts += budgets(data)
     if experiment.train_on is not None:
         parts.append(f"methods are trained on `{experiment.train_on}` only")
     notes = [f"{data.title(label)}: {note}" for label in data.learned if (note := data.raw["methods"][label]["note"])]

@@ -182,6 +182,12 @@ class _Reproduction:
         have = {data.name for data in experiments}
         missing = [name for name in wanted if name not in have]
         spec = self.plan.spec
+        by_name = {planned.experiment.name: planned for planned in self.plan.experiments}
+        for data in experiments:  # of an older study
+            cells = by_name[data.name].cells if data.name in by_name else ()
+            methods = dict.fromkeys(cell.label for cell in cells if cell.learned)
+            absent = [f"*{spec.methods[name].title}*" for name in methods if name not in data.labels]
+            missing += [f"{title} of {data.name}" for title in absent]
         return write_report(spec.title, spec.description, experiments, missing, self.report, self.folder)
 
     def _files(self) -> list[Path]:

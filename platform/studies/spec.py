@@ -48,6 +48,7 @@ class Extent(Frozen):
         settings: Settings of every method that differ, for example shorter exploration in shorter trainings.
         method_episodes: Training episodes of single methods that differ, by method.
         methods: The methods that are run; all of the experiment if not given.
+        tuned: The rules that are tuned; all of the experiment if not given.
         values: The values of the axis that are run; all if not given.
         skip: Whether the experiment is left out.
     """
@@ -59,6 +60,7 @@ class Extent(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict)
     method_episodes: dict[str, Count] = Field(default_factory=dict)
     methods: tuple[Name, ...] | None = None
+    tuned: tuple[str, ...] | None = None
     values: tuple[Real | str, ...] | None = None
     skip: Flag = False
 
@@ -187,6 +189,8 @@ class Experiment(Frozen):
         question: What it is to answer, one or two sentences.
         methods: Methods that are trained, by name.
         rules: Rules and benchmarks beside them.
+        tuned: Rules that are tuned for every training seed, with as many simulated training episodes as the longest
+            training has; all that have constants if not given. Where nothing is trained nothing is tuned.
         scenarios: Worlds, each named, ``name:variant`` or a file; results of several are aggregated as ratios to the
             reference.
         train_on: The world that methods are trained in, once for all scenarios; each in its own if not given.
@@ -206,6 +210,7 @@ class Experiment(Frozen):
     question: str = ""
     methods: tuple[Name, ...] = ()
     rules: tuple[str, ...] = ()
+    tuned: tuple[str, ...] | None = None
     scenarios: Annotated[tuple[str, ...], Field(min_length=1)]
     train_on: str | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -273,7 +278,7 @@ class StudySpec(Frozen):
             for name in ("seeds", "episodes", "evaluation_episodes", "evaluation_seed"):
                 if getattr(extent, name) is None:
                     raise ValueError(f"{size}.{name} is missing; experiments that say nothing need it")
-            for name in ("methods", "values", "skip"):
+            for name in ("methods", "tuned", "values", "skip"):
                 if name in extent.model_fields_set:
                     raise ValueError(f"{size}.{name} is for experiments, each of which has its own")
             for name in extent.method_episodes:

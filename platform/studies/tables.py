@@ -11,7 +11,7 @@ from edgegen.platform.engine.unit import GREEDY
 from edgegen.platform.runs.comparison import decimals_for
 from edgegen.platform.runs.statistics import Interval, crossed_difference, mean_interval, paired_difference
 from edgegen.platform.studies.claims import published_points, published_rows, verdicts, worth_learning
-from edgegen.platform.studies.data import ExperimentData, Place
+from edgegen.platform.studies.data import ExperimentData, Found, Place
 from edgegen.platform.studies.levels import (
     block_width,
     blocks,
@@ -36,7 +36,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
     for label in sorted(data.labels, key=lambda name: float(np.mean(data.means(place, name)))):
         found = data.found(place, label)
         values = found.values(kind.metric)
-        difference = crossed_difference(values, base) if found.learned else paired_difference(values[0], base)
+        difference = crossed_difference(values, base) if found.seeded else paired_difference(values[0], base)
         better = float((values < base).mean())
         greedy = float(data.means(place, label, mode=GREEDY).mean()) if found.learned else None
         same = label == data.reference
@@ -57,6 +57,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
                 *closed,
                 "" if same else f"{100 * better:.0f}",
                 "" if greedy is None else f"{greedy:.{decimals}f}",
+                *([trained_on(found)] if data.learned or data.tuned else []),
                 *others,
                 f"{data.raw['provenance']['decision_us'][label]:,.1f}",
                 data.raw["information"][label],
@@ -71,6 +72,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
         *([] if ceiling is None else ["closed, %"]),
         "better, % of episodes",
         "greedy",
+        *(["training episodes"] if data.learned or data.tuned else []),
         *shown,
         "µs per decision",
         "information used",
@@ -128,7 +130,7 @@ def axis_tables(data: ExperimentData) -> list[str]:
     for scenario in data.experiment.scenarios:
         places = [place for place in data.places if place[0] == scenario]
         decimals = decimals_for(float(min(data.means(p, label).min() for p in places for label in data.labels)))
-        head = [axis.label if axis else "", *(f"`{n}`" if n in data.rules else data.title(n) for n in data.labels)]
+        head = [axis.label if axis else "", *(_named(data, label) for label in data.labels)]
         levels = [
             [shown_value(place[1] or 0), *(level_interval(data, place, label).text(decimals) for label in data.labels)]
             for place in places
@@ -140,9 +142,46 @@ def axis_tables(data: ExperimentData) -> list[str]:
         ]
         where = f" on `{scenario}`" if len(data.experiment.scenarios) > 1 else ""
         lines += [f"{kind.quantity.capitalize()}{kind.unit}{where}:", "", *table(head, levels), ""]
-        head = [head[0], *(f"`{n}`" if n in data.rules else data.title(n) for n in others)]
+        head = [head[0], *(_named(data, label) for label in others)]
         lines += [f"Relative to `{data.reference}`{where}:", "", *table(head, ratios), ""]
-    return lines
+    return lines + _knowledge(data)
+
+
+def _named(data: ExperimentData, label: str) -> str:
+    """Title of a method, or name of a rule as inline code."""
+    return data.title(label) if label in data.learned else f"`{label}`"
+
+
+def _knowledge(data: ExperimentData) -> list[str]:
+    """What each policy knows, for tables that have no column for it."""
+    rows = [[_named(data, label), data.raw["information"][label]] for label in data.labels]
+    return [*table(["policy", "information used"], rows), ""]
+
+
+def trained_on(found: Found) -> str:
+    """Training episodes of a method or of a tuned rule, with what they were divided into."""
+    if not found.tuning:
+        return str(found.episodes) if found.learned else ""
+    spent = found.tuning[0]
+    final = spent.played - spent.trials * spent.episodes
+    return f"{spent.trials} \N{MULTIPLICATION SIGN} {spent.episodes} + {final}"
+
+
+def budgets(data: ExperimentData) -> list[str]:
+    """Return what tunings took, a clause for each rule: trials × episodes × requests."""
+    clauses = []
+    for label in data.tuned:
+        found = data.found(data.places[0], label)
+        trials, episodes = found.tuning[0].trials, found.tuning[0].episodes
+        finals = [spent.played - trials * episodes for spent in found.tuning]
+        each = [spent.requests / spent.played for spent in found.tuning]
+        requests = float(np.mean([spent.requests for spent in found.tuning]))
+        clauses.append(
+            f"`{label}`: {trials} trials \N{MULTIPLICATION SIGN} {episodes} training episodes \N{MULTIPLICATION SIGN} "
+            f"{np.mean(each):,.0f} requests, and at most {max(finals)} episodes in the final round: {requests:,.0f} "
+            f"requests for each seed, no more than the {found.episodes} episodes of a training"
+        )
+    return clauses
 
 
 def many_worlds(data: ExperimentData) -> list[str]:
@@ -166,6 +205,7 @@ def many_worlds(data: ExperimentData) -> list[str]:
         for label in sorted(data.labels, key=lambda name: float(np.mean([data.ratios(p, name) for p in data.places])))
     ]
     lines = [*table(head, rows), ""]
+    lines += _knowledge(data)
     pays = [(place, found) for place in data.places if (found := worth_learning(data, place)) is not None]
     if pays:
         head = ["scenario", "best rule", "", "best learned", "", f"learned minus rule{kind.unit}", ""]
@@ -174,8 +214,8 @@ def many_worlds(data: ExperimentData) -> list[str]:
             head.append(f"learned over `{knowing}`")
             keys.append("to_knowing")
         lines += [
-            "Where learning pays: the best learned method against the best rule that uses nothing that no scheduler "
-            "can know.",
+            "Where learning pays: the best learned method against the best rule, tuned or not, that uses nothing that "
+            "no scheduler can know.",
             "",
             *table(head, [[f"`{place[0]}`", *(found[key] for key in keys)] for place, found in pays]),
             "",
@@ -200,8 +240,7 @@ def training_tables(data: ExperimentData) -> list[str]:
                 continue
             means = found.curves[:, : whole * width].reshape(len(found.curves), whole, width).mean(axis=2).mean(axis=0)
             ends = max(ends, [int(end) for end in np.arange(1, whole + 1) * width], key=len)
-            title = data.title(label) if found.learned else f"`{label}`"
-            rows.append([title, *(f"{value:.{decimals}f}" for value in means)])
+            rows.append([_named(data, label), *(f"{value:.{decimals}f}" for value in means)])
         rows = [[*row, *[""] * (len(ends) + 1 - len(row))] for row in rows]
         head = ["training episodes", *(f"{end - width + 1}\N{EN DASH}{end}" if width > 1 else str(end) for end in ends)]
         where = f" on `{place[0]}`" if len(data.places) > 1 else ""
@@ -300,10 +339,11 @@ def tables_json(data: ExperimentData) -> dict[str, Any]:
                 "learned": found.learned,
                 "information": data.raw["information"][label],
                 data.kind.metric: level_interval(data, place, label).to_json(),
-                "mean": mean_interval(values.mean(axis=1) if found.learned else values[0]).to_json(),
+                "mean": mean_interval(values.mean(axis=1) if found.seeded else values[0]).to_json(),
                 "difference": crossed_difference(values, base).to_json(),
                 "ratio": place_ratio(data, place, label).to_json(),
                 "better_share": float((values < base).mean()),
+                **({"tuning": [vars(spent) for spent in found.tuning]} if found.tuning else {}),
             }
             if data.baseline is not None and found.learned:
                 policies[label]["to_baseline"] = to_baseline(data, place, label).to_json()

@@ -1,4 +1,4 @@
-"""Trainings of a study, and rules on what they train on, as units."""
+"""Trainings of a study, and rules on what they train on, tuned and as they are, as units."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edgegen.algorithms.methods.registry import headline_of
 from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.engine.doing import Effort, StoppedEarlyError
+from edgegen.platform.engine.tuning import Tuning
 from edgegen.platform.engine.unit import Evaluation, Unit
 from edgegen.platform.files import write_json
 from edgegen.platform.studies.streams import play_training_stream
@@ -119,6 +120,16 @@ class PPOTraining(_Training):
 
 
 @dataclass(frozen=True)
+class TunedRule(Tuning):
+    """The tuning of a rule, and what the result makes of the training episodes of its seed."""
+
+    def work(self, folder: Path, effort: Effort) -> None:
+        """See :meth:`Unit.work`."""
+        super().work(folder, effort)
+        _play_stream(self, folder, str(self.policy_folder(folder)))
+
+
+@dataclass(frozen=True)
 class Stream(Unit):
     """A rule on the training episodes of a seed."""
 
@@ -127,10 +138,15 @@ class Stream(Unit):
 
     def work(self, folder: Path, effort: Effort) -> None:
         """See :meth:`Unit.work`."""
-        policy = make_policy(self.name, self.world, self.seed)
-        values = play_training_stream(self.world, policy, self.seed, self.episodes)
-        write_json(folder / TRAINING_FILE, {"episodes": {headline_of(self.world.kind): values}})
+        _play_stream(self, folder, self.name)
 
     def policy(self, folder: Path, evaluation: Evaluation) -> Policy:
         """See :meth:`Unit.policy`."""
         return make_policy(self.name, evaluation.world, evaluation.seed)
+
+
+def _play_stream(unit: Unit, folder: Path, policy_name: str) -> None:
+    """Let a rule play the training episodes of a unit's seed, and keep what learning curves show."""
+    policy = make_policy(policy_name, unit.world, unit.seed)
+    values = play_training_stream(unit.world, policy, unit.seed, unit.episodes)
+    write_json(folder / TRAINING_FILE, {"episodes": {headline_of(unit.world.kind): values}})

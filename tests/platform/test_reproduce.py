@@ -77,8 +77,15 @@ def stamps(folder: Path, pattern: str) -> dict[Path, int]:
 def test_a_study_from_nothing_to_report_and_again(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     first = run(tmp_path, tracking=True)
-    # Two seeds of LAD-TS, which both experiments share, two of PPO, two rules, each also on two training streams.
-    assert (first.done, first.found, first.failed) == (4 + 2 + 4, 0, {})
+    # Two seeds of LAD-TS, which both experiments share, two of PPO, two rules, each also on two training streams, and
+    # two seeds of a rule that is tuned.
+    assert (first.done, first.found, first.failed) == (4 + 2 + 4 + 2, 0, {})
+    text = first.report.read_text()
+    assert "| `priced-greedy (tuned)` |" in text
+    assert (
+        "`priced-greedy (tuned)`: 1 trials \N{MULTIPLICATION SIGN} 1 training episodes \N{MULTIPLICATION SIGN} " in text
+    )
+    assert "No tuned rule stands" not in text
     assert sorted(first.drawn) == ["curves-curves", "curves-final", "tasks-axis"]
     assert first.report.read_text().startswith("# Tiny")
     assert {path.name for path in tmp_path.glob("runs/units/*/*") if path.name == "run"} == set()
@@ -88,7 +95,7 @@ def test_a_study_from_nothing_to_report_and_again(tmp_path, monkeypatch):
     figure = tmp_path / "out" / "reproduce-tiny" / "figures" / "curves-final.png"
     figure.unlink()
     again = run(tmp_path, tracking=True)
-    assert (again.done, again.found, again.drawn) == (0, 10, ("curves-final",))
+    assert (again.done, again.found, again.drawn) == (0, 12, ("curves-final",))
     assert stamps(tmp_path, "runs/units/*/done.json") == units
     touched = {path.name for path, at in stamps(tmp_path, "out/**/*.*").items() if made.get(path) != at}
     assert touched == {"curves-final.png", "curves-final.svg", "drawn.json"}
@@ -104,7 +111,7 @@ def test_a_study_from_nothing_to_report_and_again(tmp_path, monkeypatch):
 
     other = tmp_path / "other"
     same = run(other, QUICK)
-    assert same.done == 1 + 2 + 2
+    assert same.done == 1 + 2 + 2 + 1
     assert [page.read_text().splitlines()[0] for page in (first.report, same.report)] == ["# Tiny", "# Tiny (quick)"]
     found, wanted = (cells(base / "out", name, "curves") for base, name in
                      ((other, "reproduce-tiny-quick"), (tmp_path, "reproduce-tiny")))  # fmt: skip
@@ -210,7 +217,7 @@ def test_a_unit_that_fails_is_left_out_and_said(tmp_path):
         replace(plan, units=broken), tmp_path / "runs", tmp_path / "out", None, 1, tracking=False
     )
     outcome = reproduce(request, Console(quiet=True))
-    assert (outcome.report, outcome.done) == (None, 1)  # the rule was played all the same
+    assert (outcome.report, outcome.done) == (None, 2)  # the rules were played and tuned all the same
     assert "nonsense" in outcome.failed[training.title]
     error = tmp_path / "runs" / "units" / training.identity / "error.txt"
     assert "Traceback" in error.read_text()

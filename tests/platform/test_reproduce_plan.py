@@ -76,6 +76,31 @@ def test_what_is_the_same_is_trained_once():
     assert kinds.count("training") == 2 * (3 + 1 + 1 + 1)
     assert kinds.count("stream") == 2 * 2  # both rules on the training episodes of both seeds
     assert kinds.count("play") == 3  # the static rule in two worlds, Opt-TS in one
+    assert kinds.count("tuning") == 2 * 2  # the rule with constants in both worlds, for each seed
+
+
+def tuned(plan) -> dict[str, list[str]]:
+    return {
+        part.experiment.name: sorted({cell.label for cell in part.cells if cell.seeds and not cell.learned})
+        for part in plan.experiments
+    }
+
+
+def test_rules_are_tuned_where_something_is_trained_with_the_seeds_and_episodes_of_the_training():
+    plan = make_plan(spec(), FULL)
+    assert tuned(plan) == {name: ["priced-greedy (tuned)"] for name in ("curves", "tasks", "steps")}
+    tunings = [unit for unit in plan.units.values() if unit.kind == "tuning"]
+    assert {(unit.seed, unit.episodes) for unit in tunings} == {(0, 8), (1, 8)}
+    longer = make_plan(spec(full={**STUDY["full"], "method_episodes": {"ppo": 12}}), FULL, ["curves"])
+    assert {unit.episodes for unit in longer.units.values() if unit.kind == "tuning"} == {12}  # the longest training
+    curves = STUDY["experiments"][0]
+    none = {**curves, "tuned": []}
+    assert tuned(make_plan(spec(experiments=[none]), FULL)) == {"curves": []}
+    only_rules = {**curves, "methods": [], "figures": ["final"], "quick": {}}
+    assert tuned(make_plan(spec(experiments=[only_rules]), FULL)) == {"curves": []}
+    quick = {**curves, "quick": {"methods": ["lad"], "tuned": []}}
+    plans = [make_plan(spec(experiments=[quick]), size) for size in (FULL, QUICK)]
+    assert [tuned(plan)["curves"] for plan in plans] == [["priced-greedy (tuned)"], []]
 
 
 def test_identity_is_what_decides_the_result_and_nothing_else():
@@ -98,6 +123,7 @@ def test_the_quick_size_is_its_own():
     (experiment,) = plan.experiments
     assert [(cell.label, cell.seeds, cell.episodes) for cell in experiment.cells] == [
         ("lad", (0,), 4),
+        ("priced-greedy (tuned)", (0,), 4),
         ("capacity-weighted", (), 4),
         ("opt-ts", (), 4),
     ]
@@ -117,7 +143,9 @@ def test_one_training_is_judged_in_many_worlds():
     units = [unit for unit in plan.units.values() if unit.kind == "training"]
     assert [unit.seed for unit in units] == [0, 1]
     assert {unit.world.name for unit in units} == {"demo"}
-    assert [[evaluation.world.name for evaluation in unit.evaluations] for unit in units] == [["stable:b5", "demo"]] * 2
+    units += [unit for unit in plan.units.values() if unit.kind == "tuning"]
+    assert {unit.world.name for unit in units} == {"demo"}  # rules are tuned there, too
+    assert [[evaluation.world.name for evaluation in unit.evaluations] for unit in units] == [["stable:b5", "demo"]] * 4
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -131,6 +159,13 @@ def test_shipped_studies_are_sound(name, size):
         for experiment in plan.experiments:
             assert all(len(cell.seeds) >= fewest for cell in experiment.cells if cell.seeds)
             assert all(evaluation.episodes >= 30 for evaluation in experiment.evaluations.values())
+    for experiment in plan.experiments:
+        kinds = {plan.units[identity].kind for cell in experiment.cells for identity in cell.units}
+        assert ("tuning" in kinds) == ("training" in kinds)
+    if name == "t2drl":
+        presets = {key: plan.spec.methods[key].preset for key in ("t2drl", "paper", "ddpg", "ours")}
+        assert presets == {"t2drl": "two-timescale", "paper": "paper", "ddpg": "ddpg", "ours": "improved"}
+        assert plan.spec.methods["t2drl"].title == "T2DRL"
     if name.startswith("t2drl"):
         assert all("oracle" in experiment.experiment.rules for experiment in plan.experiments)
 
@@ -145,6 +180,13 @@ def test_shipped_studies_are_sound(name, size):
         ),
         (("experiments", 0, "rules"), ["opt-t", "capacity-weighted"], "Did you mean 'opt-ts'?"),
         (("experiments", 0, "rules"), ["opt-ts"], "the reference 'capacity-weighted' is not among the rules opt-ts"),
+        (
+            ("experiments", 0, "tuned"),
+            ["priced-gredy"],
+            "tuned names 'priced-gredy', but rules with constants for scenario 'demo' are priced-greedy. Did you mean",
+        ),
+        (("experiments", 0, "quick"), {"tuned": ["opt-ts"]}, "quick.tuned names 'opt-ts', but rules with constants"),
+        (("quick", "tuned"), ["priced-greedy"], "quick.tuned is for experiments"),
         (("experiments", 0, "scenarios"), ["dmeo"], "Did you mean 'demo'?"),
         (("experiments", 0, "scenarios"), ["t2drl-default"], "can not play the scenario 't2drl-default'"),
         (("experiments", 0, "figures"), ["axis"], "figure 'axis' and the field axis need one another"),

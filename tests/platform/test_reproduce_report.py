@@ -16,6 +16,7 @@ from edgegen.platform.studies.report import write_report
 from edgegen.platform.studies.spec import Experiment
 from edgegen.platform.studies.tables import baseline_tables, tables_json
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 EPISODES, JUDGED, SEEDS = 12, 6, (0, 1, 2, 3, 4)
 ALL_FIGURES = ["curves", "efficiency", "final", "improvement", "profile"]
 
@@ -83,6 +84,20 @@ def cell(scenario, value, label, seeds, curves, modes) -> dict:
         "curves": curves.tolist(),
         "evaluation": {mode: {"mean_delay_s": values.tolist()} for mode, values in modes.items()},
     }
+
+
+def with_tuned(level: float, raw: dict | None = None) -> dict:
+    """The same with a rule beside it that was tuned for every seed, at a level of its own."""
+    data, label, rng = raw or made_up(), "priced-greedy (tuned)", np.random.default_rng(1)
+    luck = np.random.default_rng(0).normal(0, 0.3, JUDGED)
+    for place in {(part["scenario"], part["value"]) for part in data["cells"]}:
+        values = level + 1 + luck + rng.normal(0, 0.01, (len(SEEDS), JUDGED))
+        found = cell(*place, label, SEEDS, level + 1 + np.zeros((len(SEEDS), EPISODES)), {"rule": values})
+        tuning = [{"trials": 3, "episodes": 1, "played": 3 + 2 * (2 + n % 2), "requests": 100} for n in range(5)]
+        data["cells"].append({**found, "learned": False, "tuning": tuning})
+    data["information"][label] = "what it needs"
+    data["provenance"]["decision_us"][label] = 1.0
+    return data
 
 
 def times(folder) -> dict[str, int]:
@@ -219,6 +234,54 @@ def test_learning_is_compared_with_the_best_rule_that_can_be_known():
     assert found["verdict"] == "learning pays"
     assert found["knowing"] == "opt-ts"
     assert float(found["to_knowing"].split()[0]) == pytest.approx(1.8 / 1.6, abs=0.02)
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.5, "the rule is better"), (0.85, "learning pays")])
+def test_the_bar_is_the_best_tuned_rule(level, verdict):
+    data = ExperimentData(with_tuned(level))
+    assert (data.tuned, "priced-greedy (tuned)" in data.rules) == (["priced-greedy (tuned)"], False)
+    found = worth_learning(data, ("demo", None))
+    assert (found["rule"], found["verdict"]) == ("priced-greedy (tuned)", verdict)
+    # Seed by seed and episode by episode: the luck that all share is gone.
+    mean, half = (float(part) for part in found["difference"].split(" ± "))
+    assert mean == pytest.approx(0.8 - level, abs=0.03)
+    assert half < 0.05
+
+
+def test_a_tuned_rule_has_its_row_its_budget_and_what_it_knows_in_every_table(tmp_path):
+    axis = {"label": "N", "field": "scenario.tasks_per_slot.high", "values": [4, 8]}
+    one, many = with_tuned(0.7), with_tuned(0.7, made_up(["final"], scenarios=("demo", "stable")))
+    over = with_tuned(0.7, made_up(["axis"], axis=axis))
+    for name, raw in (("one", one), ("many", many), ("over", over)):
+        raw["experiment"]["name"] = raw["experiment"]["title"] = name
+    file = tmp_path / "made.md"
+    write_report("T", "A.", [ExperimentData(raw) for raw in (one, many, over)], [], file, tmp_path / "made")
+    text = file.read_text()
+    assert "No tuned rule stands" not in text
+    budget = (
+        f"`priced-greedy (tuned)`: 3 trials {TIMES} 1 training episodes {TIMES} 13 requests, and at most 6 episodes in "
+        "the final round: 100 requests for each seed, no more than the 12 episodes of a training"
+    )
+    for section in text.split("\n## ")[1:]:
+        assert budget in section
+        tables = [part for part in section.split("\n\n") if part.startswith("| ")]
+        assert any("what it needs" in part for part in tables)
+        with_rules = [part for part in tables if "least-delay" in part]
+        assert all("`priced-greedy (tuned)`" in part for part in with_rules)
+        assert len(with_rules) >= 2
+    assert f"| 3 {TIMES} 1 + 4 |" in text
+    (tables,) = tables_json(ExperimentData(one))["places"]
+    assert tables["policies"]["priced-greedy (tuned)"]["tuning"][1]["played"] == 9
+    assert tables["policies"]["priced-greedy (tuned)"]["ratio"]["high"] < 1
+    assert set(marl_eval(one)["offloading"]["demo"]["priced-greedy (tuned)"]) == {f"seed_{seed}" for seed in SEEDS}
+
+
+def test_a_report_of_data_without_a_tuned_rule_says_so(tmp_path):
+    other = with_tuned(0.7)
+    other["experiment"]["name"] = "tuned"
+    file = tmp_path / "made.md"
+    write_report("T", "A.", [ExperimentData(made_up()), ExperimentData(other)], [], file, tmp_path / "made")
+    assert "**No tuned rule stands beside the learned policies** of made: " in file.read_text()
 
 
 def test_the_report_is_made_of_data_and_made_again_of_it(tmp_path):
