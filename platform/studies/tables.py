@@ -94,10 +94,10 @@ def baseline_tables(data: ExperimentData) -> list[str]:
     lines: list[str] = []
     for place in data.places:
         decimals = decimals_for(float(min(data.means(place, label).min() for label in data.labels)))
-        others = [label for label in data.learned if label != baseline]
+        others = [label for label in (*data.learned, *data.tuned) if label != baseline]
         rows = [
             [
-                data.title(label),
+                _named(data, label),
                 to_baseline(data, place, label).text(decimals, sign=True),
                 ", ".join(f"{mean:.{decimals}f}" for mean in data.means(place, label)),
             ]
