@@ -34,6 +34,8 @@ class Rule(NamedTuple):
         affinity: How much likelier a site with the model is drawn, as a logarithm.
         work_price: Price of a second of a site of speed 1.
         crowding_price: What it rises with each second of mean backlog, 1/s.
+        haste: What a second of delay counts for beyond its price.
+        margin_s: Time by which a site is taken to be later than reported, s; by prices only.
         ladder_slope: Share of the steps that is left out with each second of backlog, 1/s.
         ladder_from_s: Backlog at which that begins, s.
         own_share: Weight of the site's own backlog in that; the rest is of the mean one.
@@ -59,6 +61,8 @@ class Rule(NamedTuple):
     affinity: float = 0.0
     work_price: float = 0.03
     crowding_price: float = 0.02
+    haste: float = 0.0
+    margin_s: float = 0.0
     ladder_slope: float = 0.06
     ladder_from_s: float = 1.0
     own_share: float = 0.5

@@ -58,22 +58,27 @@ class Prices(Constants):
     """Constants of ``price-greedy``.
 
     A request goes where its worth is highest, less (work_price + crowding_price·mean backlog)·(load_weight·load +
-    service)·√speed. It gets the steps that its deadline allows, at most 1 − ladder_slope·(b − ladder_from_s) of them
-    with b = own_share·backlog + (1 − own_share)·mean backlog. That slope is of a request that gains a utility of 0.5 in
-    a second of the site; for others it is multiplied by (0.5/gain)^weight_power. ``keeping`` is the bonus of a resident
-    model. ``noise`` times a Gumbel number, another one for each request and site, keeps sites that saw the same old
-    report from all choosing the same one. Where refusing has a price, requests are refused that would cost more.
+    service)·√speed and ``haste`` times its delay; sites are taken to be ``margin_s`` later than reported. It gets the
+    steps that its deadline allows, at most 1 − ladder_slope·(b − ladder_from_s) of them with b = own_share·backlog +
+    (1 − own_share)·mean backlog. That slope is of a request that gains a utility of 0.5 in a second of the site; for
+    others it is multiplied by (0.5/gain)^weight_power. ``keeping`` is the bonus of a resident model. ``noise`` times a
+    Gumbel number, another one for each request and site, keeps sites that saw the same old report from all choosing the
+    same one. Where refusing has a price, requests are refused that would cost more.
+
+    The defaults were searched in nine shipped worlds at once, on training episodes; see docs/simulator.md.
     """
 
-    load_weight: float = constant(1.0, 0.0, 4.0)
-    work_price: float = constant(0.03, 0.0, 0.3)
-    crowding_price: float = constant(0.02, 0.0, 0.12)
-    ladder_slope: float = constant(0.06, 0.0, 0.4)
-    ladder_from_s: float = constant(1.0, 0.0, 6.0)
-    own_share: float = constant(0.5, 0.0, 1.0)
-    weight_power: float = constant(0.0, 0.0, 2.0)
-    keeping: float = constant(1.0, 0.0, 3.0)
-    noise: float = constant(0.0, 0.0, 0.3)
+    load_weight: float = constant(0.9, 0.0, 4.0)
+    work_price: float = constant(0.02, 0.0, 0.3)
+    crowding_price: float = constant(0.08, 0.0, 0.3)
+    haste: float = constant(0.06, 0.0, 0.2)
+    margin_s: float = constant(0.9, 0.0, 3.0)
+    ladder_slope: float = constant(0.12, 0.0, 0.4)
+    ladder_from_s: float = constant(5.5, 0.0, 12.0)
+    own_share: float = constant(0.7, 0.0, 1.0)
+    weight_power: float = constant(1.5, 0.0, 3.0)
+    keeping: float = constant(1.8, 0.0, 3.0)
+    noise: float = constant(0.04, 0.0, 0.3)
 
     def rule(self, scenario: FleetScenario) -> Rule:
         """Return the rule as the kernel takes it."""

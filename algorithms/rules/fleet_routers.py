@@ -6,7 +6,7 @@ import numpy as np
 
 from edgegen.algorithms.rules.fleet_constants import HOME, OF_TWO, PRICED, WEIGHTED, Rule
 from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import compiled, inlined
 from edgegen.envs.fleet.physics import (
     BACKLOG,
     FULL,
@@ -30,7 +30,7 @@ _ODD = tuple(
 _SHIFTS = tuple(np.uint64(value) for value in (30, 27, 31, 11))
 
 
-@compiled
+@inlined
 def uniform(age_s: float, home: int, number: int) -> float:
     """A uniform number in (0, 1) that belongs to a request and a candidate, from what its home knows.
 
@@ -46,14 +46,14 @@ def uniform(age_s: float, home: int, number: int) -> float:
     return value
 
 
-@compiled
+@inlined
 def gumbel(age_s: float, home: int, number: int) -> float:
     """A number of the standard Gumbel distribution; arguments as for :func:`uniform`."""
     value: float = -np.log(-np.log(uniform(age_s, home, number)))
     return value
 
 
-@compiled
+@inlined
 def score_of(
     rule: Rule, seen: Floats, site: int, mean_s: float, weight: float, least_quality: float, full_quality: float
 ) -> float:
@@ -63,7 +63,7 @@ def score_of(
     return -_weighed_s(rule, seen, site, mean_s)
 
 
-@compiled
+@inlined
 def _weighed_s(rule: Rule, seen: Floats, site: int, mean_s: float) -> float:
     """Weighed time of completion, s."""
     load = rule.load_weight * (1.0 + rule.load_crowding * mean_s)
@@ -78,7 +78,7 @@ def _weighed_s(rule: Rule, seen: Floats, site: int, mean_s: float) -> float:
     return cost
 
 
-@compiled
+@inlined
 def _worth(
     rule: Rule, seen: Floats, site: int, mean_s: float, weight: float, least_quality: float, full_quality: float
 ) -> float:
@@ -87,13 +87,14 @@ def _worth(
     busy_s = seen[site, BACKLOG] + seen[site, LOAD] + seen[site, NETWORK]
     room_s = seen[site, FULL] - seen[site, LEAST]
     value = value_of(weight, least_quality, full_quality, room_s)
-    share = steps_share(rule, seen[site, SLACK], room_s, seen[site, BACKLOG], mean_s, cloud, value)
+    slack_s = seen[site, SLACK] - (0.0 if cloud else rule.margin_s)
+    share = steps_share(rule, slack_s, room_s, seen[site, BACKLOG], mean_s, cloud, value)
     work_s = seen[site, LEAST] + share * room_s
-    if seen[site, SLACK] < 0.0:
+    if slack_s < 0.0:
         worth = -rule.late_penalty * weight
     else:
         worth = weight * (least_quality + share * (full_quality - least_quality))
-    score: float = worth - rule.delay_price * (busy_s + work_s) - seen[site, PRICE]
+    score: float = worth - (rule.delay_price + rule.haste) * (busy_s + work_s) - seen[site, PRICE]
     if not cloud:
         price = rule.work_price + rule.crowding_price * mean_s
         score -= price * (rule.load_weight * seen[site, LOAD] + work_s) * np.sqrt(seen[site, SPEED])
@@ -141,7 +142,7 @@ def _of_two(rule: Rule, seen: Floats, home: int, age_s: float, mean_s: float) ->
     return best
 
 
-@compiled
+@inlined
 def best_site(
     rule: Rule, seen: Floats, home: int, weight: float, least_quality: float, full_quality: float, age_s: float = 0.0
 ) -> int:
@@ -168,7 +169,11 @@ def best_site(
     for site in range(seen.shape[0]):
         score = score_of(rule, seen, site, mean_s, weight, least_quality, full_quality)
         if noise > 0.0:
-            score += noise * gumbel(age_s, home, site)
+            chance = uniform(age_s, home, site)
+            # A Gumbel number is below these bounds: most candidates have lost before two logarithms are taken.
+            if chance < 0.99 and score + noise * (2.2504 if chance < 0.9 else 4.6002) <= highest:
+                continue
+            score -= noise * np.log(-np.log(chance))
         if score > highest:
             best, highest = site, score
     if rule.router == PRICED and -rule.refuse_price * weight > highest:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from edgegen.algorithms.rules.fleet_constants import ALL, LADDER, Rule
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import inlined
 
 USUAL_VALUE = 0.5
 """Gain in utility per second of a site at which a ladder does not depend on ``weight_power``."""
 
 
-@compiled
+@inlined
 def value_of(weight: float, least_quality: float, full_quality: float, room_s: float) -> float:
     """Gain in utility of each second that a site spends on more than the fewest steps; ``room_s`` is that of all."""
     value: float = weight * (full_quality - least_quality) / max(room_s, 1e-9)
     return value
 
 
-@compiled
+@inlined
 def steps_share(
     rule: Rule,
     slack_s: float,
@@ -44,8 +44,9 @@ def steps_share(
         share = slack_s / room_s if slack_s > 0.0 else 0.0
     if rule.steps == LADDER and not cloud:
         busy_s = rule.own_share * backlog_s + (1.0 - rule.own_share) * mean_s
-        slope = rule.ladder_slope
-        if rule.weight_power > 0.0:
-            slope *= (USUAL_VALUE / max(value, 1e-9)) ** rule.weight_power
-        share = min(share, max(1.0 - slope * max(busy_s - rule.ladder_from_s, 0.0), 0.0))
+        if busy_s > rule.ladder_from_s:
+            slope = rule.ladder_slope
+            if rule.weight_power > 0.0:
+                slope *= (USUAL_VALUE / max(value, 1e-9)) ** rule.weight_power
+            share = min(share, max(1.0 - slope * (busy_s - rule.ladder_from_s), 0.0))
     return share

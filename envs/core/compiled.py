@@ -25,7 +25,7 @@ def kernels_digest(rooms: tuple[Path, ...] = ROOMS) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for room in rooms for path in room.rglob("*.py")):
         source = path.read_bytes()
-        if b"@compiled" in source:
+        if b"@compiled" in source or b"@inlined" in source:
             digest.update(source)
     return digest.hexdigest()[:16]
 
@@ -40,6 +40,14 @@ def compiled(function: F) -> F:
     """Compile a function when it is first called with arguments of some types; only the first start pays.
 
     It runs without the lock of the interpreter, so threads can share copies among them. Arithmetic is kept as written:
-    the same numbers come out as in Python.
+    the same numbers come out as in Python, but for divisions by zero, which give infinity or not-a-number.
     """
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compile a function into whoever calls it: for small ones without loops that are called for every request.
+
+    A call costs a count of references for every array in its arguments, which is more than such a function does.
+    """
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))

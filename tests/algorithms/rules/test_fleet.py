@@ -111,10 +111,7 @@ def test_constants_reach_the_kernel() -> None:
     scenario = load_scenario("fleet-8", {"frames": 1})
     base, free = (
         play_rule(scenario, rule_of("price-greedy", scenario, prices), 1, range(4))[2]
-        for prices in (
-            Prices(ladder_slope=0.1),
-            Prices(work_price=0.0, crowding_price=0.0, ladder_slope=0.0),
-        )
+        for prices in (Prices(ladder_from_s=0.0, ladder_slope=0.2), Prices(ladder_slope=0.0))
     )
     assert not np.array_equal(base, free)
     assert free[..., physics.STEPS].sum() > base[..., physics.STEPS].sum()

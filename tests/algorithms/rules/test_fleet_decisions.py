@@ -8,7 +8,7 @@ import pytest
 from edgegen.algorithms.rules import fleet_constants as kernel
 from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.algorithms.rules.fleet_residency import residents
-from edgegen.algorithms.rules.fleet_routers import best_site, gumbel
+from edgegen.algorithms.rules.fleet_routers import UNIT_S, best_site, gumbel, score_of
 from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
 from edgegen.envs.fleet import physics
 
@@ -111,6 +111,30 @@ def test_noise_parts_sites_that_see_the_same() -> None:
         assert {routed(quiet, age_s=age) for age in ages} == {0}
         assert {routed(noisy, age_s=age) for age in ages} >= {0, 1}
         assert {routed(noisy, home=home, age_s=0.5) for home in range(20)} >= {0, 1}
+
+
+def test_haste_and_margin() -> None:
+    priced = rule(kernel.PRICED, kernel.IN_TIME, work_price=0.1, crowding_price=0.0)
+    slow = {"full": [3.0, 2.0, 9.0], "backlog": [0.0, 2.0, 0.0]}
+    assert routed(priced, **slow) == 1  # 1 − .3 against 1 − .2
+    assert routed(priced._replace(haste=0.2), **slow) == 0  # and 3 s against 4 s
+    tight = {"slack": [2.0, 9.0, 5.0], "backlog": [0.0, 9.0, 0.0], "price": [0.0, 0.3, 2.0]}
+    assert routed(priced, **tight) == 0  # 1 − .3 against 1 − .3 − .3
+    assert routed(priced._replace(margin_s=1.0), **tight) == 0  # half of the steps: .7 − .2
+    assert routed(priced._replace(margin_s=2.1), **tight) == 1  # taken to be late: −.2 − .1
+
+
+@pytest.mark.parametrize("router", [kernel.PRICED, kernel.COMPLETION])
+def test_the_highest_score_with_its_noise_wins(router: int) -> None:
+    rng, of = np.random.default_rng(5), rule(router, kernel.IN_TIME, noise=0.1)
+    for _ in range(300):
+        seen = candidates(backlog=[*rng.random(2) * 4, 0.0], full=list(1 + rng.random(3) * 4))
+        mean_s, home, age_s = seen[:2, physics.BACKLOG].mean(), int(rng.integers(5)), float(rng.random())
+        unit = 0.1 * (1.0 if router == kernel.PRICED else UNIT_S)
+        scores = [
+            score_of(of, seen, site, mean_s, 1.0, 0.4, 1.0) + unit * gumbel(age_s, home, site) for site in range(3)
+        ]
+        assert best_site(of, seen, home, 1.0, 0.4, 1.0, age_s) == np.argmax(scores)
 
 
 def test_noise_is_gumbel_and_belongs_to_a_request_and_a_site() -> None:
