@@ -27,6 +27,11 @@ class Fragment:
     columns: dict[str, Tensor]
     valid: Tensor
 
+    @classmethod
+    def whole(cls, columns: dict[str, Tensor]) -> Fragment:
+        """Make one whose rows are all transitions."""
+        return cls(columns, torch.ones(columns[Columns.OBS].shape[:2], dtype=torch.bool))
+
 
 @dataclass(frozen=True)
 class JointFragment:

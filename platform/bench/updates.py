@@ -12,11 +12,10 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
 from edgegen.algorithms.methods.configs import T2DRLConfig
+from edgegen.algorithms.methods.t2drl import T2DRLSettings, T2DRLSpec
 from edgegen.algorithms.rllib.ray_session import ray_session
-from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic
-from edgegen.algorithms.t2drl.objectives import actor_objective, critic_objective
-from edgegen.algorithms.t2drl.settings import T2DRLSettings
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
+from edgegen.algorithms.roles.allocator.networks import AllocationActor
+from edgegen.algorithms.roles.allocator.objectives import actor_objective, critic_objective
 from edgegen.envs.core.device import finish, is_gpu
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import ALLOCATOR
@@ -94,7 +93,7 @@ class PlainD3PG:
 
     def __init__(self, spec: T2DRLSpec, settings: T2DRLSettings, seed: int, device: str = "cpu") -> None:
         self.settings = settings
-        self.actor, self.critic = AllocationActor(spec).to(device), AllocationCritic(spec).to(device)
+        self.actor, self.critic = spec.actor().to(device), spec.critic().to(device)
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_adam = torch.optim.Adam(self.actor.parameters(), settings.actor_lr, foreach=True)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), settings.critic_lr, foreach=True)

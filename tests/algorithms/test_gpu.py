@@ -5,14 +5,10 @@ import torch
 
 from edgegen.algorithms.core.play import Turn, play
 from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.methods.t2drl import METHOD, T2DRLPolicy, T2DRLSpec
 from edgegen.algorithms.rules.benchmarks import SCHRS, BestAllocation, Oracle
 from edgegen.algorithms.rules.caching import PROVISIONING_RULES, RecentPopular, make_provisioning_rule
 from edgegen.algorithms.rules.offloading import RULES, make_rule
-from edgegen.algorithms.t2drl.allocator import AllocationActor
-from edgegen.algorithms.t2drl.cacher import CachingNetwork
-from edgegen.algorithms.t2drl.policy import T2DRLPolicy
-from edgegen.algorithms.t2drl.settings import make_settings
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.provisioning.world import ProvisioningWorld
@@ -96,8 +92,8 @@ def test_t2drl_policies(preset: str) -> None:
     results = []
     for device in ("cpu", GPU):
         torch.manual_seed(0)
-        spec = T2DRLSpec.of(WORLD, make_settings(preset))
-        policy = T2DRLPolicy(AllocationActor(spec).to(device), CachingNetwork(spec).to(device), WORLD, seed=1)
-        policy.epsilon, policy.noise, policy.serve_some = 0.5, 0.1, 0.5
+        spec = T2DRLSpec.of(WORLD, METHOD.make_settings(preset))
+        policy = T2DRLPolicy(spec, spec.actor().to(device), spec.cacher().to(device), WORLD, seed=1)
+        policy.cacher.epsilon, policy.allocator.noise, policy.allocator.serve_some = 0.5, 0.1, 0.5
         results.append(costs(policy, device, torch.float32))
     torch.testing.assert_close(results[1], results[0], rtol=1e-3, atol=1e-3)

@@ -9,11 +9,8 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import save_policy
 from edgegen.algorithms.core.registered import fetch, how_to_look, is_registered, pinned
 from edgegen.algorithms.methods.ladts import LADTSPolicy
+from edgegen.algorithms.methods.t2drl import T2DRLPolicy, T2DRLSpec
 from edgegen.algorithms.roles.router.routers import router_for
-from edgegen.algorithms.t2drl.allocator import AllocationActor
-from edgegen.algorithms.t2drl.cacher import CachingNetwork
-from edgegen.algorithms.t2drl.policy import T2DRLPolicy
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.urls import shown
@@ -143,7 +140,7 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
         }
     )
     spec = T2DRLSpec.of(sweep.world, sweep.settings({"actor_lr": 0.5}))
-    policy = T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), sweep.world)
+    policy = T2DRLPolicy(spec, spec.actor(), spec.cacher(), sweep.world)
     save_policy(policy, tmp_path / "policy", sweep.world, {"seed": 0})
     done = register(store, sweep, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
     decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, sweep.world).example_input())

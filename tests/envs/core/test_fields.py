@@ -6,8 +6,8 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationError
 
+from edgegen.algorithms.methods.t2drl import T2DRLSettings
 from edgegen.algorithms.roles.router.settings import RouterSettings
-from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import LEAST, MOST, Count, Flag, Positive, check_copies
 from edgegen.envs.offloading.scenario import OffloadingScenario

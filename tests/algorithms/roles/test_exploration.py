@@ -4,14 +4,10 @@ import pytest
 import torch
 
 from edgegen.algorithms.methods.configs import T2DRLConfig
+from edgegen.algorithms.methods.t2drl import METHOD, T2DRLPolicy, T2DRLSpec
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.roles.reward_scale import RewardScale
 from edgegen.algorithms.rules.caching import StaticPopular, equal_bandwidth, equal_compute
-from edgegen.algorithms.t2drl.allocator import AllocationActor
-from edgegen.algorithms.t2drl.cacher import CachingNetwork
-from edgegen.algorithms.t2drl.policy import T2DRLPolicy
-from edgegen.algorithms.t2drl.reward_scale import RewardScale
-from edgegen.algorithms.t2drl.settings import make_settings
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.physics import serve
 from edgegen.envs.provisioning.world import ProvisioningWorld
@@ -21,8 +17,8 @@ WORLD = load_scenario("t2drl-default")
 
 def policy_of(preset="improved", **overrides):
     torch.manual_seed(0)
-    spec = T2DRLSpec.of(WORLD, make_settings(preset, {"hidden": 8, "cacher_hidden": 8, **overrides}))
-    return T2DRLPolicy(AllocationActor(spec), CachingNetwork(spec), WORLD, seed=1)
+    spec = T2DRLSpec.of(WORLD, METHOD.make_settings(preset, {"hidden": 8, "cacher_hidden": 8, **overrides}))
+    return T2DRLPolicy(spec, spec.actor(), spec.cacher(), WORLD, seed=1)
 
 
 def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
@@ -30,8 +26,8 @@ def test_random_caches_by_popularity_have_more_hits_and_are_feasible():
     popularity = {}
     for kind in ("uniform", "popular"):
         policy = policy_of(random_caches=kind)
-        policy.epsilon = 1.0
-        cache = policy.decide_cache(frame).cache
+        policy.cacher.epsilon = 1.0
+        cache = policy.cacher.decide(frame).cache
         assert ((frame.size_gb * cache).sum(-1) <= 20 * (1 + 1e-6)).all()
         assert len(cache.flatten(0, 1).unique(dim=0)) > 20
         popularity[kind] = float((frame.static_popularity * cache).sum(-1).mean())
@@ -46,11 +42,11 @@ def test_some_slots_serve_some_users_only_and_only_while_exploring():
     slot = simulator.observe_slot()
 
     def dropped(explore):
-        raw = policy.decide_allocation(slot, explore).action[:, 0, 10:]
+        raw = policy.allocator.decide(slot, explore).action[:, 0, 10:]
         return (raw == -1).sum(-1)
 
     assert (dropped(True) == 0).all()
-    policy.serve_some = 0.3
+    policy.allocator.serve_some = 0.3
     assert (dropped(False) == 0).all()
     counts = dropped(True)
     # Any number from 1 to all of the users is dropped where 0 is not, as often as any other.
@@ -61,9 +57,9 @@ def test_some_slots_serve_some_users_only_and_only_while_exploring():
 
 def test_nobody_loses_all_bandwidth_by_being_explored():
     policy = policy_of()
-    policy.serve_some = 1.0
+    policy.allocator.serve_some = 1.0
     raw = torch.full((1000, 1, 20), -0.99)  # little of everything, which makes equal shares
-    bandwidth = (policy._serve_some(raw)[..., :10] + 1) / 2
+    bandwidth = (policy.allocator._serve_some(raw)[..., :10] + 1) / 2
     share = bandwidth / bandwidth.sum(-1, keepdim=True)
     assert 0.3 / 10 < share.min() < 0.7 / 10
     assert share.log().std().item() == pytest.approx(0.2, abs=0.02)
@@ -74,10 +70,10 @@ def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
     simulator.reset(seed=3)
     simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
-    plain = policy.decide_allocation(slot).action
-    policy.noise = 0.1
-    assert (policy.decide_allocation(slot, explore=False).action == plain).all()
-    noisy = policy.decide_allocation(slot).action
+    plain = policy.allocator.decide(slot).action
+    policy.allocator.noise = 0.1
+    assert (policy.allocator.decide(slot, explore=False).action == plain).all()
+    noisy = policy.allocator.decide(slot).action
     assert (noisy - plain)[..., 10:].std().item() == pytest.approx(0.1, abs=0.005)
     assert ((noisy + 1) / (plain + 1))[..., :10].log().std().item() == pytest.approx(0.1, abs=0.005)
 
@@ -88,28 +84,28 @@ def test_rewards_are_what_equal_shares_would_have_cost_more():
     simulator, learner = runner.simulator, runner.learning.roles["allocator"]
     simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
-    decision = runner.policy.decide_allocation(slot)
+    decision = runner.policy.allocator.decide(slot)
     equal = serve(WORLD, slot, equal_bandwidth(slot), equal_compute(slot))
     outcome = simulator.allocate(decision.bandwidth, decision.compute)
-    reward = learner._reward(slot, outcome, decision)
+    reward = learner.reward(slot, outcome, decision.order)
     assert torch.allclose(reward, (equal.cost - outcome.cost) * runner.learning.reward_scale.slot, atol=1e-5)
-    assert (learner._reward(slot, equal, decision) == 0).all()
+    assert (learner.reward(slot, equal, decision.order) == 0).all()
     assert reward.abs().max() > 0.01
 
 
 def test_rewards_of_frames_have_a_mean_of_zero_and_a_spread_of_one():
-    settings = make_settings("improved")
+    settings = METHOD.make_settings("improved")
     scale = RewardScale.of(WORLD, settings)
     assert scale == RewardScale.of(WORLD, settings)
     assert -46 < scale.frame_mean < -38
-    assert RewardScale.of(WORLD, make_settings("paper", {"reward_scale": 0.5})) == RewardScale(0.5, 0.0, 0.5)
+    assert RewardScale.of(WORLD, METHOD.make_settings("paper", {"reward_scale": 0.5})) == RewardScale(0.5, 0.0, 0.5)
     frames = []
     simulator = ProvisioningWorld(WORLD, 64)
     frame = simulator.reset(seed=5)
     policy = policy_of(random_caches="uniform")
-    policy.epsilon = 1.0
+    policy.cacher.epsilon = 1.0
     while not simulator.done:
-        simulator.cache(policy.decide_cache(frame).cache)
+        simulator.cache(policy.cacher.decide(frame).cache)
         for _ in range(WORLD.slots_per_frame):
             slot = simulator.observe_slot()
             simulator.allocate(equal_bandwidth(slot), equal_compute(slot))

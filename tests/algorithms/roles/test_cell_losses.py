@@ -5,15 +5,10 @@ import math
 import pytest
 import torch
 
-from edgegen.algorithms.t2drl.losses import (
-    cross_entropy,
-    deterministic_policy_loss,
-    huber_loss,
-    search_loss,
-    td_target,
-    value_loss,
-)
-from edgegen.algorithms.t2drl.settings import make_settings
+from edgegen.algorithms.methods.t2drl import METHOD
+from edgegen.algorithms.roles.allocator.objectives import deterministic_policy_loss, search_loss
+from edgegen.algorithms.roles.cacher.networks import cross_entropy
+from edgegen.algorithms.roles.losses import huber_loss, td_target, value_loss
 from edgegen.envs.core.errors import InputError
 
 
@@ -38,9 +33,9 @@ def test_policy_loss_is_minus_the_mean_value():
 
 
 def test_the_cachers_discount_covers_a_frame():
-    assert make_settings("paper").discount_per_frame(10) == pytest.approx(0.99**10)
-    assert make_settings("paper", {"frame_gamma": 0.5}).discount_per_frame(10) == 0.5
-    assert make_settings("paper", {"gamma": 0}).discount_per_frame(10) == 0
+    assert METHOD.make_settings("paper").discount_per_frame(10) == pytest.approx(0.99**10)
+    assert METHOD.make_settings("paper", {"frame_gamma": 0.5}).discount_per_frame(10) == 0.5
+    assert METHOD.make_settings("paper", {"gamma": 0}).discount_per_frame(10) == 0
 
 
 def test_huber_loss_is_linear_for_large_errors():
@@ -69,19 +64,19 @@ def test_search_loss_by_hand():
 
 
 def test_step_sizes_fall_between_two_episodes():
-    falling = make_settings("paper", {"lr_hold_episodes": 100, "lr_fall_episodes": 50, "lr_end": 0.2})
+    falling = METHOD.make_settings("paper", {"lr_hold_episodes": 100, "lr_fall_episodes": 50, "lr_end": 0.2})
     left = [falling.learning_rate_left(episodes) for episodes in (0, 100, 125, 150, 1000)]
     assert left == pytest.approx([1, 1, 0.6, 0.2, 0.2])
-    assert make_settings("paper").learning_rate_left(1000) == 1
+    assert METHOD.make_settings("paper").learning_rate_left(1000) == 1
 
 
 def test_expected_requests_need_the_requests():
     with pytest.raises(InputError, match="needs see_frequency"):
-        make_settings("improved", {"see_frequency": False})
+        METHOD.make_settings("improved", {"see_frequency": False})
 
 
 def test_two_timescale_learns_from_rewards_alone():
-    settings = make_settings("two-timescale")
+    settings = METHOD.make_settings("two-timescale")
     assert settings.actor == "diffusion"
     assert settings.search_weight == 0  # nothing is searched in place of the actor
     assert settings.caching_head == "per_model"  # no supervised expectation of requests

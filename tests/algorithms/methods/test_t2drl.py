@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from edgegen.algorithms.core.codec import load_policy, save_policy
 from edgegen.algorithms.methods.configs import T2DRL, T2DRLConfig
 from edgegen.algorithms.rllib.runner import JointEnvRunner
-from edgegen.algorithms.t2drl.objectives import DONE, SIZES
+from edgegen.algorithms.roles.cacher.learning import SIZES
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 
@@ -49,9 +49,9 @@ def test_a_fragment_is_what_happened(remember):
     simulator, policy = twin.simulator, twin.policy
     for number, fragment in enumerate(fragments):
         frames, slots = (fragment.roles[role].columns for role in ("cacher", "allocator"))
-        policy.epsilon = 1.0
+        policy.cacher.epsilon = 1.0
         if number == 0:
-            caching = policy.decide_cache(simulator.observe_frame())
+            caching = policy.cacher.decide(simulator.observe_frame())
             outcome = simulator.cache(caching.cache)
         row = {name: value[0] for name, value in frames.items()}
         kept = outcome.cache if remember == "amended" else caching.cache
@@ -59,24 +59,24 @@ def test_a_fragment_is_what_happened(remember):
         assert torch.equal(row[Columns.ACTIONS], kept[:, 0])
         total = 0
         for slot in range(2):
-            decision = policy.decide_allocation(simulator.observe_slot())
+            decision = policy.allocator.decide(simulator.observe_slot())
             served = simulator.allocate(decision.bandwidth, decision.compute)
             total = total + served.reward
             cells = {name: value[0, 2 * slot : 2 * slot + 2] for name, value in slots.items()}
             assert torch.equal(cells[Columns.ACTIONS], decision.action[:, 0])
             assert torch.equal(cells[Columns.REWARDS], served.reward)
-            assert (cells[DONE] == float(number == 2 and slot == 1)).all()
+            assert (cells[Columns.TERMINATEDS] == float(number == 2 and slot == 1)).all()
         penalty = SMALL.overflow_penalty_per_gb * outcome.overflow_gb
         expected = total / 2 - (0 if remember == "amended" else penalty)
         assert torch.allclose(row[Columns.REWARDS], expected[:, 0], atol=1e-4)
-        assert (row[DONE] == float(number == 2)).all()
-        assert torch.equal(row[Columns.NEXT_OBS], policy.frame_state(simulator.observe_frame())[:, 0])
+        assert (row[Columns.TERMINATEDS] == float(number == 2)).all()
+        assert torch.equal(row[Columns.NEXT_OBS], policy.cacher.state(simulator.observe_frame())[:, 0])
         assert torch.allclose(row[SIZES][0], (simulator.observe_frame().size_gb[0, 0] / 12).float())
         if number < 2:
-            caching = policy.decide_cache(simulator.observe_frame())
+            caching = policy.cacher.decide(simulator.observe_frame())
             outcome = simulator.cache(caching.cache)
             # The last slot of a frame is followed by the first of the next, with its new cache.
-            following = policy.slot_state(simulator.observe_slot())[:, 0]
+            following = policy.allocator.state(simulator.observe_slot())[:, 0]
             assert torch.equal(slots[Columns.NEXT_OBS][0, 2:], following)
 
 
@@ -85,11 +85,11 @@ def test_random_caches_give_way_as_episodes_pass():
     seen = []
     for _ in range(4):
         runner.sample(num_timesteps=2)
-        seen.append(runner.policy.epsilon)
+        seen.append(runner.policy.cacher.epsilon)
         runner.sample(num_episodes=1)
     assert seen == pytest.approx([1.0, 0.6, 0.2, 0.2])
     runner.sample(num_timesteps=2, explore=False)
-    assert runner.policy.epsilon == 0
+    assert runner.policy.cacher.epsilon == 0
 
 
 @pytest.mark.parametrize("preset", ["paper", "two-timescale", "improved", "ddpg"])
@@ -127,10 +127,10 @@ def test_step_sizes_fall_and_the_average_of_the_weights_is_returned(weights):
     assert rates[-1] == pytest.approx(0.05)
     learned = weights(algorithm)
     policy = algorithm.policy()
-    for name, value in policy.actor.named_parameters():
+    for name, value in policy.allocator.network.named_parameters():
         assert np.array_equal(value.detach().numpy(), learned[f"allocator.target_actor.{name}"])
         assert not np.array_equal(value.detach().numpy(), learned[f"allocator.actor.{name}"])
-    for name, value in policy.cacher.named_parameters():
+    for name, value in policy.cacher.network.named_parameters():
         assert np.array_equal(value.detach().numpy(), learned[f"cacher.target_values.{name}"])
     algorithm.stop()
 

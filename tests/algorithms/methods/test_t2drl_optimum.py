@@ -7,9 +7,9 @@ import torch
 
 from edgegen.algorithms.core.play import Turn, play
 from edgegen.algorithms.methods.configs import T2DRLConfig
+from edgegen.algorithms.methods.t2drl import T2DRLPolicy
 from edgegen.algorithms.rules.allocation_optimum import best_allocation
 from edgegen.algorithms.rules.caching_optimum import plan_caching
-from edgegen.algorithms.t2drl.policy import T2DRLPolicy
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView

@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
+from edgegen.algorithms.methods.t2drl import METHOD, T2DRLSpec
+from edgegen.algorithms.roles.cacher.learning import SIZES, cacher_objective
+from edgegen.algorithms.roles.cacher.state import FrameState
 from edgegen.algorithms.rules import best_cache
 from edgegen.algorithms.rules.best_cache import all_caches, best_fitting, cache_bits, cache_number
-from edgegen.algorithms.t2drl.cacher import CachingNetwork
-from edgegen.algorithms.t2drl.objectives import DONE, SIZES, cacher_objective
-from edgegen.algorithms.t2drl.settings import make_settings
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.algorithms.t2drl.state import FrameState
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
@@ -25,7 +23,7 @@ WORLD = load_scenario("t2drl-default", {"models": 4, "users": 3})
 
 def network(**overrides):
     torch.manual_seed(0)
-    return CachingNetwork(T2DRLSpec.of(WORLD, make_settings("paper", {"cacher_hidden": 8, **overrides})))
+    return T2DRLSpec.of(WORLD, METHOD.make_settings("paper", {"cacher_hidden": 8, **overrides})).cacher()
 
 
 def test_caches_are_numbered_by_their_bits():
@@ -36,7 +34,7 @@ def test_caches_are_numbered_by_their_bits():
 @pytest.mark.parametrize("head", ["subsets", "per_model"])
 def test_the_best_cache_has_the_highest_value_of_all(head):
     net = network(caching_head=head)
-    state = torch.randn(1, 20, net.spec.frame_state_size)
+    state = torch.randn(1, 20, net.layout.size)
     size = torch.rand(1, 20, 4) * 0.8
     values = net(state)
     best = net.value_of(values, net.best(values, size))
@@ -76,9 +74,9 @@ def test_greedy_fits_is_useful_and_never_beats_the_exact_search(models):
 def test_hundreds_of_models_need_no_table_of_all_caches():
     world = load_scenario("t2drl-default", {"models": 300, "storage_gb": 100})
     with pytest.raises(InputError, match=r"a value for each of 2\^300 sets of models.*choose 'per_request'"):
-        T2DRLSpec.of(world, make_settings("paper"))
-    spec = T2DRLSpec.of(world, make_settings("paper", {"caching_head": "per_model", "cacher_hidden": 8}))
-    net = CachingNetwork(spec)
+        T2DRLSpec.of(world, METHOD.make_settings("paper"))
+    spec = T2DRLSpec.of(world, METHOD.make_settings("paper", {"caching_head": "per_model", "cacher_hidden": 8}))
+    net = spec.cacher()
     assert sum(p.numel() for p in net.parameters()) < 20_000
     state = torch.randn(1, 2, spec.frame_state_size)
     best = net.best(net(state), torch.full((1, 2, 300), 0.05))
@@ -88,7 +86,7 @@ def test_hundreds_of_models_need_no_table_of_all_caches():
 def test_one_scorer_serves_all_models():
     # Without the models' numbers among the features nothing but the features could tell them apart.
     net = network(caching_head="per_model", see_skewness=False, see_previous_cache=False)
-    features, frame = net.spec.by_model(torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]))
+    features, frame = net.layout.split(torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]))
     assert features[..., 0].tolist() == [[pytest.approx([0.1, 0.2, 0.3, 0.4])]]
     assert torch.equal(features[0, 0, :, 1:], torch.eye(4))
     assert frame.shape[-1] == 0
@@ -98,7 +96,7 @@ def test_values_by_expected_requests_by_hand():
     net = network(caching_head="per_request")
     net.log_belief = lambda state: torch.tensor([[[0.5, 0.25, 0.25, 0]]]).log()
     net.worth_of = lambda state: torch.tensor([[[[1.0, 4], [2, -8], [3, 12], [9, 99]]]])
-    values = net(torch.zeros(1, 1, net.spec.frame_state_size))
+    values = net(torch.zeros(1, 1, net.layout.size))
     assert values.flatten().tolist() == [0.5 + 0.5 + 0.75, 2, -2, 3, 0]
     size = torch.full((1, 1, 4), 0.3)
     assert net.best(values, size).tolist() == [[[True, False, True, False]]]
@@ -106,7 +104,7 @@ def test_values_by_expected_requests_by_hand():
 
 def test_request_shares_are_found_again_in_the_state():
     for overrides in ({}, {"see_skewness": False, "history_decay": 0.5}, {"see_previous_cache": False}):
-        spec = T2DRLSpec.of(WORLD, make_settings("paper", overrides))
+        spec = T2DRLSpec.of(WORLD, METHOD.make_settings("paper", overrides))
         simulator = ProvisioningWorld(WORLD, 5)
         simulator.reset(seed=1)
         simulator.cache(torch.zeros(5, 1, 4, dtype=torch.bool))
@@ -114,9 +112,9 @@ def test_request_shares_are_found_again_in_the_state():
             shares = torch.full((5, 1, 3), 1 / 3)
             simulator.allocate(shares, shares)
         frame = simulator.observe_frame()
-        state = FrameState(WORLD, spec.settings.state)(frame)
-        assert torch.allclose(spec.frequency(state), frame.frequency)
-        assert torch.allclose(spec.frequency(state).sum(-1), torch.ones(5, 1))
+        state = FrameState(WORLD, spec.settings)(frame)
+        assert torch.allclose(spec.frame.frequency(state), frame.frequency)
+        assert torch.allclose(spec.frame.frequency(state).sum(-1), torch.ones(5, 1))
 
 
 def test_worth_is_learned_from_the_requests_that_came_and_belief_from_their_shares():
@@ -128,9 +126,9 @@ def test_worth_is_learned_from_the_requests_that_came_and_belief_from_their_shar
         Columns.NEXT_OBS: torch.tensor([[[0.5, 0.25, 0.25, 0]]]) * 4,  # shares times M
         Columns.ACTIONS: torch.tensor([[[True, False, True, True]]]),
         Columns.REWARDS: torch.tensor([[3.0]]),
-        DONE: torch.ones(1, 1),
+        Columns.TERMINATEDS: torch.ones(1, 1),
         SIZES: torch.full((1, 1, 4), 0.2),
     }
-    loss = cacher_objective(net.spec.settings, net, net, batch)
+    loss = cacher_objective(METHOD.make_settings("paper"), net, net, batch, 0.9)
     value = 0.5 * (1 + 4) + 0.25 * 2 + 0.25 * (3 + 8)
     assert loss.item() == pytest.approx((value - 3) ** 2 + math.log(4))

@@ -5,14 +5,21 @@ from typing import Any
 import pytest
 import torch
 
-from edgegen.algorithms.t2drl.state import FrameState, SlotState, StateSettings, as_users
+from edgegen.algorithms.methods.t2drl import T2DRLSettings
+from edgegen.algorithms.roles.allocator.state import SlotState, as_users
+from edgegen.algorithms.roles.cacher.state import FrameState
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 CONTENDED = "t2drl-contended:cells3"
-EVERYTHING = StateSettings(model_sizes=True, frame_number=True, curves=True)
-NOTHING = StateSettings(
-    skewness=False, previous_cache=False, frequency=False, request="index", cache=False, order="hits_by_gain"
+EVERYTHING = T2DRLSettings(see_model_sizes=True, see_frame_number=True, see_curves=True)
+NOTHING = T2DRLSettings(
+    see_skewness=False,
+    see_previous_cache=False,
+    see_frequency=False,
+    request_code="index",
+    see_cache=False,
+    user_order="hits_by_gain",
 )
 
 
@@ -27,9 +34,9 @@ def in_the_second_frame(name: str = CONTENDED, copies: int = 2, **changes: Any) 
     return simulator
 
 
-@pytest.mark.parametrize("settings", [StateSettings(), EVERYTHING, NOTHING])
+@pytest.mark.parametrize("settings", [T2DRLSettings(), EVERYTHING, NOTHING])
 @pytest.mark.parametrize("name", ["t2drl-default", CONTENDED])
-def test_sizes_and_scales(settings: StateSettings, name: str) -> None:
+def test_sizes_and_scales(settings: T2DRLSettings, name: str) -> None:
     simulator = in_the_second_frame(name)
     frame, slot = FrameState(simulator.scenario, settings), SlotState(simulator.scenario, settings)
     seen = frame(simulator.observe_frame())
@@ -56,7 +63,7 @@ def test_frame_states_are_laid_out_as_documented() -> None:
     assert (state[..., 33] == 0.25).all()
     smallest = FrameState(simulator.scenario, NOTHING)
     assert (smallest(seen) == torch.ones(2, 3, 1)).all()
-    assert FrameState(simulator.scenario).size == 3 + 10 + 10
+    assert FrameState(simulator.scenario, T2DRLSettings()).size == 3 + 10 + 10
 
 
 def test_slot_states_are_laid_out_as_documented() -> None:
@@ -77,21 +84,21 @@ def test_slot_states_are_laid_out_as_documented() -> None:
     assert torch.equal(cache > 0, seen.cache[:, 0])
     torch.testing.assert_close(curves.view(2, 6, users)[:, 2], seen.curves.a3_steps[:, 0] / 220)
     assert curves.max() <= 1
-    index = SlotState(simulator.scenario, StateSettings(request="index"))(seen)[:, 0]
+    index = SlotState(simulator.scenario, T2DRLSettings(request_code="index"))(seen)[:, 0]
     torch.testing.assert_close(index[:, users : 2 * users], seen.model[:, 0] / 10)
 
 
 @pytest.mark.parametrize("name", ["t2drl-default", "t2drl-contended"])
 def test_gains_are_standardised(name: str) -> None:
     scenario = load_scenario(name)
-    simulator, builder = ProvisioningWorld(scenario, 100), SlotState(scenario)
+    simulator, builder = ProvisioningWorld(scenario, 100), SlotState(scenario, T2DRLSettings())
     simulator.reset(seed=77)
     simulator.cache(torch.zeros(100, 1, 10))
     gain = builder(simulator.observe_slot())[..., : scenario.users]
     assert float(gain.mean()) == pytest.approx(0, abs=0.15)
     assert float(gain.std()) == pytest.approx(1, abs=0.15)
     alike = {"fading": "none", "side_m": 1e-3, "mobility.kind": "fixed"}  # everybody at the least distance
-    still = SlotState(load_scenario(name, alike))
+    still = SlotState(load_scenario(name, alike), T2DRLSettings())
     assert torch.isfinite(still(simulator.observe_slot())).all()
 
 
@@ -99,7 +106,7 @@ def test_ordered_users_look_the_same_whatever_their_names() -> None:
     simulator = in_the_second_frame("t2drl-default")
     simulator.cache(simulator.observe_frame().previous_cache)
     seen = simulator.observe_slot()
-    builder = SlotState(simulator.scenario, StateSettings(order="hits_by_gain", curves=True))
+    builder = SlotState(simulator.scenario, T2DRLSettings(user_order="hits_by_gain", see_curves=True))
     order = builder.order(seen)
     assert order is not None
     hit, gain = seen.hit.gather(-1, order), seen.gain.gather(-1, order)
@@ -116,4 +123,4 @@ def test_ordered_users_look_the_same_whatever_their_names() -> None:
     assert torch.equal(builder(renamed, builder.order(renamed)), builder(seen, order))
     assert torch.equal(as_users(gain, order), seen.gain)
     assert as_users(gain, None) is gain
-    assert SlotState(simulator.scenario).order(seen) is None
+    assert SlotState(simulator.scenario, T2DRLSettings()).order(seen) is None

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgegen.algorithms.core.play import Turn, play
 from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.algorithms.roles.allocator.settings import AllocatorSettings
 from edgegen.algorithms.rules.caching import equal_bandwidth, equal_compute
-from edgegen.algorithms.t2drl.settings import T2DRLSettings
 from edgegen.envs.provisioning.amenders import fill_storage, shares_from_raw
 from edgegen.envs.provisioning.physics import serve
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
@@ -39,7 +39,7 @@ class RewardScale:
     frame: float
 
     @classmethod
-    def of(cls, scenario: ProvisioningScenario, settings: T2DRLSettings) -> RewardScale:
+    def of(cls, scenario: ProvisioningScenario, settings: AllocatorSettings) -> RewardScale:
         """Return the scales, which depend on scenario and settings alone."""
         if settings.reward_scale != "spread":
             return cls(settings.reward_scale, 0.0, settings.reward_scale)
@@ -50,7 +50,7 @@ class RewardScale:
         def watch(turn: Turn) -> None:
             if turn.role != ALLOCATOR:
                 return
-            slots.append(probe.cost - turn.outcome.cost if settings.reward_baseline == "equal_shares" else probe.cost)
+            slots.append(probe.cost - turn.outcome.cost if settings.beats_equal_shares else probe.cost)
             if turn.outcome.frame_reward is not None:
                 frames.append(turn.outcome.frame_reward)
 

@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from edgegen.algorithms.t2drl.allocator import AllocationActor, AllocationCritic, serving_options
-from edgegen.algorithms.t2drl.objectives import search_objective
-from edgegen.algorithms.t2drl.settings import make_settings
-from edgegen.algorithms.t2drl.spec import T2DRLSpec
-from edgegen.algorithms.t2drl.state import SlotState
+from edgegen.algorithms.methods.t2drl import METHOD, T2DRLSpec
+from edgegen.algorithms.roles.allocator.objectives import search_objective
+from edgegen.algorithms.roles.allocator.state import SlotState
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
@@ -15,7 +13,7 @@ WORLD = load_scenario("t2drl-default", {"models": 4, "users": 3, "storage_gb": 1
 
 
 def spec_of(**overrides):
-    return T2DRLSpec.of(WORLD, make_settings("paper", {"hidden": 16, "hidden_layers": 2, **overrides}))
+    return T2DRLSpec.of(WORLD, METHOD.make_settings("paper", {"hidden": 16, "hidden_layers": 2, **overrides}))
 
 
 def states(spec, copies=5):
@@ -23,15 +21,15 @@ def states(spec, copies=5):
     simulator.reset(seed=3)
     simulator.cache(torch.ones(copies, 1, 4, dtype=torch.bool))
     slot = simulator.observe_slot()
-    return slot, spec.grouped(SlotState(WORLD, spec.settings.state)(slot))
+    return slot, spec.order.grouped(SlotState(WORLD, spec.settings)(slot))
 
 
 def test_users_are_found_again_in_the_state():
     spec = spec_of(see_curves=True)
     slot, state = states(spec)
-    users, cell = spec.by_user(state)
-    assert users.shape == (1, 5, 3, spec.user_features)
-    assert torch.equal(spec.hits(state)[0], slot.hit[:, 0])
+    users, cell = spec.slot.split(state)
+    assert users.shape == (1, 5, 3, spec.slot.user_features)
+    assert torch.equal(spec.slot.hits(state)[0], slot.hit[:, 0])
     assert torch.equal(users[0, :, :, -4:].argmax(-1), slot.model[:, 0])
     assert torch.allclose(users[0, :, :, 2] * 80, slot.upload_mbit[:, 0])
     assert torch.allclose(users[0, :, :, 4], slot.curves.a1_steps[:, 0] / 60)
@@ -42,7 +40,7 @@ def test_users_are_found_again_in_the_state():
 @pytest.mark.parametrize("actor", ["diffusion", "mlp"])
 def test_actions_are_bounded_and_reproducible(network, actor):
     spec = spec_of(network=network, actor=actor)
-    net = AllocationActor(spec)
+    net = spec.actor()
     _, state = states(spec)
     first, second = (net(state, net.draw_noise(5, torch.Generator().manual_seed(1))) for _ in range(2))
     assert first.shape == (1, 5, 6)
@@ -54,7 +52,7 @@ def test_actions_are_bounded_and_reproducible(network, actor):
 @pytest.mark.parametrize("actor", ["diffusion", "mlp"])
 def test_a_set_network_treats_users_alike(actor, comparisons):
     spec = spec_of(network="set", actor=actor, comparisons=comparisons, critic_target="per_user", critic_shares=True)
-    net, critic = AllocationActor(spec), AllocationCritic(spec)
+    net, critic = spec.actor(), spec.critic()
     _, state = states(spec)
     swap = torch.tensor([2, 0, 1])
     assert bool(net.net.compare) == bool(comparisons)
@@ -78,7 +76,7 @@ def test_a_set_network_treats_users_alike(actor, comparisons):
 @pytest.mark.parametrize("network", ["mlp", "set"])
 def test_gradients_reach_every_weight_of_the_actor_through_the_chain(network, step_embedding):
     spec = spec_of(clip_denoised=False, squash="tanh", network=network, step_embedding=step_embedding)
-    net, critic = AllocationActor(spec), AllocationCritic(spec)
+    net, critic = spec.actor(), spec.critic()
     _, state = states(spec)
     noise = net.draw_noise(5, torch.Generator().manual_seed(1))
     value = critic(state, net(state, noise))
@@ -96,8 +94,8 @@ def test_gradients_reach_every_weight_of_the_actor_through_the_chain(network, st
 @pytest.mark.parametrize("network", ["mlp", "set"])
 def test_layers_of_the_step_embedding_that_hand_sinusoids_on_change_nothing(network):
     # Mish is the identity far to the right: sinusoids + 100 pass, and 100 is taken off again.
-    plain = AllocationActor(spec_of(network=network, step_embedding="sinusoidal"))
-    through = AllocationActor(spec_of(network=network, step_embedding="mlp"))
+    plain = spec_of(network=network, step_embedding="sinusoidal").actor()
+    through = spec_of(network=network, step_embedding="mlp").actor()
     with torch.no_grad():
         through.load_state_dict(plain.state_dict(), strict=False)
         for layer in (through.embedding.wide, through.embedding.narrow):
@@ -106,7 +104,7 @@ def test_layers_of_the_step_embedding_that_hand_sinusoids_on_change_nothing(netw
             layer.bias.zero_()
         through.embedding.wide.bias.fill_(100)
         through.embedding.narrow.bias.fill_(-100)
-    _, state = states(plain.spec)
+    _, state = states(spec_of(network=network))
     noise = plain.draw_noise(5, torch.Generator().manual_seed(1))
     assert torch.allclose(through.unbounded(state, noise), plain.unbounded(state, noise), atol=1e-3)
     with torch.no_grad():
@@ -119,13 +117,13 @@ def test_layers_of_the_step_embedding_that_hand_sinusoids_on_change_nothing(netw
 def test_critics_value_the_slot_or_every_user(network, target, width):
     spec = spec_of(network=network, critic_target=target)
     _, state = states(spec)
-    assert AllocationCritic(spec)(state, torch.zeros(1, 5, 6)).shape == (1, 5, width)
+    assert spec.critic()(state, torch.zeros(1, 5, 6)).shape == (1, 5, width)
 
 
 def test_a_critic_that_sees_shares_can_not_tell_actions_that_mean_the_same_apart_by_them():
     # Equal raw computing entries of all hits mean equal shares, whatever their height.
     spec = spec_of(critic_shares=True, network="set")
-    critic = AllocationCritic(spec)
+    critic = spec.critic()
     _, state = states(spec)
     low, high = (torch.full((1, 5, 6), height, requires_grad=True) for height in (-0.5, 0.5))
     with torch.no_grad():
@@ -136,21 +134,21 @@ def test_a_critic_that_sees_shares_can_not_tell_actions_that_mean_the_same_apart
 
 def test_agents_of_cells_share_weights_only_if_asked():
     world = load_scenario("t2drl-default:cells3")
-    alone = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8}))
-    shared = T2DRLSpec.of(world, make_settings("paper", {"hidden": 8, "sharing": "full"}))
-    assert (alone.groups, shared.groups) == (3, 1)
+    alone = T2DRLSpec.of(world, METHOD.make_settings("paper", {"hidden": 8}))
+    shared = T2DRLSpec.of(world, METHOD.make_settings("paper", {"hidden": 8, "sharing": "full"}))
+    assert (alone.order.groups, shared.order.groups) == (3, 1)
     x = torch.randn(7, 3, 2)
     for spec in (alone, shared):
-        assert torch.equal(spec.ungrouped(spec.grouped(x)), x)
-    many, few = (sum(p.numel() for p in AllocationActor(spec).parameters()) for spec in (alone, shared))
+        assert torch.equal(spec.order.ungrouped(spec.order.grouped(x)), x)
+    many, few = (sum(p.numel() for p in spec.actor().parameters()) for spec in (alone, shared))
     assert many == 3 * few
 
 
 def test_options_serve_the_largest_shares_of_hits():
-    rule = WORLD.allocation_amender
+    layout = spec_of().slot.model_copy(update={"users": 4})
     hit = torch.tensor([[[True, False, True, True]]])
     action = torch.tensor([[[0.1, 0.2, 0.3, 0.4, 0.6, 0.9, -0.9, 0.2]]])  # in [0, 1]: 0.8, a miss, 0.05, 0.6
-    options = serving_options(rule, action, hit)[0, :, 0]
+    options = layout.options(action, hit)[0, :, 0]
     assert torch.equal(options[:, :4], action[0, :, :4].expand(4, -1))
     served = (options[:, 4:] + 1) / 2 * hit[0]
     expected = torch.tensor([[0.8, 0, 0, 0], [0.8, 0, 0, 0.6], [0.8, 0, 0.7, 0.6], [0.8, 0, 0.7, 0.6]])
@@ -167,10 +165,10 @@ def test_the_search_crosses_a_plateau_no_gradient_crosses():
 
     spec = spec_of(critic_target="per_user")
     _, state = states(spec)
-    hit = spec.hits(state)
+    hit = spec.slot.hits(state)
     action = torch.tensor([0.0, 0, 0, 0.5, 0.4, 0.6]).expand(1, 5, -1).clone().requires_grad_()
     critic = Critic()
-    critic.spec = spec
+    critic.layout = spec.slot
     (alone,) = torch.autograd.grad(critic(state, action).sum(), action)
     assert (alone == 0).all()
     (gradient,) = torch.autograd.grad(search_objective(critic, state, action), action)
