@@ -26,7 +26,7 @@ from typing import Any
 
 PRESETS = {
     "ladts": ("paper", "improved", "set", "d2sac-ts", "sac-ts", "dqn-ts", "agod"),
-    "t2drl": ("paper", "improved", "ddpg"),
+    "t2drl": ("paper", "two-timescale", "improved", "ddpg"),
 }
 TRAINED_IN = {"ladts": "demo", "t2drl": "t2drl-contended"}
 SHORTER = {  # fewer transitions before the first update, so that eight episodes hold many
