@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import JointConfig
     from edgegen.algorithms.rllib.role import Learning
 
-_SHIPPED = ("edgegen.algorithms.methods.ladts", "edgegen.algorithms.methods.t2drl")
+_SHIPPED = ("edgegen.algorithms.methods.ladts", "edgegen.algorithms.methods.t2drl", "edgegen.algorithms.methods.fleet")
 _METHODS: dict[str, Method] = {}
 
 

@@ -104,6 +104,8 @@ class JointAlgorithm(Algorithm):
         scenario, kind = self.learning.scenario, kind_of(self.learning.scenario)
         rounds, slots = kind.rounds(scenario), kind.slots_per_round(scenario)
         fragment_rounds = min(int(self.config.rollout_fragment_length), rounds)
+        if self.learning.whole_episodes:
+            fragment_rounds = rounds
         played = 0
         while played < rounds:
             now = min(fragment_rounds, rounds - played)
@@ -118,7 +120,7 @@ class JointAlgorithm(Algorithm):
         for name, role in self.learning.roles.items():
             if role.stores(len(self.episodes)):
                 self.replays[name].add(fragment.roles[name].columns, fragment.roles[name].valid)
-            self.owed_updates[name] += role.owed(fragment.slots, fragment.rounds)
+            self.owed_updates[name] += role.owed(fragment.slots, fragment.rounds, len(self.episodes))
 
     def _learn(self) -> None:
         """Let every role make the updates it is owed, the slowest first, and hand on the new weights."""

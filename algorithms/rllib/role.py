@@ -110,15 +110,14 @@ class RoleLearner(ABC):
         """Make an empty replay."""
 
     @abstractmethod
-    def owed(self, slots: int, rounds: int) -> float:
-        """Updates that some sampled slots and rounds, summed over copies, are worth."""
+    def owed(self, slots: int, rounds: int, episodes: int) -> float:
+        """Updates that some sampled slots and rounds, summed over copies, are worth, after so many episodes."""
 
     def stores(self, episodes: int) -> bool:
         """Whether transitions are stored once some episodes are over."""
         del episodes
         return True
 
-    @abstractmethod
     def noted(self, view: Any, decision: Any, outcome: Any) -> Notes:
         """Return what of a decision and its outcome the transition will need.
 
@@ -127,10 +126,11 @@ class RoleLearner(ABC):
             decision: The ``record`` that the policy's ``decide`` returned.
             outcome: What the world returned.
         """
+        raise NotImplementedError(f"{type(self).__name__} does not learn turn by turn")
 
-    @abstractmethod
     def transitions(self, notes: list[Notes], following: Following) -> Fragment:
         """Make transitions of the decisions of a round, in order of time."""
+        raise NotImplementedError(f"{type(self).__name__} does not learn turn by turn")
 
     @abstractmethod
     def optimizers(self, module: Any) -> Iterator[tuple[str, list[nn.Parameter], float]]:
@@ -198,10 +198,12 @@ class Learning(ABC):
     Attributes:
         roles: Learners by role, the slowest last. Updates are made in the opposite order.
         log_class: What is reported of episodes.
+        whole_episodes: Whether its env runner can play nothing shorter than an episode.
     """
 
     roles: dict[str, RoleLearner]
     log_class: type[EpisodeLog]
+    whole_episodes: ClassVar[bool] = False
 
     def __init__(self, scenario: Any, settings: Any) -> None:
         self.scenario = scenario

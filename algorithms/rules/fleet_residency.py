@@ -51,11 +51,11 @@ def residents(
         total_speed += speed[site]
         for model in range(models):
             share[model] += demand[site, model]
-    _weigh(share, work_s)
+    weigh(share, work_s)
     for site in range(sites):
         if rule.residency == LFU:
             share[:] = demand[site]
-            _weigh(share, work_s)
+            weigh(share, work_s)
         score = np.log(share + 1e-3)
         for model in range(models):
             if rule.residency == SPREAD:
@@ -65,7 +65,7 @@ def residents(
         if backlog_s[site] > rule.idle_s:
             wanted[site] = resident[site]
         else:
-            _fill(score, size_gb, memory_gb[site], wanted[site])
+            fill(score, size_gb, memory_gb[site], wanted[site])
         number = max(int(wanted[site].sum()), 1)
         for model in range(models):
             if wanted[site, model]:
@@ -73,7 +73,7 @@ def residents(
 
 
 @compiled
-def _weigh(share: Floats, work_s: Floats) -> None:
+def weigh(share: Floats, work_s: Floats) -> None:
     """Make shares of the work out of numbers of requests ``[M]``."""
     share += 1e-2
     share *= work_s
@@ -81,7 +81,7 @@ def _weigh(share: Floats, work_s: Floats) -> None:
 
 
 @compiled
-def _fill(score: Floats, size_gb: Floats, left_gb: float, wanted: NDArray[np.uint8]) -> None:
+def fill(score: Floats, size_gb: Floats, left_gb: float, wanted: NDArray[np.uint8]) -> None:
     """Take the model with the highest score that still fits, again and again ``[M]``."""
     while True:
         best = -1

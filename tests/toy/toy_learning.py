@@ -57,7 +57,7 @@ class BanditLearner(RoleLearner):
     def replay(self, seed: int) -> TensorReplay:
         return TensorReplay(1, self.settings.replay_capacity, seed)
 
-    def owed(self, slots: int, rounds: int) -> float:
+    def owed(self, slots: int, rounds: int, episodes: int) -> float:
         return slots / self.settings.copies
 
     def noted(self, view: ToyView, decision: Any, outcome: ToyOutcome) -> Notes:

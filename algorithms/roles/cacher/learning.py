@@ -78,7 +78,7 @@ class CacherLearner(RoleLearner):
         """A replay of frames."""
         return TensorReplay(self.cells.groups, self.settings.frame_replay_capacity, seed)
 
-    def owed(self, slots: int, rounds: int) -> float:
+    def owed(self, slots: int, rounds: int, episodes: int) -> float:
         """Updates are owed for frames."""
         return rounds * self.settings.updates_per_frame
 

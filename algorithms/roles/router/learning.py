@@ -73,7 +73,7 @@ class RouterLearner(RoleLearner):
             return ReplayByServers(self.settings.replay_capacity, seed)
         return TensorReplay(self.spec.groups, self.settings.replay_capacity, seed)
 
-    def owed(self, slots: int, rounds: int) -> float:
+    def owed(self, slots: int, rounds: int, episodes: int) -> float:
         """Updates are owed for slots."""
         return slots * self.settings.updates_per_slot
 

@@ -1,0 +1,131 @@
+"""Whole episodes of the learned fleet, played in threads that share the copies: plain, and with labelled decisions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgegen.algorithms.fleet import kernel
+from edgegen.algorithms.fleet.decisions import ALLOCATOR_FEATURES, CACHER_FEATURES, ROUTER_FEATURES, Brain
+from edgegen.algorithms.fleet.kernel import GRID, Labels
+from edgegen.envs.fleet.draws import Requests
+from edgegen.envs.fleet.physics import RESULT, Books, empty_books, fixed_of
+from edgegen.envs.fleet.scenario import FleetScenario, Floats
+
+
+def in_threads(copies: int, play: Callable[[int, int], None], threads: int | None = None) -> None:
+    """Call ``play(first, end)`` for parts of the copies at the same time; the numbers do not depend on the threads."""
+    count = min(threads or len(os.sched_getaffinity(0)), copies)
+    edges = np.linspace(0, copies, count + 1).astype(int).tolist()
+    if count == 1:
+        return play(0, copies)
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(play, edges[:-1], edges[1:]))
+    return None
+
+
+def play_brain(
+    scenario: FleetScenario, brain: Brain, requests: Requests, threads: int | None = None
+) -> tuple[Requests, Books, Floats]:
+    """Play whole episodes; bit for bit what the world and the policy give turn by turn.
+
+    Returns:
+        The requests, the books at the end, and what became of each request ``[E, N, 11]``, zeros where there is none.
+    """
+    fixed, books = fixed_of(scenario), _books(scenario, requests)
+    results = np.zeros((*requests.arrival_s.shape, RESULT))
+
+    def play(first: int, end: int) -> None:
+        kernel.play_copies(brain, fixed, requests, books, scenario.frames, first, end, results)
+
+    in_threads(len(requests.number), play, threads)
+    return requests, books, results
+
+
+def label_requests(
+    scenario: FleetScenario,
+    brain: Brain,
+    requests: Requests,
+    marked: NDArray[np.uint8],
+    horizon_s: float,
+    threads: int | None = None,
+) -> tuple[Labels, Labels]:
+    """Try every candidate of marked requests in forks.
+
+    Args:
+        scenario: The world.
+        brain: Who plays, and goes on in the forks.
+        requests: What arrives.
+        marked: What is labelled at each request ``[E, N]``: 1 the router's decision, 2 the allocator's, 0 nothing.
+        horizon_s: How long a fork goes on, s.
+        threads: Threads that share the copies; as many as there are cores if None.
+
+    Returns:
+        Labels of the router and of the allocator, rows without meaning left out.
+    """
+    sites = scenario.sites
+    room = max(1, int(max((marked == 1).sum(1).max(), (marked == 2).sum(1).max())))
+    routes = _labels(requests, room, sites + 1, ROUTER_FEATURES, sites + 1)
+    shares = _labels(requests, room, 1, ALLOCATOR_FEATURES, GRID)
+    fixed, books, spare = fixed_of(scenario), _books(scenario, requests), _books(scenario, requests)
+
+    def play(first: int, end: int) -> None:
+        kernel.fork_copies(
+            *(brain, fixed, requests, books, spare, scenario.frames, first, end),
+            *(marked, horizon_s, room, routes, shares),
+        )
+
+    in_threads(len(requests.number), play, threads)
+    return _filled(routes, room), _filled(shares, room)
+
+
+def label_caches(
+    scenario: FleetScenario,
+    brain: Brain,
+    requests: Requests,
+    marked: NDArray[np.uint8],
+    horizon_s: float,
+    threads: int | None = None,
+) -> Labels:
+    """Try every model kept and not kept at marked sites and frames ``[E, frames, S]``, in forks; as above."""
+    models, room = len(scenario.kinds_of_models), max(1, int(marked.sum((1, 2)).max()))
+    caches = _labels(requests, room, models, CACHER_FEATURES, models)
+    fixed, books, spare = fixed_of(scenario), _books(scenario, requests), _books(scenario, requests)
+
+    def play(first: int, end: int) -> None:
+        kernel.fork_caches(
+            brain, fixed, requests, books, spare, scenario.frames, first, end, marked, horizon_s, room, caches
+        )
+
+    in_threads(len(requests.number), play, threads)
+    return _filled(caches, room)
+
+
+def _books(scenario: FleetScenario, requests: Requests) -> Books:
+    return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models))
+
+
+def _labels(requests: Requests, room: int, candidates: int, features: int, values: int) -> Labels:
+    copies = len(requests.number)
+    rows = copies * room
+    return Labels(
+        np.zeros((rows, candidates, features)),
+        np.zeros((rows, candidates)),
+        np.zeros((rows, values)),
+        np.ones(rows),
+        np.zeros(copies, dtype=np.int64),
+    )
+
+
+def _filled(labels: Labels, room: int) -> Labels:
+    filled = (np.arange(room) < labels.filled[:, None]).ravel()
+    return labels._replace(
+        features=labels.features[filled],
+        scores=labels.scores[filled],
+        value=labels.value[filled],
+        limit=labels.limit[filled],
+    )
