@@ -26,8 +26,10 @@ from edgegen.envs.fleet.physics import (
     fixed_of,
     is_due,
     keep,
+    least_quality_of,
     look,
     mean_backlog_s,
+    outlook,
     place,
     true_backlog_s,
 )
@@ -42,18 +44,18 @@ def play_copies(
 ) -> None:
     """Play whole episodes of some copies; writes what became of each request ``[E, N, 11]``."""
     sites = books.free_s.shape[1]
-    seen = np.zeros((sites + 1, CANDIDATE))
+    seen, load_s, backlog_s = np.zeros((sites + 1, CANDIDATE)), np.zeros(books.resident.shape[1:]), np.zeros(sites)
     work_s = fixed.fixed_s + fixed.full_steps * fixed.step_s
     for copy in range(first, end):
         for frame in range(frames):
             now_s = frame * fixed.frame_s
-            backlog_s = np.maximum(books.free_s[copy] - now_s, 0.0)
+            outlook(fixed, books, copy, now_s, load_s, backlog_s)
             residents(
                 rule,
                 books.demand[copy],
                 books.resident[copy],
                 fixed.size_gb,
-                fixed.load_s,
+                load_s,
                 work_s,
                 fixed.memory_gb,
                 fixed.speed[:sites],
@@ -66,7 +68,8 @@ def play_copies(
                 k = books.cursor[copy]
                 model = requests.model[copy, k]
                 look(fixed, requests, books, copy, seen)
-                weight, least, full = requests.weight[copy, k], fixed.least_quality[model], fixed.full_quality[model]
+                weight, full = requests.weight[copy, k], fixed.full_quality[model]
+                least = least_quality_of(fixed, requests, books, copy)
                 age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
                 site = best_site(rule, seen, requests.home[copy, k], weight, least, full, age_s)
                 if site > sites:
@@ -159,7 +162,8 @@ def play_drawn(
 ) -> tuple[Requests, Books, Floats]:
     """Play given requests; as :func:`play_rule`."""
     copies, width = requests.arrival_s.shape
-    fixed, books = fixed_of(scenario), empty_books(copies, scenario.sites, len(scenario.kinds_of_models))
+    fixed = fixed_of(scenario)
+    books = empty_books(copies, scenario.sites, len(scenario.kinds_of_models), requests.happens)
     results = np.zeros((copies, width, RESULT))
     edges = np.linspace(0, copies, min(threads, copies) + 1).astype(int).tolist()
     with ThreadPoolExecutor(len(edges) - 1) as pool:

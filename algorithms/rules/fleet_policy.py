@@ -15,6 +15,12 @@ from edgegen.envs.core.world import World
 from edgegen.envs.fleet.physics import CANDIDATE
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
 
+COLUMNS = (
+    *("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident"),
+    *("pace", "work_price"),
+)
+"""Fields of the view in the order of the physics' columns."""
+
 
 class FleetRule(Policy):
     """A rule for all three roles, by the compiled functions that also play whole episodes.
@@ -47,15 +53,15 @@ class FleetRule(Policy):
     def _keep(self, view: CacherView) -> Tensor:
         demand, resident = _array(view.demand), _array(view.resident).astype(np.uint8)
         wanted = np.zeros_like(resident)
-        size_gb, load_s, work_s = (_array(values)[:, 0] for values in (view.size_gb, view.load_s, view.work_s))
-        memory_gb, speed, backlog_s = (_array(values) for values in (view.memory_gb, view.speed, view.backlog_s))
+        size_gb, work_s = (_array(values)[:, 0] for values in (view.size_gb, view.work_s))
+        columns = (view.load_s, view.memory_gb, view.speed, view.backlog_s)
+        load_s, memory_gb, speed, backlog_s = (_array(values) for values in columns)
         kernel.plan_all(self.rule, demand, resident, size_gb, load_s, work_s, memory_gb, speed, backlog_s, wanted)
         return torch.from_numpy(wanted.astype(np.bool_)).to(view.demand.device)
 
     def _route(self, view: RouterView) -> Tensor:
         seen = np.empty((*view.backlog_s.shape, CANDIDATE))
-        names = ("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident")
-        for column, name in enumerate(names):  # in the order of the physics' columns
+        for column, name in enumerate(COLUMNS):
             seen[..., column] = _array(getattr(view, name))
         columns = (view.home, view.weight, view.least_quality, view.full_quality, view.age_s, view.due)
         home, weight, least, full, age_s, due = (_array(values) for values in columns)

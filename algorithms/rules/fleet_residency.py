@@ -35,7 +35,7 @@ def residents(
         demand: Recent requests of each site's users for each model ``[S, M]``.
         resident: Whether it is there ``[S, M]``, 0 or 1.
         size_gb: Memory that it takes ``[M]``, GB.
-        load_s: Time to load it ``[M]``, s.
+        load_s: Time that each site takes to load it ``[S, M]``, s.
         work_s: Time of a picture with all steps at speed 1 ``[M]``, s.
         memory_gb: Memory of each site ``[S]``, GB.
         speed: Speed of each site ``[S]``.
@@ -61,7 +61,7 @@ def residents(
             if rule.residency == SPREAD:
                 score[model] -= np.log(covered[model] / total_speed + 0.05)
             if resident[site, model]:
-                score[model] += rule.keeping + rule.load_price * load_s[model]
+                score[model] += rule.keeping + rule.load_price * load_s[site, model]
         if backlog_s[site] > rule.idle_s:
             wanted[site] = resident[site]
         else:

@@ -17,6 +17,7 @@ from edgegen.envs.fleet.physics import (
     RESIDENT,
     SLACK,
     SPEED,
+    WORK_PRICE,
     mean_backlog_s,
 )
 from edgegen.envs.fleet.scenario import Floats
@@ -95,6 +96,7 @@ def _worth(
     else:
         worth = weight * (least_quality + share * (full_quality - least_quality))
     score: float = worth - (rule.delay_price + rule.haste) * (busy_s + work_s) - seen[site, PRICE]
+    score -= seen[site, WORK_PRICE] * work_s
     if not cloud:
         price = rule.work_price + rule.crowding_price * mean_s
         score -= price * (rule.load_weight * seen[site, LOAD] + work_s) * np.sqrt(seen[site, SPEED])
@@ -150,7 +152,7 @@ def best_site(
 
     Args:
         rule: The rule.
-        seen: What is known of each candidate ``[S + 1, 9]``, columns as in :mod:`edgegen.envs.fleet.physics`.
+        seen: What is known of each candidate ``[S + 1, 11]``, columns as in :mod:`edgegen.envs.fleet.physics`.
         home: Where the request is.
         weight: Worth.
         least_quality: Quality with the fewest steps.

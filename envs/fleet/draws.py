@@ -5,15 +5,27 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from edgegen.envs.core.chains import two_states
+from edgegen.envs.core.distributions import Amount
+from edgegen.envs.core.radio import link_rate, path_gain
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
+from edgegen.envs.fleet.sites import draw_sites, generator
 
 Ints = NDArray[np.int64]
 
+# Numbers of the streams; a new one goes to the end. That of the arrivals has none, those of the sites have others.
+_OF_ASKED, _OF_EXTRA, _OF_NOISE, _OF_RADIO = range(1, 5)
+
+
+ASKED, EXTRA, NOISE, UPLINK = range(4)
+"""Columns of what else there is to say of a request."""
+
 
 class Requests(NamedTuple):
-    """Requests of E episodes in the order of arrival, padded at the end ``[E, N]``.
+    """Requests of E episodes in the order of arrival, padded at the end ``[E, N]``, and what happens to the sites.
 
     Attributes:
         number: Requests of each episode ``[E]``.
@@ -23,6 +35,9 @@ class Requests(NamedTuple):
         pictures: Pictures.
         deadline_s: Promised delay, s.
         weight: Worth.
+        more: Steps that it asks for; further time at speed 1, s; factor on the time that it takes; time until it has
+            come in over the radio, s; ``[E, N, 4]``.
+        happens: What happens to the sites ``[E, S, L]``, see :func:`edgegen.envs.fleet.sites.packed`.
     """
 
     number: Ints
@@ -32,11 +47,13 @@ class Requests(NamedTuple):
     pictures: Floats
     deadline_s: Floats
     weight: Floats
+    more: Floats
+    happens: Floats
 
 
 def draw_requests(scenario: FleetScenario, seed: int, episodes: range) -> Requests:
-    """Draw the requests of whole episodes; each has a generator of its own, spawned from (seed, number)."""
-    drawn = [_episode(scenario, np.random.default_rng([seed, number])) for number in episodes]
+    """Draw whole episodes; each has generators of its own, spawned from (seed, number)."""
+    drawn = [_episode(scenario, seed, number) for number in episodes]
     count = np.array([len(one[0]) for one in drawn], dtype=np.int64)
     width = max(1, int(count.max(initial=1)))
 
@@ -46,31 +63,100 @@ def draw_requests(scenario: FleetScenario, seed: int, episodes: range) -> Reques
             row[: len(one[column])] = one[column]
         return values
 
-    columns = ((np.inf, np.float64), (0, np.int64), (0, np.int64), *[(1.0, np.float64)] * 3)
-    return Requests(count, *(padded(i, *of) for i, of in enumerate(columns)))
+    columns = ((np.inf, np.float64), (0, np.int64), (0, np.int64), *[(1.0, np.float64)] * 7)
+    whole = [padded(i, *of) for i, of in enumerate(columns)]
+    arrival_s, home, model, pictures, deadline_s, weight, *more = whole
+    happens = draw_sites(scenario, seed, episodes)
+    return Requests(
+        count, arrival_s, home, model, pictures, deadline_s, weight, np.stack(more, axis=-1), happens=happens
+    )
 
 
-def _episode(scenario: FleetScenario, rng: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+def given_requests(
+    scenario: FleetScenario,
+    arrival_s: Floats,
+    home: Ints,
+    model: Ints,
+    pictures: Floats,
+    deadline_s: Floats,
+    weight: Floats,
+    happens: Floats | None = None,
+) -> Requests:
+    """Requests of one episode ``[N]`` that are given and not drawn, with nothing of chance beside.
+
+    Args:
+        scenario: The world; its models say how many steps are asked for.
+        arrival_s: Times of arrival, rising, s.
+        home: Sites that they arrive at.
+        model: Models they ask for.
+        pictures: Pictures.
+        deadline_s: Promised delays, s.
+        weight: Worths.
+        happens: What happens to the sites ``[1, S, L]``; nothing if not given.
+    """
+    steps = np.array([kind.full_steps for kind in scenario.kinds_of_models], dtype=np.float64)[model]
+    nothing = np.zeros(len(model))
+    return Requests(
+        np.array([len(model)]),
+        arrival_s[None],
+        home[None],
+        model[None],
+        pictures[None],
+        deadline_s[None],
+        weight[None],
+        np.stack([steps, nothing, nothing + 1, nothing], axis=-1)[None],
+        np.zeros((1, scenario.sites, 0)) if happens is None else happens,
+    )
+
+
+def _episode(scenario: FleetScenario, seed: int, number: int) -> tuple[NDArray[np.generic], ...]:
     """Columns of one episode. Rates, popularity and hot spots are constant within bins of a second or less."""
+    rng = generator(seed, number)
     bins = max(1, int(np.ceil(scenario.duration_s)))
     bin_s = scenario.duration_s / bins
     start_s: Floats = np.arange(bins, dtype=np.float64) * bin_s
     factor = _factor(scenario, rng, start_s, bin_s)
     popular = _popularity(scenario, rng, start_s)
     near = _hot_spots(scenario, rng, start_s)
-    work_s = np.array([model.full_work_s for model in scenario.kinds_of_models]) * scenario.pictures.mean
+    work_s = scenario.mean_work_s * scenario.seconds_per_work_s
     # The load is the same however popular long pictures are in an episode.
     rate = scenario.load * sum(scenario.site_speed) / (popular @ work_s).mean()
     counts = rng.poisson(rate * bin_s * factor)
     of_bin = np.repeat(np.arange(bins), counts)
-    arrival_s = start_s[of_bin] + bin_s * rng.random(len(of_bin))
+    count = len(of_bin)
+    arrival_s = start_s[of_bin] + bin_s * rng.random(count)
     arrival_s.sort()  # within bins only: bins are in order
     arrival_s = np.minimum(arrival_s, np.nextafter(scenario.duration_s, 0))
     model = _pick(popular, of_bin, rng)
     home = _pick(near, of_bin, rng)
     amounts = (scenario.pictures, scenario.deadline_s, scenario.weight)
-    pictures, *rest = (amount.values(rng.random(len(of_bin))) for amount in amounts)
-    return arrival_s, home, model, np.rint(pictures), *rest
+    pictures, *rest = (amount.values(rng.random(count)) for amount in amounts)
+
+    def of(amount: Amount | None, stream: int, plain: float) -> Floats:
+        return np.full(count, plain) if amount is None else amount.values(generator(seed, number, stream).random(count))
+
+    steps = np.array([kind.full_steps for kind in scenario.kinds_of_models], dtype=np.float64)[model]
+    if scenario.asked_steps is not None:
+        steps = np.rint(of(scenario.asked_steps, _OF_ASKED, 0.0))
+    extra_s, noise = of(scenario.extra_s, _OF_EXTRA, 0.0), of(scenario.service_noise, _OF_NOISE, 1.0)
+    uplink_s = _uplink_s(scenario, generator(seed, number, _OF_RADIO), arrival_s, home)
+    return arrival_s, home, model, np.rint(pictures), *rest, steps, extra_s, noise, uplink_s
+
+
+def _uplink_s(scenario: FleetScenario, rng: np.random.Generator, arrival_s: Floats, home: Ints) -> Floats:
+    """Time to send each request to its home: those that a cell gets in a slot share its band equally."""
+    radio = scenario.radio
+    if radio is None:
+        return np.zeros(len(home))
+    distance_m = np.hypot(*((rng.random((2, len(home))) - 0.5) * radio.side_m)).clip(radio.min_distance_m)
+    gain = path_gain(distance_m, radio.path_loss_db, radio.path_loss_db_per_decade)
+    if radio.fading == "exponential":
+        gain *= rng.standard_exponential(len(home))
+    place = (arrival_s / radio.slot_s).astype(np.int64) * scenario.sites + home
+    _, which, users = np.unique(place, return_inverse=True, return_counts=True)
+    share = torch.from_numpy(1 / users[which])
+    rate = link_rate(share, torch.from_numpy(gain), radio.uplink_mhz, radio.user_power_dbm, radio.noise_dbm_hz)
+    return np.asarray(scenario.upload_mbit / rate.numpy())
 
 
 def _pick(share: Floats, of_bin: Ints, rng: np.random.Generator) -> Ints:
@@ -85,15 +171,15 @@ def _pick(share: Floats, of_bin: Ints, rng: np.random.Generator) -> Ints:
 def _factor(scenario: FleetScenario, rng: np.random.Generator, start_s: Floats, bin_s: float) -> Floats:
     factor = np.ones(len(start_s))
     if scenario.bursts is not None:
-        bursts, draws = scenario.bursts, rng.random(len(start_s))
-        high = draws[0] < bursts.mean_burst_s / (bursts.mean_burst_s + bursts.mean_calm_s)
-        for i, draw in enumerate(draws):  # a chain goes step by step
-            if i:
-                high = draw >= bin_s / bursts.mean_burst_s if high else draw < bin_s / bursts.mean_calm_s
-            factor[i] = bursts.burst if high else bursts.calm
+        bursts = scenario.bursts
+        high = two_states([rng], len(start_s), 1, bursts.mean_calm_s / bin_s, bursts.mean_burst_s / bin_s)[0, :, 0]
+        factor = np.where(high, bursts.burst, bursts.calm)
     if scenario.day is not None:
-        turn = start_s / scenario.day.period_s + rng.random()
-        factor *= 1 + scenario.day.amplitude * np.sin(2 * np.pi * turn)
+        day, turn = scenario.day, start_s / scenario.day.period_s + rng.random()
+        if day.hours:
+            factor *= np.array(day.hours)[(turn % 1 * len(day.hours)).astype(np.int64)] / np.mean(day.hours)
+        else:
+            factor *= 1 + day.amplitude * np.sin(2 * np.pi * turn)
     return factor
 
 

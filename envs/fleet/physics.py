@@ -7,18 +7,24 @@ delay of a request is known as soon as it is placed. All functions change the bo
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from edgegen.envs.core.compiled import compiled
-from edgegen.envs.fleet.draws import Ints, Requests
-from edgegen.envs.fleet.scenario import FleetScenario, Floats
+from edgegen.envs.core.compiled import compiled, inlined
+from edgegen.envs.fleet.books import HEARD_PACE
+from edgegen.envs.fleet.books import Books as Books
+from edgegen.envs.fleet.books import Fixed as Fixed
+from edgegen.envs.fleet.books import empty_books as empty_books
+from edgegen.envs.fleet.books import fixed_of as fixed_of
+from edgegen.envs.fleet.curves import grades_of, quality_of
+from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Ints, Requests
+from edgegen.envs.fleet.memory import bring, forget, source_time
+from edgegen.envs.fleet.scenario import Floats
+from edgegen.envs.fleet.sites import begin_s, end_s, expected_s, pace_at
 
-BACKLOG, LOAD, FULL, LEAST, NETWORK, SLACK, PRICE, SPEED, RESIDENT = range(9)
-"""Columns of what is known of a candidate: s, s, s, s, s, s, price, speed, 0 or 1."""
-CANDIDATE = 9
+BACKLOG, LOAD, FULL, LEAST, NETWORK, SLACK, PRICE, SPEED, RESIDENT, PACE, WORK_PRICE = range(11)
+"""Columns of what is known of a candidate: s, s, s, s, s, s, price, speed, 0 or 1, share of its speed, price per s."""
+CANDIDATE = 11
 SITE, STEPS, TRANSFER, WAIT, LOADED, GENERATION, RETURN, DELAY, LATE, QUALITY, UTILITY = range(11)
 """Columns of what became of a request: site, steps, s, s, s, s, s, s, 0 or 1, quality, utility."""
 RESULT = 11
@@ -26,138 +32,62 @@ FORGETTING = 0.5
 """What of a frame's demand still counts in the next one."""
 
 
-class Fixed(NamedTuple):
-    """What does not change: sites ``[S]`` (the cloud's speed comes last), models ``[M]``, links, prices."""
-
-    speed: Floats
-    memory_gb: Floats
-    size_gb: Floats
-    load_s: Floats
-    step_s: Floats
-    fixed_s: Floats
-    least_steps: Floats
-    full_steps: Floats
-    least_quality: Floats
-    full_quality: Floats
-    hop_s: float
-    upload_s: float
-    result_s: float
-    report_s: float
-    frame_s: float
-    cloud_s: float
-    cloud_price: float
-    late_penalty: float
-    delay_price: float
-    hop_price: float
-    refuse_price: float
-
-
-class Books(NamedTuple):
-    """Everything that changes, of E copies; a fork is a copy of these arrays.
-
-    Attributes:
-        free_s: When each site has done all that is placed there ``[E, S]``, s.
-        heard_s: The same as each site believes of each other one: what was last reported, and what it has placed there
-            itself since ``[E, S, S]``, s.
-        report: Number of the last report ``[E]``.
-        resident: Whether a model is in memory at the end of a site's queue ``[E, S, M]``, 0 or 1.
-        wanted: What the cacher wants there ``[E, S, M]``, 0 or 1.
-        used_s: When it was last asked for there ``[E, S, M]``, s.
-        demand: Requests of a site's users for each model, older frames counting less ``[E, S, M]``.
-        cursor: Number of the request that is due ``[E]``.
-        loads: Loads so far, those of the first frame excepted ``[E]``.
-    """
-
-    free_s: Floats
-    heard_s: Floats
-    report: Ints
-    resident: NDArray[np.uint8]
-    wanted: NDArray[np.uint8]
-    used_s: Floats
-    demand: Floats
-    cursor: Ints
-    loads: Ints
-
-
-def fixed_of(scenario: FleetScenario) -> Fixed:
-    """Return the constants of a scenario."""
-    models = scenario.kinds_of_models
-
-    def column(name: str) -> Floats:
-        return np.array([getattr(model, name) for model in models], dtype=np.float64)
-
-    return Fixed(
-        np.array([*scenario.site_speed, scenario.cloud.speed]),
-        np.array(scenario.site_memory_gb),
-        column("size_gb"),
-        column("load_s") * scenario.load_factor,
-        column("step_s"),
-        column("fixed_s"),
-        column("least_steps"),
-        column("full_steps"),
-        column("least_quality"),
-        column("full_quality"),
-        float(scenario.hop_s),
-        scenario.upload_mbit / scenario.rate_mbit_s,
-        scenario.result_mbit / scenario.rate_mbit_s,
-        float(scenario.report_s),
-        float(scenario.frame_s),
-        float(scenario.cloud.distance_s),
-        float(scenario.cloud.price),
-        float(scenario.late_penalty),
-        float(scenario.delay_price),
-        float(scenario.hop_price),
-        np.inf if scenario.refuse_price is None else float(scenario.refuse_price),
-    )
-
-
-def empty_books(copies: int, sites: int, models: int) -> Books:
-    """Return the books before anything has happened."""
-    per_site, per_model = (copies, sites), (copies, sites, models)
-    return Books(
-        np.zeros(per_site),
-        np.zeros((copies, sites, sites)),
-        np.full(copies, -1, dtype=np.int64),
-        np.zeros(per_model, dtype=np.uint8),
-        np.zeros(per_model, dtype=np.uint8),
-        np.zeros(per_model),
-        np.zeros(per_model),
-        np.zeros(copies, dtype=np.int64),
-        np.zeros(copies, dtype=np.int64),
-    )
-
-
 @compiled
-def hear(fixed: Fixed, books: Books, copy: int, now_s: float) -> None:
-    """Take in the reports of all sites if new ones are due."""
-    report = int(np.floor(now_s / fixed.report_s))
-    if report != books.report[copy]:
-        books.report[copy] = report
+def hear(fixed: Fixed, books: Books, copy: int, report: int) -> None:
+    """Take in the reports of all sites: when they are done, as they can know it, and their pace."""
+    books.report[copy] = report
+    for other in range(books.free_s.shape[1]):
+        done_s = books.free_s[copy, other]
+        if books.happens.shape[2] > 0:
+            row, at_s = books.happens[copy, other], report * fixed.report_s
+            done_s = at_s + expected_s(row, at_s, done_s)
+            books.own[copy, other, HEARD_PACE] = pace_at(row, at_s)
         for site in range(books.free_s.shape[1]):
-            for other in range(books.free_s.shape[1]):
-                books.heard_s[copy, site, other] = books.free_s[copy, other]
+            books.heard_s[copy, site, other] = done_s
 
 
-@compiled
+@inlined
+def work_of(fixed: Fixed, requests: Requests, copy: int, k: int, steps: float) -> float:
+    """Work of a request with some steps, s at speed 1."""
+    model, pictures = requests.model[copy, k], requests.pictures[copy, k]
+    if fixed.further < 0.0:
+        work = pictures * (fixed.fixed_s[model] + steps * fixed.step_s[model])
+    else:
+        work = fixed.fixed_s[model] + steps * fixed.step_s[model] * (1.0 + fixed.further * (pictures - 1.0))
+    whole: float = work + requests.more[copy, k, EXTRA]
+    return whole
+
+
+@inlined
 def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats) -> None:
-    """Write what the home of the request that is due knows of each site and, last, of the cloud ``[S + 1, 9]``."""
+    """Write what the home of the request that is due knows of each site and, last, of the cloud ``[S + 1, 11]``."""
     k = books.cursor[copy]
     now_s, home, model = requests.arrival_s[copy, k], requests.home[copy, k], requests.model[copy, k]
-    pictures, deadline_s = requests.pictures[copy, k], requests.deadline_s[copy, k]
-    hear(fixed, books, copy, now_s)
+    deadline_s, uplink_s = requests.deadline_s[copy, k], requests.more[copy, k, UPLINK]
+    full_steps = requests.more[copy, k, ASKED]
+    report = int(np.floor(now_s / fixed.report_s))
+    if report != books.report[copy]:
+        hear(fixed, books, copy, report)
     sites = books.free_s.shape[1]
-    least = pictures * (fixed.fixed_s[model] + fixed.least_steps[model] * fixed.step_s[model])
-    full = pictures * (fixed.fixed_s[model] + fixed.full_steps[model] * fixed.step_s[model])
+    if fixed.forgetful:
+        for site in range(sites):
+            forget(fixed, books, copy, site, now_s)
+    least = work_of(fixed, requests, copy, k, min(fixed.least_steps[model], full_steps))
+    full = work_of(fixed, requests, copy, k, full_steps)
     for site in range(sites + 1):
-        speed = fixed.speed[site]
+        speed, pace, work_price = fixed.model_speed[site, model], 1.0, 0.0
         if site < sites:
+            pace = books.own[copy, site, HEARD_PACE]
+            going = pace if pace > 0.0 else 1.0
+            speed *= going
             backlog = max(books.heard_s[copy, home, site] - now_s, 0.0)
             resident = float(books.resident[copy, site, model])
-            network = fixed.result_s + (0.0 if site == home else fixed.hop_s + fixed.upload_s)
+            load = 0.0 if resident > 0.0 else source_time(fixed, books, copy, site, model) / going
+            network = fixed.way_s[1, home, site] + fixed.way_s[0, home, site] + uplink_s
             price = 0.0 if site == home else fixed.hop_price
         else:
-            backlog, resident, network, price = 0.0, 1.0, fixed.cloud_s, fixed.cloud_price
-        load = 0.0 if resident > 0 else fixed.load_s[model]
+            backlog, resident, load, network, price = 0.0, 1.0, 0.0, fixed.cloud_s + uplink_s, fixed.cloud_price
+            work_price = fixed.cloud_work_price * speed
         seen[site, BACKLOG] = backlog
         seen[site, LOAD] = load
         seen[site, FULL] = full / speed
@@ -167,20 +97,26 @@ def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats
         seen[site, PRICE] = price
         seen[site, SPEED] = speed
         seen[site, RESIDENT] = resident
+        seen[site, PACE] = pace
+        seen[site, WORK_PRICE] = work_price
 
 
-@compiled
+@inlined
 def true_backlog_s(requests: Requests, books: Books, copy: int, site: int) -> float:
-    """What a site has still to do when the request that is due arrives, s; nothing in the cloud."""
+    """What a site has still to do when the request that is due arrives, as it can know it, s; nothing in the cloud."""
     if site >= books.free_s.shape[1]:
         return 0.0
-    left_s: float = max(books.free_s[copy, site] - requests.arrival_s[copy, books.cursor[copy]], 0.0)
+    now_s, free_s = requests.arrival_s[copy, books.cursor[copy]], books.free_s[copy, site]
+    if books.happens.shape[2] == 0:
+        queue_s: float = max(free_s - now_s, 0.0)
+        return queue_s
+    left_s: float = expected_s(books.happens[copy, site], now_s, free_s)
     return left_s
 
 
-@compiled
+@inlined
 def mean_backlog_s(seen: Floats) -> float:
-    """Mean backlog of all sites, as the home of a request knows it ``[S + 1, 9]``, s."""
+    """Mean backlog of all sites, as the home of a request knows it ``[S + 1, 11]``, s."""
     total, sites = 0.0, seen.shape[0] - 1
     for site in range(sites):
         total += seen[site, BACKLOG]
@@ -188,30 +124,16 @@ def mean_backlog_s(seen: Floats) -> float:
     return mean_s
 
 
-@compiled
-def make_room(fixed: Fixed, books: Books, copy: int, site: int, model: int) -> None:
-    """Evict until a model fits: first what the cacher does not want, and what was asked for longest ago."""
-    models = books.resident.shape[2]
-    while True:
-        taken_gb, worst = fixed.size_gb[model], -1
-        for other in range(models):
-            if books.resident[copy, site, other] == 0 or other == model:
-                continue
-            taken_gb += fixed.size_gb[other]
-            if worst < 0:
-                worst = other
-                continue
-            wanted, least = books.wanted[copy, site, other], books.wanted[copy, site, worst]
-            if wanted < least or (
-                wanted == least and books.used_s[copy, site, other] < books.used_s[copy, site, worst]
-            ):
-                worst = other
-        if taken_gb <= fixed.memory_gb[site] or worst < 0:
-            return
-        books.resident[copy, site, worst] = 0
+@inlined
+def least_quality_of(fixed: Fixed, requests: Requests, books: Books, copy: int) -> float:
+    """Quality of the request that is due with the fewest steps."""
+    k = books.cursor[copy]
+    model, full = requests.model[copy, k], requests.more[copy, k, ASKED]
+    least = min(fixed.least_steps[model], full)
+    return quality_of(fixed, model, least, least, full)
 
 
-@compiled
+@inlined
 def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, share: float, result: Floats) -> None:
     """Place the request that is due at a site, with a share of the steps between the fewest and all; write ``[11]``.
 
@@ -227,31 +149,48 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
         result[:] = 0.0
         result[SITE], result[UTILITY] = site, -fixed.refuse_price * weight
         return
-    least, full = fixed.least_steps[model], fixed.full_steps[model]
+    full = requests.more[copy, k, ASKED]
+    least = min(fixed.least_steps[model], full)
     steps = least + np.floor(min(max(share, 0.0), 1.0) * (full - least) + 1e-9)
-    work = requests.pictures[copy, k] * (fixed.fixed_s[model] + steps * fixed.step_s[model])
-    generation = work / fixed.speed[site]
-    wait, load, price = 0.0, 0.0, 0.0
+    work = work_of(fixed, requests, copy, k, steps)
+    service = work / fixed.model_speed[site, model]
+    generation = service * requests.more[copy, k, NOISE]
+    wait, load, transfer = 0.0, 0.0, requests.more[copy, k, UPLINK]
     if site == sites:
-        transfer, back, price = fixed.cloud_s, 0.0, fixed.cloud_price
+        transfer, back = transfer + fixed.cloud_s, 0.0
+        price = fixed.cloud_price + fixed.cloud_work_price * work
     else:
-        transfer, back = 0.0, fixed.result_s
-        wait = max(books.free_s[copy, site] - now_s, 0.0)
-        if site != home:
-            transfer, price = fixed.hop_s + fixed.upload_s, fixed.hop_price
+        if fixed.forgetful:
+            forget(fixed, books, copy, site, now_s)
+        transfer, back = transfer + fixed.way_s[0, home, site], fixed.way_s[1, home, site]
+        price = 0.0 if site == home else fixed.hop_price
+        expected = load
         if books.resident[copy, site, model] == 0:
-            load = fixed.load_s[model]
-            make_room(fixed, books, copy, site, model)
-            books.resident[copy, site, model] = 1
-            books.loads[copy] += 1
+            expected, load = bring(fixed, books, copy, site, model, False)
+        begun_s = max(books.free_s[copy, site], now_s)
+        done_s = begun_s + load + generation
+        if books.happens.shape[2] > 0:
+            row = books.happens[copy, site]
+            begun_s = begin_s(row, begun_s)
+            loaded_s = end_s(row, begun_s, load)
+            done_s = end_s(row, loaded_s, generation)
+            load, generation = loaded_s - begun_s, done_s - loaded_s
+            pace = books.own[copy, site, HEARD_PACE]
+            if pace > 0.0:
+                expected, service = expected / pace, service / pace
+        wait = begun_s - now_s
         books.used_s[copy, site, model] = now_s
-        books.free_s[copy, site] = max(books.free_s[copy, site], now_s) + load + generation
-        books.heard_s[copy, home, site] = max(books.heard_s[copy, home, site], now_s) + load + generation
+        books.free_s[copy, site] = done_s
+        books.heard_s[copy, home, site] = max(books.heard_s[copy, home, site], now_s) + expected + service
     delay = transfer + wait + load + generation + back
     late = delay > requests.deadline_s[copy, k] + 1e-9
-    rise = 1.0 if full == least else (steps - least) / (full - least)
-    quality = fixed.least_quality[model] + rise * (fixed.full_quality[model] - fixed.least_quality[model])
-    worth = -fixed.late_penalty if late else quality
+    quality = quality_of(fixed, model, steps, least, full)
+    worth = quality
+    if late:
+        worth = -fixed.late_penalty
+        if fixed.late_decay >= 0.0:
+            over = (delay - requests.deadline_s[copy, k]) / requests.deadline_s[copy, k]
+            worth += quality * np.exp(-fixed.late_decay * over)
     result[SITE], result[STEPS], result[TRANSFER], result[WAIT] = site, steps, transfer, wait
     result[LOADED], result[GENERATION], result[RETURN], result[DELAY] = load, generation, back, delay
     result[LATE], result[QUALITY] = 1.0 if late else 0.0, quality
@@ -266,6 +205,7 @@ def keep(fixed: Fixed, books: Books, copy: int, now_s: float, first: bool) -> No
     """
     _, sites, models = books.resident.shape
     for site in range(sites):
+        forget(fixed, books, copy, site, now_s)
         while True:  # amend: the least demanded of what is wanted goes until the rest fits
             taken_gb, worst = 0.0, -1
             for model in range(models):
@@ -278,27 +218,46 @@ def keep(fixed: Fixed, books: Books, copy: int, now_s: float, first: bool) -> No
             books.wanted[copy, site, worst] = 0
         for model in range(models):
             if books.wanted[copy, site, model] and not books.resident[copy, site, model]:
-                make_room(fixed, books, copy, site, model)
-                books.resident[copy, site, model] = 1
+                load = bring(fixed, books, copy, site, model, first)[1]
                 if not first:
-                    books.free_s[copy, site] = max(books.free_s[copy, site], now_s) + fixed.load_s[model]
-                    books.loads[copy] += 1
+                    begun_s = max(books.free_s[copy, site], now_s)
+                    if books.happens.shape[2] > 0:
+                        row = books.happens[copy, site]
+                        books.free_s[copy, site] = end_s(row, begin_s(row, begun_s), load)
+                    else:
+                        books.free_s[copy, site] = begun_s + load
         for model in range(models):
             books.demand[copy, site, model] *= FORGETTING
 
 
 @compiled
+def outlook(fixed: Fixed, books: Books, copy: int, now_s: float, load_s: Floats, backlog_s: Floats) -> None:
+    """Write how long each site would load each model ``[S, M]``, and what it has to do ``[S]``, s.
+
+    That is what cachers can know. A site that has failed and forgets does so first.
+    """
+    for site in range(books.resident.shape[1]):
+        forget(fixed, books, copy, site, now_s)
+        backlog_s[site] = max(books.free_s[copy, site] - now_s, 0.0)
+        if books.happens.shape[2] > 0:
+            backlog_s[site] = expected_s(books.happens[copy, site], now_s, books.free_s[copy, site])
+        for model in range(books.resident.shape[2]):
+            load_s[site, model] = source_time(fixed, books, copy, site, model)
+
+
+@inlined
 def is_due(requests: Requests, books: Books, copy: int, end_s: float) -> bool:
     """Whether a request arrives before a time."""
     k = books.cursor[copy]
-    return bool(k < requests.number[copy] and requests.arrival_s[copy, k] < end_s)
+    arrival_s = requests.arrival_s[copy, min(k, requests.arrival_s.shape[1] - 1)]
+    return bool((k < requests.number[copy]) & (arrival_s < end_s))
 
 
 @compiled
 def look_all(
     fixed: Fixed, requests: Requests, books: Books, end_s: float, due: NDArray[np.bool_], seen: Floats
 ) -> None:
-    """Find the copies with a request before the end of the frame, and write what its home knows ``[E, S + 1, 9]``."""
+    """Find the copies with a request before the end of the frame, and write what its home knows ``[E, S + 1, 11]``."""
     for copy in range(len(due)):
         due[copy] = is_due(requests, books, copy, end_s)
         if due[copy]:
@@ -336,3 +295,20 @@ def keep_all(fixed: Fixed, books: Books, now_s: float, first: bool) -> None:
     """Let the cachers of all copies have what they want."""
     for copy in range(len(books.cursor)):
         keep(fixed, books, copy, now_s, first)
+
+
+@compiled
+def outlook_all(fixed: Fixed, books: Books, now_s: float, load_s: Floats, backlog_s: Floats) -> None:
+    """Write what the cachers of all copies can know ``[E, S, M]``, ``[E, S]``."""
+    for copy in range(len(books.cursor)):
+        outlook(fixed, books, copy, now_s, load_s[copy], backlog_s[copy])
+
+
+@compiled
+def grades_all(fixed: Fixed, requests: Requests, books: Books, due: NDArray[np.bool_], grades: Floats) -> None:
+    """Write the curve of the request that is due in each copy ``[E, 9]``."""
+    for copy in range(len(due)):
+        if due[copy]:
+            k = books.cursor[copy]
+            model, full = requests.model[copy, k], requests.more[copy, k, ASKED]
+            grades_of(fixed, model, min(fixed.least_steps[model], full), full, grades[copy])

@@ -20,8 +20,9 @@ class CacherView(View):
         demand: Requests of each site's users for each model, older frames counting less ``[E, S, M]``.
         resident: Whether it is resident ``[E, S, M]``, bool.
         size_gb: Memory it takes ``[E, S, M]``, GB.
-        load_s: Time to load it ``[E, S, M]``, s.
+        load_s: Time to load it, also where it is resident ``[E, S, M]``, s.
         work_s: Time of a picture with all steps at speed 1 ``[E, S, M]``, s.
+        model_speed: Speed of each site with it ``[E, S, M]``.
         replicas: Sites where it is resident ``[E, S, M]``.
         memory_gb: Memory of each site ``[E, S]``, GB.
         speed: Speed of each site ``[E, S]``.
@@ -33,6 +34,7 @@ class CacherView(View):
     size_gb: Tensor
     load_s: Tensor
     work_s: Tensor
+    model_speed: Tensor
     replicas: Tensor
     memory_gb: Tensor
     speed: Tensor
@@ -54,6 +56,7 @@ class RouterView(View):
         deadline_s: Promised delay ``[E]``, s.
         least_quality: Quality with the fewest steps ``[E]``.
         full_quality: Quality with all steps ``[E]``.
+        grades: The same with nine numbers of steps from the fewest to all, evenly spaced ``[E, 9]``.
         refusal: Cost of refusing it ``[E]``, in utility; infinite where none can be refused.
         age_s: Age of the reports ``[E]``, s.
         demand: Share of the model in all recent requests ``[E]``.
@@ -65,7 +68,9 @@ class RouterView(View):
         network_s: Time of the way there and back ``[E, S + 1]``, s.
         slack_s: What is left of the promised delay with the fewest steps ``[E, S + 1]``, s.
         price: Price of a request there ``[E, S + 1]``, in utility.
-        speed: Speed there ``[E, S + 1]``.
+        speed: Speed there, as it was reported ``[E, S + 1]``.
+        pace: Share of its speed that it reported, 0 of a site that has failed ``[E, S + 1]``.
+        work_price: Price of a second there ``[E, S + 1]``, in utility.
         resident: Whether the model is resident there ``[E, S + 1]``, bool.
     """
 
@@ -77,6 +82,7 @@ class RouterView(View):
     deadline_s: Tensor
     least_quality: Tensor
     full_quality: Tensor
+    grades: Tensor
     refusal: Tensor
     age_s: Tensor
     demand: Tensor
@@ -89,6 +95,8 @@ class RouterView(View):
     slack_s: Tensor
     price: Tensor
     speed: Tensor
+    pace: Tensor
+    work_price: Tensor
     resident: Tensor
 
 
@@ -110,11 +118,13 @@ class AllocatorView(View):
         least_s: Time to make the pictures with the fewest steps, s.
         full_s: Time to make them with all steps, s.
         slack_s: What is left of the promised delay with the fewest steps, s.
-        speed: Speed there.
+        speed: Speed there, as its home knows it.
+        work_price: Price of a second there, in utility.
         least_steps: Fewest steps.
         full_steps: All steps.
         least_quality: Quality with the fewest steps.
         full_quality: Quality with all steps.
+        grades: The same with nine numbers of steps from the fewest to all, evenly spaced ``[E, 9]``.
     """
 
     due: Tensor
@@ -131,7 +141,9 @@ class AllocatorView(View):
     full_s: Tensor
     slack_s: Tensor
     speed: Tensor
+    work_price: Tensor
     least_steps: Tensor
     full_steps: Tensor
     least_quality: Tensor
     full_quality: Tensor
+    grades: Tensor

@@ -18,8 +18,9 @@ from torch import Tensor
 from edgegen.envs.core.fields import check_copies
 from edgegen.envs.core.world import Role, World
 from edgegen.envs.fleet import physics
-from edgegen.envs.fleet.draws import Requests, draw_requests
-from edgegen.envs.fleet.physics import Books, empty_books, fixed_of
+from edgegen.envs.fleet.books import STATE, Books, empty_books, fixed_of
+from edgegen.envs.fleet.curves import GRADES
+from edgegen.envs.fleet.draws import ASKED, Requests, draw_requests
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
 
@@ -96,7 +97,8 @@ class FleetWorld(World):
         if seed is None:
             seed, first_episode = self._seed, self._first + self.copies
         self._draw(seed, first_episode)
-        self.books = empty_books(self.copies, self.scenario.sites, len(self.scenario.kinds_of_models))
+        models = len(self.scenario.kinds_of_models)
+        self.books = empty_books(self.copies, self.scenario.sites, models, self._requests.happens)
         self._frame, self._phase = 0, CACHER
         self._made = np.zeros((self.copies, self.scenario.sites))
         self._site = np.zeros(self.copies, dtype=np.int64)
@@ -146,7 +148,7 @@ class FleetWorld(World):
             "phase": self._phase,
             "site": torch.from_numpy(self._site.copy()),
             "made": torch.from_numpy(self._made.copy()),
-            **{name: torch.from_numpy(values.copy()) for name, values in self.books._asdict().items()},
+            **{name: torch.from_numpy(getattr(self.books, name).copy()) for name in STATE},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -163,7 +165,7 @@ class FleetWorld(World):
         self._draw(state["seed"], state["first_episode"])
         self._frame, self._phase = state["frame"], state["phase"]
         self._site, self._made = (state[name].cpu().numpy().copy() for name in ("site", "made"))
-        self.books = Books(*(state[name].cpu().numpy().copy() for name in Books._fields))
+        self.books = Books(**{name: state[name].cpu().numpy().copy() for name in STATE}, happens=self._requests.happens)
         if self.turn in (ROUTER, ALLOCATOR):
             self._look()
 
@@ -232,6 +234,12 @@ class FleetWorld(World):
         own: np.ndarray = values[np.arange(self.copies), cursor]
         return own
 
+    def _grades(self) -> np.ndarray:
+        """Curve of the request that is due in each copy ``[E, 9]``."""
+        grades = np.zeros((self.copies, GRADES))
+        physics.grades_all(self.fixed, self._requests, self.books, self._due, grades)
+        return grades
+
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, device=self.device)
 
@@ -240,30 +248,36 @@ class FleetWorld(World):
         now_s = self._frame * self.scenario.frame_s
         work_s = fixed.fixed_s + fixed.full_steps * fixed.step_s
         replicas = books.resident.sum(1, keepdims=True, dtype=np.float64)
-        per_model = (np.broadcast_to(values, shape) for values in (fixed.size_gb, fixed.load_s, work_s, replicas))
+        load_s, backlog_s = np.empty(shape), np.empty(shape[:2])
+        physics.outlook_all(fixed, books, now_s, load_s, backlog_s)
+        wide = (fixed.size_gb, load_s, work_s, fixed.model_speed[:-1], replicas)
+        per_model = (np.broadcast_to(values, shape) for values in wide)
         per_site = (np.broadcast_to(values, shape[:2]) for values in (fixed.memory_gb, fixed.speed[:-1]))
-        backlog_s = np.maximum(books.free_s - now_s, 0.0)
         columns = (books.demand, books.resident.astype(np.bool_), *per_model, *per_site, backlog_s)
         return CacherView(*(self._tensor(values) for values in columns))
 
     def _router_view(self) -> RouterView:
-        books, fixed, model = self.books, self.fixed, self._of("model")
+        books, fixed, model, grades = self.books, self.fixed, self._of("model"), self._grades()
         demand = books.demand.sum(1)
         share = demand[np.arange(self.copies), model] / np.maximum(demand.sum(1), 1e-12)
         replicas = books.resident.sum(1, dtype=np.float64)[np.arange(self.copies), model]
         age_s = np.where(self._due, self._of("arrival_s") - books.report * fixed.report_s, 0.0)
         columns = (
             *(self._due, self._of("home"), model, self._of("pictures"), self._of("weight"), self._of("deadline_s")),
-            *(fixed.least_quality[model], fixed.full_quality[model], fixed.refuse_price * self._of("weight")),
+            *(grades[:, 0], grades[:, -1], grades, fixed.refuse_price * self._of("weight")),
             *(age_s, share, replicas),
         )
-        order = (physics.BACKLOG, physics.LOAD, physics.FULL, physics.LEAST, physics.NETWORK, physics.SLACK)
-        seen = (self._seen[..., column] for column in (*order, physics.PRICE, physics.SPEED))
+        order = (
+            *(physics.BACKLOG, physics.LOAD, physics.FULL, physics.LEAST, physics.NETWORK, physics.SLACK),
+            *(physics.PRICE, physics.SPEED, physics.PACE, physics.WORK_PRICE),
+        )
+        seen = (self._seen[..., column] for column in order)
         resident = self._seen[..., physics.RESIDENT] > 0
         return RouterView(*(self._tensor(values) for values in (*columns, *seen, resident)))
 
     def _allocator_view(self) -> AllocatorView:
-        fixed, model, rows = self.fixed, self._of("model"), np.arange(self.copies)
+        fixed, model, rows, grades = self.fixed, self._of("model"), np.arange(self.copies), self._grades()
+        steps = self._of("more")[:, ASKED]
         accepted = self._site <= self.scenario.sites
         site = np.where(accepted, self._site, self.scenario.sites)
         seen = self._seen[rows, site]
@@ -274,13 +288,14 @@ class FleetWorld(World):
             *(self._due & accepted, self._site, self._site == self.scenario.sites, model, self._of("weight")),
             *(self._of("deadline_s"), backlog_s, mean_s),
             *(seen[:, column] for column in (physics.LOAD, physics.NETWORK, physics.LEAST, physics.FULL)),
-            *(slack_s, fixed.speed[site], fixed.least_steps[model], fixed.full_steps[model]),
-            *(fixed.least_quality[model], fixed.full_quality[model]),
+            *(slack_s, seen[:, physics.SPEED], seen[:, physics.WORK_PRICE]),
+            *(np.minimum(fixed.least_steps[model], steps), steps, grades[:, 0], grades[:, -1], grades),
         )
         return AllocatorView(*(self._tensor(values) for values in columns))
 
 
 def entries(scenario: FleetScenario) -> int:
     """Entries of the largest array of an episode."""
-    per_request = 11 * int(scenario.requests_at_most)
-    return max(per_request, scenario.sites * max(scenario.sites, len(scenario.kinds_of_models)))
+    per_request = physics.RESULT * int(scenario.requests_at_most)
+    per_site = max(scenario.sites, len(scenario.kinds_of_models), int(scenario.changes_at_most))
+    return max(per_request, scenario.sites * per_site)

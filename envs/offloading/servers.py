@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from edgegen.envs.core.chains import two_states
 from edgegen.envs.core.fields import Count, Duration, Flag, Frozen, Positive, Probability, Range, Seed, Whole
-from edgegen.envs.offloading.traffic import Floats, two_states
+from edgegen.envs.offloading.traffic import Floats
 
 MOST_SERVERS = 10_000
 MOST_LINKS = 1_000_000

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from edgegen.envs.core.chains import two_states
 from edgegen.envs.core.fields import Count, Duration, Frozen, Positive, Real, Share
 from edgegen.envs.offloading.recordings import MOST_TIMES, NamedRecording
 
@@ -215,28 +216,3 @@ def modulated(counts: NDArray[np.int64], factors: Floats, rngs: list[np.random.G
 def most_tasks(high: int, highest: float) -> int:
     """Most tasks that :func:`modulated` can give."""
     return math.ceil(high * highest - 1e-9)
-
-
-def two_states(
-    rngs: list[np.random.Generator], slots: int, width: int, mean_first: float, mean_second: float
-) -> NDArray[np.bool_]:
-    """Draw a two-state Markov chain, starting from the long run.
-
-    Args:
-        rngs: Generator of each of the E episodes.
-        slots: Length.
-        width: Independent chains per episode.
-        mean_first: Mean slots in the first state.
-        mean_second: Mean slots in the second state.
-
-    Returns:
-        Whether the chain is in its second state ``[E, slots, width]``.
-    """
-    random = np.stack([rng.random((slots, width)) for rng in rngs])
-    state = np.empty(random.shape, dtype=bool)
-    state[:, 0] = random[:, 0] < mean_second / (mean_first + mean_second)
-    for slot in range(1, slots):  # a chain goes step by step; episodes and servers are side by side
-        state[:, slot] = np.where(
-            state[:, slot - 1], random[:, slot] >= 1 / mean_second, random[:, slot] < 1 / mean_first
-        )
-    return state

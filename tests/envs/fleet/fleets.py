@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.envs.fleet.draws import Requests
+from edgegen.envs.fleet.draws import Requests, given_requests
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.world import FleetWorld
 
@@ -37,17 +37,24 @@ def small(**changes: Any) -> FleetScenario:
     return build_scenario({**DATA, **changes}, FleetScenario)
 
 
-def requests_of(rows: list[tuple[float, int, int, float, float, float]]) -> Requests:
-    """One episode with rows of arrival_s, home, model, pictures, deadline_s, weight."""
-    columns = [np.array([column]) for column in zip(*rows, strict=True)]
-    arrival, home, model, *rest = columns
-    return Requests(
-        np.array([len(rows)]),
+def requests_of(
+    rows: list[tuple[float, int, int, float, float, float]], scenario: FleetScenario | None = None, **columns: Any
+) -> Requests:
+    """One episode with rows of arrival_s, home, model, pictures, deadline_s, weight; other columns by name."""
+    arrival, home, model, *rest = (np.array(column) for column in zip(*rows, strict=True))
+    given = given_requests(
+        scenario or small(),
         arrival.astype(np.float64),
         home.astype(np.int64),
         model.astype(np.int64),
         *(values.astype(np.float64) for values in rest),
     )
+    for column, values in columns.items():
+        given.more[..., COLUMNS.index(column)] = values
+    return given
+
+
+COLUMNS = ["asked", "extra", "noise", "uplink"]
 
 
 def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[tuple[int, float, np.ndarray]]]:
@@ -76,7 +83,9 @@ def by_events(
     models, sites = scenario.kinds_of_models, scenario.sites
     events: list[tuple[float, int, int, str, int]] = []
     events += [(frame * scenario.frame_s, 0, frame, "frame", frame) for frame in range(scenario.frames)]
-    events += [(float(time_s), 1, k, "arrival", k) for k, time_s in enumerate(requests.arrival_s[0])]
+    events += [
+        (float(time_s), 1, k, "arrival", k) for k, time_s in enumerate(requests.arrival_s[0, : requests.number[0]])
+    ]
     heapq.heapify(events)
     queue: list[deque[tuple[str, int]]] = [deque() for _ in range(sites)]
     busy, memory = [False] * sites, [set() for _ in range(sites)]  # type: ignore[var-annotated]

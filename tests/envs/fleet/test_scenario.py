@@ -22,7 +22,7 @@ from edgegen.envs.fleet.draws import draw_requests
         ({"deadline_s": {"low": 0.3, "high": 3}}, "deadlines must be longer"),
         ({"weight": {"low": 3, "high": 2}}, "low (3) must not exceed high (2)"),
         ({"weight": {"low": 0, "high": 2, "shape": {"kind": "loguniform"}}}, "loguniform needs a low above 0"),
-        ({"pictures": {"low": 0.5, "high": 2}}, "pictures.low is 0.5"),
+        ({"pictures": {"low": 0.5, "high": 2}}, "pictures is between 0.5 and 2, but must be between 1"),
         ({"memory_gb": [5]}, "memory_gb has 1 entries for 3 speeds"),
         ({"load": 1e9}, "requests in an episode"),
         ({"bursts": {"mean_calm_s": 0.1}}, "mean_calm_s"),

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.envs.core.chains import two_states
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading import scenario as envs_scenario
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.offloading.traffic import Bursts, Diurnal, HotSpots, Traffic, modulated, two_states
+from edgegen.envs.offloading.traffic import Bursts, Diurnal, HotSpots, Traffic, modulated
 from edgegen.envs.offloading.view import Tasks
 
 SMALL = {"tasks_per_slot.high": 6, "slots": 50}
