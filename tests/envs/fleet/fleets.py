@@ -12,6 +12,7 @@ import torch
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet.draws import Requests, given_requests
 from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.sites import packed
 from edgegen.envs.fleet.world import FleetWorld
 
 MODEL = {"size_gb": 2, "load_s": 1.5, "step_s": 0.1, "least_steps": 4, "least_quality": 0.3, "full_steps": 10}
@@ -55,6 +56,21 @@ def requests_of(
 
 
 COLUMNS = ["asked", "extra", "noise", "uplink"]
+
+
+def changes(scenario: FleetScenario, factor: float, times: list[float]) -> np.ndarray:
+    """What happens where the first of three sites has trouble from the first time to the second, and so on."""
+    own = np.array([0.0, *times])
+    pace = np.where(np.arange(len(own)) % 2 == 1, factor, 1.0)
+    done = np.concatenate([[0.0], (np.diff(own) * pace[:-1]).cumsum()])
+    filler = [np.inf] * len(times)
+    rows = [
+        np.stack([column, [first, *rest], [first, *rest]])[None]
+        for column, first, rest in ((own, 0, filler), (pace, 1, [1.0] * len(times)), (done, 0, filler))
+    ]
+    whole = tuple(np.ascontiguousarray(row) for row in rows)
+    nothing = np.ones((1, scenario.sites, 0))
+    return packed(nothing, nothing, whole, 7.0)
 
 
 def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[tuple[int, float, np.ndarray]]]:
