@@ -297,7 +297,7 @@ def plan(
                 score[model] += brain.rule.keeping
             row[1] = float(resident[site, model])
             row[2] = size_gb[model] / memory_gb[site]
-            row[3] = 2.0 * load_s[model] / brain.unit_s
+            row[3] = 2.0 * load_s[site, model] / brain.unit_s
             row[4] = speed[site]
             row[5] = 5.0 * covered[model] / total_speed
             row[6] = replicas[model] / sites

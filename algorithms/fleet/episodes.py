@@ -106,7 +106,7 @@ def label_caches(
 
 
 def _books(scenario: FleetScenario, requests: Requests) -> Books:
-    return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models))
+    return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models), requests.happens)
 
 
 def _labels(requests: Requests, room: int, candidates: int, features: int, values: int) -> Labels:

@@ -21,6 +21,7 @@ from edgegen.algorithms.fleet.decisions import (
     plan,
 )
 from edgegen.envs.core.compiled import compiled
+from edgegen.envs.fleet.books import take_over
 from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.physics import (
     BACKLOG,
@@ -36,8 +37,10 @@ from edgegen.envs.fleet.physics import (
     Fixed,
     is_due,
     keep,
+    least_quality_of,
     look,
     mean_backlog_s,
+    outlook,
     place,
     true_backlog_s,
 )
@@ -88,7 +91,7 @@ def route(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: in
         requests.home[copy, k],
         requests.weight[copy, k],
         requests.deadline_s[copy, k],
-        fixed.least_quality[model],
+        least_quality_of(fixed, requests, books, copy),
         fixed.full_quality[model],
         requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s,
         replicas,
@@ -111,7 +114,7 @@ def allocate(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy:
         placed,
         requests.weight[copy, k],
         requests.deadline_s[copy, k],
-        fixed.least_quality[model],
+        least_quality_of(fixed, requests, books, copy),
         fixed.full_quality[model],
         desk.share,
         desk.allocate,
@@ -122,14 +125,15 @@ def allocate(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy:
 def begin_frame(brain: Brain, fixed: Fixed, books: Books, copy: int, frame: int, desk: Desk) -> None:
     """Let the cachers say what they want at the beginning of a frame."""
     now_s, sites = frame * fixed.frame_s, books.free_s.shape[1]
-    backlog_s = np.maximum(books.free_s[copy] - now_s, 0.0)
+    load_s, backlog_s = np.zeros(books.resident.shape[1:]), np.zeros(sites)
+    outlook(fixed, books, copy, now_s, load_s, backlog_s)
     work_s = fixed.fixed_s + fixed.full_steps * fixed.step_s
     plan(
         brain,
         books.demand[copy],
         books.resident[copy],
         fixed.size_gb,
-        fixed.load_s,
+        load_s,
         work_s,
         fixed.memory_gb,
         fixed.speed[:sites],
@@ -199,20 +203,6 @@ def play_copies(
                 k = books.cursor[copy]
                 serve_next(brain, fixed, requests, books, copy, -1, -1.0, desk)
                 results[copy, k] = desk.result
-
-
-@compiled
-def take_over(source: Books, target: Books, copy: int) -> None:
-    """Make a copy's books what those of another world are: a fork."""
-    target.free_s[copy] = source.free_s[copy]
-    target.heard_s[copy] = source.heard_s[copy]
-    target.report[copy] = source.report[copy]
-    target.resident[copy] = source.resident[copy]
-    target.wanted[copy] = source.wanted[copy]
-    target.used_s[copy] = source.used_s[copy]
-    target.demand[copy] = source.demand[copy]
-    target.cursor[copy] = source.cursor[copy]
-    target.loads[copy] = source.loads[copy]
 
 
 class Labels(NamedTuple):

@@ -17,9 +17,8 @@ from edgegen.algorithms.fleet.nets import ResidualChain, no_net
 from edgegen.algorithms.fleet.spec import FEATURES, FleetSpec, make_chain
 from edgegen.envs.core.kinds import Meter
 from edgegen.envs.core.world import World
-from edgegen.envs.fleet.physics import CANDIDATE
 from edgegen.envs.fleet.scenario import FleetScenario
-from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
+from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView, seen_in
 
 
 class FleetPolicy(TrainedPolicy):
@@ -91,16 +90,13 @@ class FleetPolicy(TrainedPolicy):
         scores, latent, features = np.zeros(shape), np.zeros(shape), np.zeros((*shape, CACHER_FEATURES))
         for e in range(len(demand)):
             decisions.plan(
-                *(self.brain, demand[e], resident[e], size_gb[e, 0], load_s[e, 0], work_s[e, 0], memory_gb[e]),
+                *(self.brain, demand[e], resident[e], size_gb[e, 0], load_s[e], work_s[e, 0], memory_gb[e]),
                 *(speed[e], backlog_s[e], scores, latent, features, wanted[e]),
             )
         return torch.from_numpy(wanted.astype(np.bool_)).to(view.demand.device)
 
     def _route(self, view: RouterView) -> Tensor:
-        seen = np.empty((*view.backlog_s.shape, CANDIDATE))
-        names = ("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident")
-        for column, name in enumerate(names):  # in the order of the physics' columns
-            seen[..., column] = _array(getattr(view, name))
+        seen = seen_in(view)
         own = ("weight", "deadline_s", "least_quality", "full_quality", "age_s", "replicas")
         site = np.zeros(len(seen), dtype=np.int64)
         decisions.choose_all(self.brain, seen, _array(view.due), _array(view.home), _columns(view, own), site)

@@ -113,7 +113,8 @@ class FleetEnvRunner(JointEnvRunner):
             for copy in range(first, end):
                 for side, sign in enumerate((1.0, -1.0)):
                     moved = self._moved(brain, {role: sign * noise[role][copy // 2 % pairs] for role in noise})
-                    books = empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models))
+                    models = len(scenario.kinds_of_models)
+                    books = empty_books(len(requests.number), scenario.sites, models, requests.happens)
                     results = np.zeros((*requests.arrival_s.shape, RESULT))
                     play_copies(moved, fixed, requests, books, scenario.frames, copy, copy + 1, results)
                     utility[side, copy] = mean_utility(requests, results)[copy]

@@ -12,14 +12,7 @@ from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.algorithms.rules import fleet_kernel as kernel
 from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.envs.core.world import World
-from edgegen.envs.fleet.physics import CANDIDATE
-from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
-
-COLUMNS = (
-    *("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident"),
-    *("pace", "work_price"),
-)
-"""Fields of the view in the order of the physics' columns."""
+from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView, seen_in
 
 
 class FleetRule(Policy):
@@ -60,9 +53,7 @@ class FleetRule(Policy):
         return torch.from_numpy(wanted.astype(np.bool_)).to(view.demand.device)
 
     def _route(self, view: RouterView) -> Tensor:
-        seen = np.empty((*view.backlog_s.shape, CANDIDATE))
-        for column, name in enumerate(COLUMNS):
-            seen[..., column] = _array(getattr(view, name))
+        seen = seen_in(view)
         columns = (view.home, view.weight, view.least_quality, view.full_quality, view.age_s, view.due)
         home, weight, least, full, age_s, due = (_array(values) for values in columns)
         site = np.zeros(len(seen), dtype=np.int64)

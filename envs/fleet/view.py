@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgegen.envs.core.world import View
@@ -147,3 +149,16 @@ class AllocatorView(View):
     least_quality: Tensor
     full_quality: Tensor
     grades: Tensor
+
+
+CANDIDATES = (
+    *("backlog_s", "load_s", "full_s", "least_s", "network_s", "slack_s", "price", "speed", "resident"),
+    *("pace", "work_price"),
+)
+"""Fields of a router's view that say something of each candidate, in the order of the physics' columns."""
+
+
+def seen_in(view: RouterView) -> NDArray[np.float64]:
+    """What a router's view says of each candidate ``[E, S + 1, 11]``, as compiled functions take it."""
+    columns = (getattr(view, name).detach().cpu().numpy() for name in CANDIDATES)
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=-1)
