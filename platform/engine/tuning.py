@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -31,6 +32,24 @@ class Spent:
     episodes: int
     played: int
     requests: int
+
+
+def budget_text(spent: Sequence[Spent], episodes: int) -> str:
+    """Say what the tunings of a rule took: trials × episodes × requests.
+
+    Args:
+        spent: What each took.
+        episodes: Training episodes of the learner whose budget it was.
+    """
+    trials, each = spent[0].trials, spent[0].episodes
+    finals = max(one.played - trials * each for one in spent)
+    per_episode = sum(one.requests / one.played for one in spent) / len(spent)
+    requests = sum(one.requests for one in spent) / len(spent)
+    return (
+        f"{trials} trials \N{MULTIPLICATION SIGN} {each} training episodes \N{MULTIPLICATION SIGN} {per_episode:,.0f} "
+        f"requests, and at most {finals} episodes in the final round: {requests:,.0f} requests for each seed, no more "
+        f"than the {episodes} episodes of a training"
+    )
 
 
 @dataclass(frozen=True)

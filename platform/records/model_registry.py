@@ -51,20 +51,39 @@ class Registration:
         return f"{MODELS_PREFIX}{self.name}@{self.alias}"
 
 
-def register(
-    store: Store, sweep: CheckedSweep, policy: Path, run_id: str, tags: Mapping[str, str], description: str
-) -> Registration:
-    """Register a policy as a new version, once, and make it champion if it is better than the present one.
+@dataclass(frozen=True)
+class Candidate:
+    """A policy that may become champion.
 
-    The two play the same validation episodes, of a seed after that of the sweep, by which neither was chosen.
+    Attributes:
+        title: What it is called in sentences.
+        policy: Its folder.
+        run_id: The run that trained it, or tuned it.
+        tags: Tags of the version; the same tags again mean the same version.
+        description: What people read in the registry.
+    """
+
+    title: str
+    policy: Path
+    run_id: str
+    tags: Mapping[str, str]
+    description: str
+
+
+def register(store: Store, sweep: CheckedSweep, candidate: Candidate, bar: Candidate | None = None) -> Registration:
+    """Register a policy as a new version, once, and make it champion if it is better than the present one and the bar.
+
+    All play the same validation episodes, of a seed after that of the sweep, by which none was chosen. Where the bar
+    is better than the policy it takes its place: it is registered, too, and champion if it is better than that.
 
     Args:
         store: The tracking store.
         sweep: The sweep it comes from.
-        policy: Its folder.
-        run_id: The run that trained it.
-        tags: Tags of the version; the same tags again mean the same version.
-        description: What people read in the registry.
+        candidate: The policy.
+        bar: The best rule that was tuned with the same budget, if there is one.
+
+    Returns:
+        What became of the policy; of the bar the reason tells.
 
     Raises:
         mlflow.exceptions.MlflowException: If the registry does not answer.
@@ -74,20 +93,58 @@ def register(
         client.create_registered_model(
             name, description=f"{sweep.learner.name} on {sweep.world.name}, by edgegen sweep"
         )
-    version = next((found for found in client.search_model_versions(f"name='{name}'") if _has(found.tags, tags)), None)
-    if version is None:
-        with _everywhere(store.uri):
-            info = _log_model(policy, run_id)
-            version = client.create_model_version(
-                name, info.model_uri, run_id, tags=dict(tags), description=description, model_id=info.model_id
-            )
-    number = str(version.version)
+    number = _version(store, name, candidate)
+    if bar is None or (behind := _behind(sweep, candidate, bar)) is None:
+        alias, reason = _settled(store, sweep, candidate.policy, number)
+        return Registration(name, number, alias, reason)
+    bar_number = _version(store, name, bar)
+    alias, reason = _settled(store, sweep, bar.policy, bar_number, only_champion=True)
+    became = (
+        f"{bar.title} is {CHAMPION}, as version {bar_number}" if alias == CHAMPION else f"{bar.title} is not champion"
+    )
+    client.set_registered_model_alias(name, CHALLENGER, number)
+    return Registration(name, number, CHALLENGER, f"{behind} {became}. {reason}")
+
+
+def _version(store: Store, name: str, candidate: Candidate) -> str:
+    """Number of a candidate's version, which is made if there is none."""
+    client = store.client
+    for found in client.search_model_versions(f"name='{name}'"):
+        if _has(found.tags, candidate.tags):
+            return str(found.version)
+    with _everywhere(store.uri):
+        info = _log_model(candidate.policy, candidate.run_id)
+        made = client.create_model_version(
+            name,
+            info.model_uri,
+            candidate.run_id,
+            tags=dict(candidate.tags),
+            description=candidate.description,
+            model_id=info.model_id,
+        )
+    return str(made.version)
+
+
+def _settled(
+    store: Store, sweep: CheckedSweep, policy: Path, number: str, only_champion: bool = False
+) -> tuple[str, str]:
+    """Judge a version against the champion and set its alias; returns that, and why."""
+    client, name = store.client, sweep.model
     aliases: dict[str, str] = {alias: str(n) for alias, n in client.get_registered_model(name).aliases.items()}
     alias, reason = _judged(sweep, policy, number, aliases.get(CHAMPION))
-    client.set_registered_model_alias(name, alias, number)
+    if alias == CHAMPION or not only_champion:
+        client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and aliases.get(CHALLENGER) == number:
         client.delete_registered_model_alias(name, CHALLENGER)
-    return Registration(name, number, alias, reason)
+    return alias, reason
+
+
+def _behind(sweep: CheckedSweep, candidate: Candidate, bar: Candidate) -> str | None:
+    """Say that the bar is better; None if it is not."""
+    own, level = _score(sweep, candidate.policy), _score(sweep, bar.policy)
+    if not sweep.better(level, own):
+        return None
+    return f"Behind the bar: {sweep.metric} {own:.4g}, {bar.title} has {level:.4g} on the same arrivals."
 
 
 def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -97,7 +154,7 @@ def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 def _judged(sweep: CheckedSweep, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
     """Alias of a new version, and why. A champion that is there but fits this world no more is succeeded."""
     if champion is None:
-        return CHAMPION, "It is the first version."
+        return CHAMPION, "There was none before."
     if champion == version:
         return CHAMPION, "It is champion already."
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.platform.engine.tuning import budget_text
 from edgegen.platform.engine.unit import GREEDY
 from edgegen.platform.runs.comparison import decimals_for
 from edgegen.platform.runs.statistics import Interval, crossed_difference, mean_interval, paired_difference
@@ -169,19 +170,8 @@ def trained_on(found: Found) -> str:
 
 def budgets(data: ExperimentData) -> list[str]:
     """Return what tunings took, a clause for each rule: trials × episodes × requests."""
-    clauses = []
-    for label in data.tuned:
-        found = data.found(data.places[0], label)
-        trials, episodes = found.tuning[0].trials, found.tuning[0].episodes
-        finals = [spent.played - trials * episodes for spent in found.tuning]
-        each = [spent.requests / spent.played for spent in found.tuning]
-        requests = float(np.mean([spent.requests for spent in found.tuning]))
-        clauses.append(
-            f"`{label}`: {trials} trials \N{MULTIPLICATION SIGN} {episodes} training episodes \N{MULTIPLICATION SIGN} "
-            f"{np.mean(each):,.0f} requests, and at most {max(finals)} episodes in the final round: {requests:,.0f} "
-            f"requests for each seed, no more than the {found.episodes} episodes of a training"
-        )
-    return clauses
+    found = {label: data.found(data.places[0], label) for label in data.tuned}
+    return [f"`{label}`: {budget_text(one.tuning, one.episodes)}" for label, one in found.items()]
 
 
 def many_worlds(data: ExperimentData) -> list[str]:

@@ -13,6 +13,7 @@ from edgegen.platform.engine.records import FINISHED as FINISHED_RUN
 from edgegen.platform.engine.records import RUNNING, Child, Records
 from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store
+from edgegen.platform.sweeps.bar import TunedResult, ValidatedTuning
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.progress import best_of
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, WAITING, TrialView
@@ -20,8 +21,8 @@ from edgegen.platform.sweeps.training import seed_folder
 
 STAGE, TRIAL, NUMBER, SEED = (f"edgegen.{name}" for name in ("stage", "trial", "trial_number", "seed"))
 """Tags of the runs of trials."""
-SEARCH, FINAL = "search", "final"
-"""Stages of a sweep."""
+SEARCH, FINAL, TUNED = "search", "final", "tuned"
+"""Stages of a sweep; the last are rules that are tuned beside the final training."""
 
 _STATUS = {FINISHED: FINISHED_RUN, FAILED: FAILED_RUN}
 
@@ -132,8 +133,25 @@ class SweepRecords(Records):
             part = own if stage == FINAL else own / "policy"
             client.log_artifacts(run_id, str(part), "checkpoint" if stage == FINAL else "policy")
 
+    def tuned(self, unit: ValidatedTuning, result: TunedResult) -> None:
+        """Record a rule that was tuned, unless it is recorded already."""
+        self.store.attempt(partial(self._record_tuned, unit, result))
+
+    def _record_tuned(self, unit: ValidatedTuning, result: TunedResult) -> None:
+        parameters = {"rule": unit.name, "seed": unit.seed, "budget_episodes": unit.episodes, **vars(result.spent)}
+        child = self.child(
+            (TUNED, result.label, str(unit.seed)),
+            f"{self.sweep.spec.name}-tuned-{unit.name}-seed{unit.seed}",
+            "tuning",
+            parameters,
+        )
+        witness = f"validation/{self.sweep.metric}"
+        self.log_new(child, [(result.spent.played, {witness: result.objective})], witness)
+        client = self.store.client
+        self.end(child, FINISHED_RUN, lambda run_id: client.log_artifacts(run_id, str(result.policy), "policy"))
+
     def child_run(self, stage: str, identity: str, seed: int) -> str | None:
-        """Id of the run of a trial and seed, if it is recorded."""
+        """Id of the run of a trial, or of a rule by the name it has as tuned, and seed, if it is recorded."""
         child = self.children.get((stage, identity, str(seed)))
         return child.run_id if child else None
 

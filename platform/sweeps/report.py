@@ -7,17 +7,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from edgegen.platform.canvas import drawing, save, use_no_window
+from edgegen.platform.engine.tuning import Spent, budget_text
 from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import draw_or_tell, write_json, write_text
 from edgegen.platform.live_table import duration
 from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import Comparison, decimals_for
 from edgegen.platform.runs.statistics import mean_interval
+from edgegen.platform.sweeps.bar import TunedResult
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
@@ -61,6 +63,7 @@ class SweepOutcome:
         sweep: The sweep.
         trials: Trials of the search.
         finals: Results of the final training.
+        tuned: Results of rules that were tuned with the budget of a final training.
         chosen: The one whose policy was taken: of the best settings, the seed in the middle.
         comparison: The policies of the final training and rules on evaluation episodes.
         registration: What became of the policy in the registry, if there is one.
@@ -74,18 +77,44 @@ class SweepOutcome:
     comparison: Comparison
     registration: Registration | None
     seconds: float
+    tuned: tuple[TunedResult, ...] = ()
 
     def of(self, label: str) -> list[float]:
-        """Final results of some settings, one per seed."""
-        return [final.objective for final in self.finals if final.label == label]
+        """Final results of some settings or of a tuned rule, one per seed."""
+        return list(self.by_seed(label).values())
+
+    def by_seed(self, label: str) -> dict[int, float]:
+        """The same by training seed."""
+        return {result.seed: result.objective for result in self.results if result.label == label}
+
+    @property
+    def results(self) -> list[FinalResult | TunedResult]:
+        """Results of the final training, then of tuned rules."""
+        return [*self.finals, *self.tuned]
 
     @property
     def labels(self) -> list[str]:
-        """Settings of the final training, in their order."""
-        return list(dict.fromkeys(final.label for final in self.finals))
+        """Settings of the final training, in their order, then tuned rules."""
+        return list(dict.fromkeys(result.label for result in self.results))
+
+    @property
+    def bar(self) -> TunedResult | None:
+        """Of the best tuned rule the seed in the middle."""
+        return choose(self.sweep, self.tuned) if self.tuned else None
+
+    @property
+    def budgets(self) -> dict[str, str]:
+        """What each tuned rule's tunings took, in words."""
+        spent: dict[str, list[Spent]] = {}
+        for result in self.tuned:
+            spent.setdefault(result.label, []).append(result.spent)
+        return {label: budget_text(parts, self.sweep.spec.budget.episodes) for label, parts in spent.items()}
 
 
-def choose(sweep: CheckedSweep, finals: Sequence[FinalResult]) -> FinalResult:
+Result = TypeVar("Result", FinalResult, TunedResult)
+
+
+def choose(sweep: CheckedSweep, finals: Sequence[Result]) -> Result:
     """Choose what to register: the settings with the best mean over their seeds, and of these the seed in the middle.
 
     The best seed would promise more than the settings hold. The preset itself only serves as control.
@@ -136,10 +165,14 @@ def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: 
         "importances": {"after_episodes": episodes, "shares": importances},
         "final": {
             label: {
-                "seeds": {str(final.seed): final.objective for final in outcome.finals if final.label == label},
+                "seeds": {str(seed): value for seed, value in outcome.by_seed(label).items()},
                 "mean": mean_interval(outcome.of(label)).to_json(),
             }
             for label in outcome.labels
+        },
+        "tuned": {
+            label: {str(result.seed): vars(result.spent) for result in outcome.tuned if result.label == label}
+            for label in outcome.budgets
         },
         "chosen": {"settings_of": outcome.chosen.label, "seed": outcome.chosen.seed, "policy": outcome.chosen.policy},
         "model": None
@@ -286,10 +319,13 @@ def _final_table(outcome: SweepOutcome, decimals: int) -> list[str]:
         "|---|---|" + "---|" * len(seeds),
     ]
     for label in outcome.labels:
-        by_seed = {final.seed: final.objective for final in outcome.finals if final.label == label}
+        by_seed = outcome.by_seed(label)
         cells = " | ".join(f"{by_seed[seed]:.{decimals}f}" if seed in by_seed else "failed" for seed in seeds)
         lines.append(f"| {label} | {mean_interval(outcome.of(label)).text(decimals)} | {cells} |")
-    return [*lines, "", "± is a 95 % interval over training seeds (Student t), all judged on the same arrivals."]
+    lines += ["", "± is a 95 % interval over training seeds (Student t), all judged on the same arrivals."]
+    for label, budget in outcome.budgets.items():
+        lines += ["", f"{label}, on the training episodes of each seed: {budget}."]
+    return lines
 
 
 def _verdict(outcome: SweepOutcome, decimals: int) -> str:
@@ -298,13 +334,22 @@ def _verdict(outcome: SweepOutcome, decimals: int) -> str:
         f"Taken: the settings of {chosen.label}, with seed {chosen.seed}, the one in the middle "
         f"({chosen.objective:.{decimals}f})."
     )
-    control = outcome.of(CONTROL)
-    if not control:
-        return text
-    ours, theirs = float(np.mean(outcome.of(chosen.label))), float(np.mean(control))
-    if not sweep.better(ours, theirs):
-        return f"{text} The preset without any change is no worse ({theirs:.{decimals}f}): the search did not pay."
-    return f"{text} The preset without any change has {theirs:.{decimals}f} on average."
+    ours = float(np.mean(outcome.of(chosen.label)))
+    if control := outcome.of(CONTROL):
+        theirs = float(np.mean(control))
+        text += (
+            f" The preset without any change has {theirs:.{decimals}f} on average."
+            if sweep.better(ours, theirs)
+            else f" The preset without any change is no worse ({theirs:.{decimals}f}): the search did not pay."
+        )
+    if outcome.bar is not None:
+        level = float(np.mean(outcome.of(outcome.bar.label)))
+        text += (
+            f" The bar, {outcome.bar.label}, has {level:.{decimals}f} on average."
+            if sweep.better(ours, level)
+            else f" The bar, {outcome.bar.label}, is no worse ({level:.{decimals}f}): learning did not pay."
+        )
+    return text
 
 
 def _comparison_table(comparison: Comparison) -> list[str]:
@@ -326,7 +371,10 @@ def summary(outcome: SweepOutcome) -> list[str]:
     spec, decimals = outcome.sweep.spec, decimals_for(min(abs(final.objective) for final in outcome.finals))
     lines = [f"Done in {duration(outcome.seconds)}: {_searched(outcome)}"]
     for label in outcome.labels:
-        mean = mean_interval(outcome.of(label)).text(decimals)
-        lines.append(f"{label}, trained again with seeds {_listed(spec.retrain.seeds)}: {outcome.sweep.metric} {mean}")
+        mean, done = (
+            mean_interval(outcome.of(label)).text(decimals),
+            "" if label in outcome.budgets else "trained again ",
+        )
+        lines.append(f"{label}, {done}with seeds {_listed(spec.retrain.seeds)}: {outcome.sweep.metric} {mean}")
     lines.append(_verdict(outcome, decimals))
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 import uuid
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -25,23 +26,22 @@ from edgegen.platform.engine.records import Ending, ending_recorded
 from edgegen.platform.engine.runner import room_for, run_units
 from edgegen.platform.engine.unit import Evaluation, Play, Unit
 from edgegen.platform.files import check_writable_folder, write_json
+from edgegen.platform.records.model_registry import Candidate, Registration, register
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 from edgegen.platform.runs.comparison import Comparison, comparison_of
 from edgegen.platform.runs.evaluation import Results
 from edgegen.platform.screen import activity
+from edgegen.platform.sweeps.bar import TunedResult, result_of, tunings_of
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.final import FinalStand, final_training
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
-from edgegen.platform.sweeps.records import FINAL, SEARCH, SweepRecords
+from edgegen.platform.sweeps.records import FINAL, SEARCH, TUNED, SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, Stand, TrialView, Watcher, watching
 from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
 from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
 from edgegen.platform.sweeps.state import forget, put_state_back
 from edgegen.platform.sweeps.trial import SWEEP_FILE
-
-if TYPE_CHECKING:
-    from edgegen.platform.records.model_registry import Registration
 
 ENTRIES_FILE = "entries.json"
 """In the sweep's folder: what the final training trains."""
@@ -118,8 +118,8 @@ class _Sweep:
                 self.records.store_file(self.folder / SWEEP_FILE)
                 self.records.begin()
             trials = self._search()
-            finals, comparison = self._final(self._entries(trials))
-        return self._conclude(identity, trials, finals, comparison, started)
+            finals, tuned, comparison = self._final(self._entries(trials))
+        return self._conclude(identity, trials, finals, tuned, comparison, started)
 
     def _begin(self) -> str:
         """Take the folder for this sweep; returns what it will be called in its records."""
@@ -219,8 +219,8 @@ class _Sweep:
             self.records.entries = entries
         return list(entries)
 
-    def _final(self, entries: Sequence[dict[str, Any]]) -> tuple[list[FinalResult], Comparison]:
-        """Train what is to be trained anew, let it and the rules play the evaluation; returns both."""
+    def _final(self, entries: Sequence[dict[str, Any]]) -> tuple[list[FinalResult], list[TunedResult], Comparison]:
+        """Train what is to be trained anew, tune rules as long, and let all play the evaluation; returns all three."""
         spec, world = self.sweep.spec, self.sweep.world
         evaluation = Evaluation(world, spec.evaluation.episodes, spec.evaluation.seed)
         units = [final_training(self.sweep, e["label"], e["seed"], e["schedule"], evaluation) for e in entries]
@@ -231,14 +231,15 @@ class _Sweep:
             for rule in dict.fromkeys((*rules, reference))
         ]
         stand = FinalStand(units, self.folder, [] if self.records is None else [self.records])
-        everything: list[Unit] = [*units, *plays]
+        tunings = tunings_of(self.sweep, evaluation)
+        everything: list[Unit] = [*units, *tunings, *plays]
         jobs = spec.resources.concurrent or room_for(everything)
         title = f"{spec.name}: final training"
         progress = UnitProgress(title, everything, self.folder, jobs, self.notes, self.sweep.metric)
         with progress.shown():
             failed = run_units(everything, self.folder, [progress, stand], jobs, RETRIES + 1)
         self._settle(FINAL, stand.views)
-        if broken := next((play for play in plays if play.identity in failed), None):
+        if broken := next((rule for rule in (*tunings, *plays) if rule.identity in failed), None):
             raise InputError(f"The rule {broken.name} can not be compared with: {failed[broken.identity].rstrip('.')}.")
         finals = [
             FinalResult(
@@ -249,8 +250,12 @@ class _Sweep:
         ]
         if all(final.label == CONTROL for final in finals):
             raise InputError(f"Every final training of the best trials failed{_first_error(stand.views)}.")
-        played = [*(unit for unit in units if unit.identity not in failed), *plays]
-        return finals, self._comparison(played, evaluation, explore, reference)
+        tuned = [result_of(unit, self._of(unit)) for unit in tunings]
+        if self.records is not None:
+            for unit, result in zip(tunings, tuned, strict=True):
+                self.records.tuned(unit, result)
+        played = [*(unit for unit in units if unit.identity not in failed), *tunings, *plays]
+        return finals, tuned, self._comparison(played, evaluation, explore, reference)
 
     def _of(self, unit: Unit) -> Path:
         return unit_folder(self.folder, unit.identity)
@@ -277,17 +282,19 @@ class _Sweep:
         identity: str,
         trials: Sequence[TrialView],
         finals: Sequence[FinalResult],
+        tuned: Sequence[TunedResult],
         comparison: Comparison,
         started: float,
     ) -> SweepOutcome:
         """Choose, register and report."""
         chosen = choose(self.sweep, finals)
         shutil.copytree(chosen.policy, self.folder / POLICY_FOLDER, dirs_exist_ok=True)
-        registration = self._register(identity, chosen)
+        registration = self._register(identity, chosen, choose(self.sweep, tuned) if tuned else None)
         outcome = SweepOutcome(
             sweep=self.sweep,
             trials=tuple(trials),
             finals=tuple(finals),
+            tuned=tuple(tuned),
             chosen=chosen,
             comparison=comparison,
             registration=registration,
@@ -296,30 +303,47 @@ class _Sweep:
         write_report(outcome, self.folder / REPORT_FOLDER)
         if self.records is not None:
             metrics = {
-                f"final/{label}": sum(values) / len(values) for label in outcome.labels if (values := outcome.of(label))
+                f"final/{_as_metric(label)}": sum(values) / len(values)
+                for label in outcome.labels
+                if (values := outcome.of(label))
             }
-            self.records.log([(len(trials), {name.replace(" ", "_"): value for name, value in metrics.items()})])
+            self.records.log([(len(trials), metrics)])
             self.records.store_file(self.folder / REPORT_FOLDER, "report")
         return outcome
 
-    def _register(self, identity: str, chosen: FinalResult) -> Registration | None:
+    def _register(self, identity: str, chosen: FinalResult, bar: TunedResult | None) -> Registration | None:
         if self.records is None:
             return None
-        from edgegen.platform.records.model_registry import register
-
         records = self.records
         run_id = records.child_run(FINAL, chosen.identity, chosen.seed)
         if run_id is None:  # tracking broke off
             return None
-        tags = {"edgegen.sweep": identity, "edgegen.settings_of": chosen.label, "edgegen.seed": str(chosen.seed)}
-        description = (
-            f"{self.sweep.spec.algorithm} on {self.sweep.world.name}, sweep {self.sweep.spec.name}, settings of "
-            f"{chosen.label}, training seed {chosen.seed}: {self.sweep.metric} {chosen.objective:.4g} in validation."
+        what = f"{self.sweep.spec.algorithm} on {self.sweep.world.name}, settings of {chosen.label}"
+        candidate = self._candidate(identity, chosen, run_id, what)
+        bar_run = None if bar is None else records.child_run(TUNED, bar.label, bar.seed)
+        rival = (
+            self._candidate(identity, bar, bar_run, f"rule {bar.label} on {self.sweep.world.name}")
+            if bar is not None and bar_run is not None
+            else None
         )
         with activity(self.notes, "Registering the policy"):
-            return records.store.attempt(
-                lambda: register(records.store, self.sweep, chosen.policy, run_id, tags, description)
-            )
+            return records.store.attempt(lambda: register(records.store, self.sweep, candidate, rival))
+
+    def _candidate(self, identity: str, result: FinalResult | TunedResult, run_id: str, what: str) -> Candidate:
+        """Describe a policy that may become champion."""
+        return Candidate(
+            title=result.label,
+            policy=result.policy,
+            run_id=run_id,
+            tags={"edgegen.sweep": identity, "edgegen.settings_of": result.label, "edgegen.seed": str(result.seed)},
+            description=f"{what}, sweep {self.sweep.spec.name}, training seed {result.seed}: {self.sweep.metric} "
+            f"{result.objective:.4g} in validation.",
+        )
+
+
+def _as_metric(label: str) -> str:
+    """A label as part of a metric's name; MLflow allows few characters there."""
+    return re.sub(r"[^\w.-]+", "_", label).strip("_")
 
 
 def _first_error(trials: Sequence[TrialView]) -> str:

@@ -99,11 +99,15 @@ class Evaluation(Frozen):
         episodes: Episodes per policy.
         seed: Their seed.
         rules: Rules to compare with; the usual ones of the algorithm if not given.
+        tuned: Whether rules with constants are tuned, with each seed of the final training and as many training
+            episodes as it has, and are the bar: in the comparison, and for the champion. Where the kind of world has
+            none this says nothing.
     """
 
     episodes: Count = 30
     seed: Seed = 1000
     rules: tuple[str, ...] | None = None
+    tuned: Flag = True
 
 
 class Resources(Frozen):

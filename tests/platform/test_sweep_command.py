@@ -80,6 +80,7 @@ def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_pa
     ("kind", "sentence"),
     [
         ("final", "Every final training of the best trials failed; the first error is: ValueError: it broke."),
+        ("bar", "The rule priced-greedy can not be compared with: ValueError: it broke."),
         ("play", "The rule capacity-weighted can not be compared with: ValueError: it broke."),
     ],
 )

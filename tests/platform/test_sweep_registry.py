@@ -16,8 +16,10 @@ from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
 from edgegen.platform.records.model_flavor import PolicyModel
-from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, register
+from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, Candidate, register
 from edgegen.platform.records.tracking import Store
+from edgegen.platform.runs.rule_search import TuneRequest
+from edgegen.platform.runs.tuning import tune
 from edgegen.platform.sweeps.checked import make_sweep
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
@@ -43,6 +45,10 @@ def ladts_policy(folder):
     return folder
 
 
+def candidate(folder, run, sweep, description=""):
+    return Candidate(f"policy {sweep}", folder, run, {"sweep": sweep}, description)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("registry")
@@ -58,13 +64,13 @@ def registered(store, tmp_path_factory):
     """A policy, registered; returns its folder and what became of it."""
     folder = ladts_policy(tmp_path_factory.mktemp("policy") / "policy")
     run = store.create_run("trained", {}, {})
-    return folder, register(store, SWEEP, folder, run, {"sweep": "1"}, "the first")
+    return folder, register(store, SWEEP, candidate(folder, run, "1", "the first"))
 
 
 def test_registering_twice_is_registering_once(store, registered):
     folder, first = registered
     assert (first.name, first.version, first.alias) == ("edgegen-small", "1", CHAMPION)
-    again = register(store, SWEEP, folder, store.create_run("x", {}, {}), {"sweep": "1"}, "the first")
+    again = register(store, SWEEP, candidate(folder, store.create_run("x", {}, {}), "1", "the first"))
     assert (again.version, again.alias) == ("1", CHAMPION)
     assert len(store.client.search_model_versions("name='edgegen-small'")) == 1
 
@@ -107,10 +113,10 @@ def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monk
     worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
     scores |= {worse: 1.5, better: 0.5}
     run = store.create_run("y", {}, {})
-    second = register(store, SWEEP, worse, run, {"sweep": "2"}, "")
+    second = register(store, SWEEP, candidate(worse, run, "2"))
     assert (second.version, second.alias) == ("2", CHALLENGER)
     assert "1.5, champion 1 has 1 on the same arrivals" in second.reason
-    third = register(store, SWEEP, better, run, {"sweep": "3"}, "")
+    third = register(store, SWEEP, candidate(better, run, "3"))
     assert (third.version, third.alias) == ("3", CHAMPION)
     aliases = {
         name: int(version) for name, version in store.client.get_registered_model("edgegen-small").aliases.items()
@@ -119,10 +125,82 @@ def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monk
     assert pinned("models:/edgegen-small@champion") == "models:/edgegen-small/3"
 
 
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """The policy folder of a rule that was tuned."""
+    request = TuneRequest("priced-greedy", SWEEP.world, 2, 1)
+    return tune(request, tmp_path_factory.mktemp("tuned") / "run", False, False, lambda trials, wanted: None).policy
+
+
+def aliases_of(store, name):
+    return {alias: int(version) for alias, version in store.client.get_registered_model(name).aliases.items()}
+
+
+@pytest.mark.parametrize(
+    ("own", "bar", "before", "aliases", "reason"),
+    [
+        # No champion yet: whichever is better becomes it.
+        (
+            1.5,
+            0.5,
+            None,
+            {CHALLENGER: 1, CHAMPION: 2},
+            "tuned rule is champion, as version 2. There was none before.",
+        ),
+        (0.5, 1.5, None, {CHAMPION: 1}, "There was none before."),
+        # A champion that is better than both stays.
+        (1.5, 0.5, 0.4, {CHAMPION: 1, CHALLENGER: 2}, "tuned rule is not champion. Not better: mean_delay_s 0.5"),
+        (
+            1.5,
+            0.5,
+            0.6,
+            {CHAMPION: 3, CHALLENGER: 2},
+            "is champion, as version 3. Better: mean_delay_s 0.5, champion 1",
+        ),
+        # The bar is no champion itself where the policy is better.
+        (0.3, 0.5, 0.4, {CHAMPION: 2}, "Better: mean_delay_s 0.3, champion 1 has 0.4"),
+    ],
+)
+def test_a_tuned_rule_is_the_bar_for_the_champion(
+    store, tuned, tmp_path, monkeypatch, own, bar, before, aliases, reason
+):
+    name = f"bar-{own}-{bar}-{before}"
+    sweep = make_sweep({**SWEEP.spec.model_dump(), "model": name})
+    folder = ladts_policy(tmp_path / "own")
+    scores = {folder: own, tuned: bar}
+    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda sweep, at: scores.get(at, before))
+    run = store.create_run("z", {}, {})
+    if before is not None:
+        register(store, sweep, candidate(ladts_policy(tmp_path / "before"), run, "before"))
+    rival = Candidate("tuned rule", tuned, run, {"sweep": "bar"}, "")
+    for _ in range(2):  # a resumed sweep registers again
+        done = register(store, sweep, candidate(folder, run, "own"), rival)
+        assert aliases_of(store, name) == aliases
+        assert aliases[done.alias] == int(done.version)
+        if _ == 0:
+            assert reason in done.reason
+    if own > bar:
+        assert "Behind the bar: mean_delay_s 1.5, tuned rule has 0.5 on the same arrivals." in done.reason
+
+
+def test_a_tuned_rule_is_loaded_and_called_like_any_policy(store, tuned):
+    import mlflow
+
+    sweep = make_sweep({**SWEEP.spec.model_dump(), "model": "rule"})
+    register(store, sweep, candidate(tuned, store.create_run("z", {}, {}), "t"))
+    model = mlflow.pyfunc.load_model("models:/rule@champion")
+    policy = make_policy("models:/rule@champion", sweep.world, 3)
+    assert policy.name == "priced-greedy (tuned)"
+    given = PolicyModel(policy, sweep.world).example_input()
+    observation = OffloadingWorld(sweep.world, 1).reset(seed=0)
+    expected, _ = policy.act("router", observation, policy.begin("router", observation), explore=False)
+    assert np.array_equal(model.predict(given)["server"], expected.numpy())
+
+
 def test_a_champion_that_can_not_be_fetched_here_stays(store, registered, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
-    version = register(store, SWEEP, ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), {"sweep": "4"}, "")
+    version = register(store, SWEEP, candidate(ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), "4"))
     assert version.alias == CHALLENGER
     assert "can not be played at present" in version.reason
 
@@ -142,7 +220,7 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
     spec = T2DRLSpec.of(sweep.world, sweep.settings({"actor_lr": 0.5}))
     policy = T2DRLPolicy(spec, spec.actor(), spec.cacher(), sweep.world)
     save_policy(policy, tmp_path / "policy", sweep.world, {"seed": 0})
-    done = register(store, sweep, tmp_path / "policy", store.create_run("z", {}, {}), {"sweep": "p"}, "")
+    done = register(store, sweep, candidate(tmp_path / "policy", store.create_run("z", {}, {}), "p"))
     decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, sweep.world).example_input())
     cells, users, models = sweep.world.cells, sweep.world.users, sweep.world.models
     assert decided["cache"].shape == (1, cells, models)

@@ -5,9 +5,11 @@ import pytest
 from rich.console import Console
 
 from edgegen.algorithms.core.catalog import make_policy
+from edgegen.platform.engine.tuning import Spent
 from edgegen.platform.live_table import duration
 from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import compare
+from edgegen.platform.sweeps.bar import TunedResult
 from edgegen.platform.sweeps.checked import make_sweep
 from edgegen.platform.sweeps.progress import SweepProgress
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
@@ -21,6 +23,7 @@ from edgegen.platform.sweeps.report import (
     write_report,
 )
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 SWEEP = make_sweep(
     {
         "name": "small",
@@ -80,7 +83,31 @@ def outcome():
         comparison=comparison,
         registration=Registration("edgegen-small", "3", "challenger", "Not better."),
         seconds=61.0,
+        tuned=tuned(1.5, 1.6, 1.4),
     )
+
+
+def tuned(*by_seed):
+    """A rule that was tuned with each seed."""
+    spent = Spent(3, 1, 12, 600)
+    return tuple(
+        TunedResult("priced-greedy (tuned)", seed, value, f"/tuned/{seed}", spent)
+        for seed, value in zip((11, 12, 13), by_seed, strict=True)
+    )
+
+
+def test_of_the_bar_the_seed_in_the_middle_is_taken(outcome):
+    assert (outcome.bar.seed, outcome.bar.objective) == (11, 1.5)
+    assert outcome.labels == ["trial 1", "preset", "priced-greedy (tuned)"]
+
+
+def test_the_report_says_whether_learning_passed_the_bar(outcome, tmp_path):
+    behind = SweepOutcome(**{**vars(outcome), "tuned": tuned(2.5, 2.6, 2.4)})
+    assert "The bar, priced-greedy (tuned), has 2.50 on average." in summary(behind)[-1]
+    without = SweepOutcome(**{**vars(outcome), "tuned": ()})
+    write_report(without, tmp_path)
+    assert "tuned" not in (tmp_path / "report.md").read_text()
+    assert without.bar is None
 
 
 def test_the_report_says_what_was_found_and_with_which_seeds(outcome, tmp_path):
@@ -94,7 +121,12 @@ def test_the_report_says_what_was_found_and_with_which_seeds(outcome, tmp_path):
         "![Importances](importance.png)",
         "![Parallel coordinates](parallel.png)",
         "| trial 1 | 2.00 ± 0.25 | 1.90 | 2.00 | 2.10 |",  # t(0.975, 2 df) · 0.1 / √3
-        "the one in the middle (2.00). The preset without any change is no worse (1.10): the search did not pay.",
+        "the one in the middle (2.00). The preset without any change is no worse (1.10): the search did not pay. "
+        "The bar, priced-greedy (tuned), is no worse (1.50): learning did not pay.",
+        "| priced-greedy (tuned) | 1.50 ± 0.25 | 1.50 | 1.60 | 1.40 |",
+        f"priced-greedy (tuned), on the training episodes of each seed: 3 trials {TIMES} 1 training episodes {TIMES} "
+        "50 requests, and at most 9 episodes in the final round: 600 requests for each seed, no more than the 12 "
+        "episodes of a training.",
         "`models:/edgegen-small/3`, alias `challenger`. Not better.",
         "| least-delay |",
     ):
@@ -106,6 +138,8 @@ def test_the_report_says_what_was_found_and_with_which_seeds(outcome, tmp_path):
     assert data["format"] == "edgegen-sweep-1"
     assert len(data["trials"]) == 9
     assert data["final"]["trial 1"]["seeds"] == {"11": 1.9, "12": 2.0, "13": 2.1}
+    assert data["final"]["priced-greedy (tuned)"]["seeds"] == {"11": 1.5, "12": 1.6, "13": 1.4}
+    assert data["tuned"]["priced-greedy (tuned)"]["11"] == {"trials": 3, "episodes": 1, "played": 12, "requests": 600}
     assert data["chosen"] == {"settings_of": "trial 1", "seed": 12, "policy": "/trial_1/12"}
     assert sum(data["importances"]["shares"].values()) == pytest.approx(1)
     assert any("did not pay" in line for line in summary(outcome))

@@ -159,15 +159,20 @@ def test_a_sweep_that_is_killed_loses_nothing_and_repeats_nothing(tmp_path, driv
     )
     wanted = {("search", trial.identity, str(seed)) for trial in stages["search"] for seed in SEEDS}
     wanted |= {("final", trial.identity, "7") for trial in stages["final"]}
+    wanted |= {("tuned", "priced-greedy (tuned)", "7")}  # the bar
     assert children == dict.fromkeys(wanted, 1)
     histories = {trial.identity: trial.history for trials in stages.values() for trial in trials}
     for run in runs:
         assert run.info.status == "FINISHED"
-        if "edgegen.trial" in run.data.tags:
+        if run.data.tags.get("edgegen.stage") in stages:
             logged = client.get_metric_history(run.info.run_id, "validation/mean_delay_s")
             seed = run.data.tags["edgegen.seed"]
             assert [(metric.step, metric.value) for metric in logged] == [
                 (report["episodes"], report["seeds"][seed]["validation"])
                 for report in histories[run.data.tags["edgegen.trial"]]
             ]
-    assert int(client.get_model_version_by_alias("edgegen-killed", "champion").version) == 1
+    versions = client.search_model_versions("name='edgegen-killed'")
+    number = client.get_model_version_by_alias("edgegen-killed", "champion").version
+    (champion,) = (version for version in versions if version.version == number)
+    assert champion.tags["edgegen.settings_of"] in ("trial 0", "trial 1", "trial 2", "priced-greedy (tuned)")
+    assert len(versions) == (2 if "tuned" in champion.tags["edgegen.settings_of"] else 1)
