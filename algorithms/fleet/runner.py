@@ -67,9 +67,7 @@ class FleetEnvRunner(JointEnvRunner):
             utility, roles = self._generation(scenario, policy.brain, requests)
         else:
             utility, roles = self._labelled(scenario, policy.brain, requests)
-        best = requests.weight * world.fixed.full_quality[requests.model]
-        due = np.arange(best.shape[1]) < requests.number[:, None]
-        bound = np.where(due, best, 0.0).sum(1) / np.maximum(requests.number, 1)
+        bound = world.bounds.sum(1) / np.maximum(requests.number, 1)  # nothing where there is no request
         self.finish_episodes([{LOST: float(lost)} for lost in bound - utility], utility.tolist())
         slots = world.copies * scenario.frames * self._kind.slots_per_round(scenario)
         self.count_steps(slots, int(requests.number.sum()))

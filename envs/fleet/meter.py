@@ -28,7 +28,8 @@ class UtilityMeter(Meter):
     """Utilities and what they are made of: means over requests where nothing else is said.
 
     Values:
-        ``lost_utility``: What is lost against a service at once, for nothing and with all steps; lower is better.
+        ``lost_utility``: What is lost against an idle fleet that has every model everywhere, so that nobody waits or
+            loads; never below 0. A policy that loses a quarter less has closed a quarter of the gap.
         ``utility``: w·Q(steps) if in time, else −λ·w, minus the costs of delay, of ways and of the cloud.
         ``late_share``: Share of late requests. ``refused_share``: Share of refused ones.
         ``quality``: Quality of those in time, not-a-number without any.
@@ -41,7 +42,7 @@ class UtilityMeter(Meter):
 
     def __init__(self, world: FleetWorld) -> None:
         self._scenario, self._copies = world.scenario, world.copies
-        self._fixed = world.fixed
+        self._world = world
         self._outcomes: list[FleetOutcome] = []
         self._table: _Table | None = None
         self._loads: Ints = np.zeros(world.copies, dtype=np.int64)
@@ -56,8 +57,7 @@ class UtilityMeter(Meter):
     def take(self, requests: Requests, results: Floats, loads: Ints) -> None:
         """Take whole episodes into account: what became of each request ``[E, N, 11]``, and the loads ``[E]``."""
         due = np.arange(results.shape[1])[:, None] < requests.number
-        bound = requests.weight * self._fixed.full_quality[requests.model]
-        self._table = _Table(due, requests.home.T, results.transpose(1, 0, 2), np.where(due, bound.T, 0.0))
+        self._table = _Table(due, requests.home.T, results.transpose(1, 0, 2), np.where(due, self._world.bounds.T, 0.0))
         self._loads = loads
 
     def headline(self) -> Array:

@@ -19,9 +19,10 @@ from edgegen.envs.core.fields import check_copies
 from edgegen.envs.core.world import Role, World
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.books import STATE, Books, empty_books, fixed_of
+from edgegen.envs.fleet.bounds import idle_bounds
 from edgegen.envs.fleet.curves import GRADES
-from edgegen.envs.fleet.draws import ASKED, Requests, draw_requests
-from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.draws import ASKED, Ints, Requests, draw_requests
+from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, AllocatorView, CacherView, RouterView
 
 
@@ -34,7 +35,7 @@ class FleetOutcome:
         due: Copies of which a request was placed ``[E]``, bool; None unless steps were chosen.
         home: Where these requests arrived ``[E]``, int64.
         result: What became of them ``[E, 11]``, columns as in :mod:`edgegen.envs.fleet.physics`, float64.
-        bound: What they would be worth at once, for nothing and with all steps ``[E]``.
+        bound: What they would be worth on an idle fleet ``[E]``, see :func:`edgegen.envs.fleet.bounds.idle_bounds`.
         loads: Loads so far ``[E]``, int64.
     """
 
@@ -90,6 +91,7 @@ class FleetWorld(World):
         self._given = requests
         self._seed, self._first = 0, 0
         self._requests = requests or draw_requests(scenario, 0, range(copies))
+        self._bounds: Floats | None = None
         self.reset(seed=0)
 
     def reset(self, seed: int | None = None, first_episode: int = 0) -> CacherView:
@@ -118,6 +120,13 @@ class FleetWorld(World):
     def future(self) -> Requests:
         """All requests of the episodes."""
         return self._requests
+
+    @property
+    def bounds(self) -> Floats:
+        """What each request would be worth on an idle fleet ``[E, N]``; no policy makes more of it."""
+        if self._bounds is None:
+            self._bounds = idle_bounds(self.scenario, self.fixed, self._requests)
+        return self._bounds
 
     def observe(self) -> CacherView | RouterView | AllocatorView:
         """Return the view of this turn; at the end, of the frame that would follow."""
@@ -172,6 +181,7 @@ class FleetWorld(World):
     def _draw(self, seed: int, first_episode: int) -> None:
         if self._given is None and (seed, first_episode) != (self._seed, self._first):
             self._requests = draw_requests(self.scenario, seed, range(first_episode, first_episode + self.copies))
+            self._bounds = None
         self._seed, self._first = seed, first_episode
         self._due = np.zeros(self.copies, dtype=np.bool_)
         self._seen = np.zeros((self.copies, self.scenario.sites + 1, physics.CANDIDATE))
@@ -214,8 +224,8 @@ class FleetWorld(World):
         shares = share.reshape(-1).astype(np.float64)
         if not np.isfinite(shares[self._due]).all():
             raise ValueError("shares of steps must be finite")
-        due, home, model = self._due.copy(), self._of("home"), self._of("model")
-        bound = np.where(due, self._of("weight") * self.fixed.full_quality[model], 0.0)
+        due, home, (rows, cursor) = self._due.copy(), self._of("home"), self._at
+        bound = np.where(due, self.bounds[rows, cursor], 0.0)
         result = np.zeros((self.copies, physics.RESULT))
         physics.place_all(self.fixed, self._requests, self.books, due, self._site, shares, result)
         utility = result[:, physics.UTILITY]
@@ -229,9 +239,7 @@ class FleetWorld(World):
 
     def _of(self, name: str) -> np.ndarray:
         """A column of the request that is due in each copy ``[E]``."""
-        values: np.ndarray = getattr(self._requests, name)
-        cursor = np.minimum(self.books.cursor, values.shape[1] - 1)
-        own: np.ndarray = values[np.arange(self.copies), cursor]
+        own: np.ndarray = getattr(self._requests, name)[self._at]
         return own
 
     def _grades(self) -> np.ndarray:
@@ -239,6 +247,11 @@ class FleetWorld(World):
         grades = np.zeros((self.copies, GRADES))
         physics.grades_all(self.fixed, self._requests, self.books, self._due, grades)
         return grades
+
+    @property
+    def _at(self) -> tuple[Ints, Ints]:
+        """Where the request that is due in each copy stands in columns ``[E, N]``."""
+        return np.arange(self.copies), np.minimum(self.books.cursor, self._requests.arrival_s.shape[1] - 1)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, device=self.device)

@@ -147,7 +147,8 @@ def test_a_refused_request_costs_its_price_and_nothing_else() -> None:
     assert values["quality"] == pytest.approx((0.9 + 1) / 2)
     assert values["fairness"] == pytest.approx(0.5)  # one home was served, the other was not
     worth = (0.9 - 0.005, 1 - 0.005 * in_cloud_s - 0.3)
-    assert values["lost_utility"] == pytest.approx((1.8 + 0.5 + 0.9 - worth[0] + 1 - worth[1]) / 3)
+    idle = (1.8 - 0.005 * 0.5, 0.9 - 0.005, 1 - 0.005 * 2)  # at home, 0.5, 1 and 2 s of work
+    assert values["lost_utility"] == pytest.approx((idle[0] + 0.5 + idle[1] - worth[0] + idle[2] - worth[1]) / 3)
 
 
 def test_one_model_everywhere_is_the_offloading_world_bit_for_bit() -> None:
