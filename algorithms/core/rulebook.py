@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.tunable import Tunable
 from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
+from edgegen.envs.core.registry import Registry
 from edgegen.envs.core.world import WorldScenario
 
 Maker = Callable[[Any, int], Policy]
@@ -35,23 +35,28 @@ class RuleBook:
         return [name for name in self.makers if self.plays(name, scenario)]
 
 
-_BOOKS: dict[str, RuleBook] = {}
+BOOKS: Registry[RuleBook] = Registry(
+    "rule book of the kind", {kind: f"edgegen.algorithms.rules.{kind}:RULE_BOOK" for kind in SHIPPED}
+)
+"""Rule books by kind."""
 
 
 def register_rules(kind: str, book: RuleBook) -> None:
-    """Say which rules there are for a kind of world."""
-    _BOOKS[kind] = book
+    """Say which rules there are for a kind of world.
+
+    Raises:
+        InputError: If that has been said already.
+    """
+    BOOKS.register(kind, book)
 
 
 def rule_book(kind: str) -> RuleBook:
-    """Return the rules of a kind: those registered, or those that come with the package; there may be none.
+    """Return the rules of a kind; there may be none.
 
     Raises:
         InputError: If there is no such kind.
     """
-    if kind in SHIPPED and kind not in _BOOKS:
-        register_rules(kind, importlib.import_module(f"edgegen.algorithms.rules.{kind}").RULE_BOOK)
-    return _BOOKS.get(kind_named(kind).name, RuleBook({}))
+    return BOOKS.get(kind_named(kind).name) or RuleBook({})
 
 
 def rules_for(scenario: WorldScenario) -> list[str]:

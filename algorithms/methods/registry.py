@@ -1,12 +1,12 @@
 """What there is to train: methods by name, with their settings, worlds and what they are measured by.
 
-A method is one entry in a module of its own. Those that come with the package are named here; others are registered
-with :func:`register`, by a module that ``EDGEGEN_PLUGINS`` names (:mod:`edgegen.envs.core.kinds`).
+A method is one entry in a module of its own. Those that come with the package are named in
+:mod:`edgegen.algorithms.methods.known`; others are added with :func:`register`, by a module that ``EDGEGEN_PLUGINS``
+names.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from edgegen.algorithms.core.trained import StoredPolicy, TrainedPolicy
+from edgegen.algorithms.methods.known import METHODS
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.core.kinds import Kind, Traits, import_plugins, kind_named
+from edgegen.envs.core.kinds import Kind, Traits, kind_named
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.core.world import WorldScenario
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.config import JointConfig
     from edgegen.algorithms.rllib.role import Learning
-
-_SHIPPED = ("edgegen.algorithms.methods.ladts", "edgegen.algorithms.methods.t2drl", "edgegen.algorithms.methods.fleet")
-_METHODS: dict[str, Method] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +107,9 @@ def register(method: Method) -> Method:
     """Add a method; registering the same one again changes nothing.
 
     Raises:
-        ValueError: If there is another method of this name.
+        InputError: If there is another method of this name.
     """
-    if _METHODS.setdefault(method.name, method) is not method:
-        raise ValueError(f"there is a method '{method.name}' already")
-    return method
+    return METHODS.register(method.name, method)
 
 
 def methods() -> dict[str, Method]:
@@ -122,9 +118,7 @@ def methods() -> dict[str, Method]:
     Raises:
         InputError: If a module that the environment names can not be imported.
     """
-    shipped = [register(importlib.import_module(module).METHOD) for module in _SHIPPED]
-    import_plugins()
-    return {**{method.name: method for method in shipped}, **_METHODS}
+    return METHODS.all()
 
 
 def find_method(name: str) -> Method:

@@ -1,15 +1,11 @@
 """Kinds of worlds: the one place that knows which there are, and what is different about each.
 
-A kind is one entry. Those that come with the package are found by the modules named here; others are registered with
-:func:`register`, by whoever imports their module: in every process, because env runners, trials of a sweep and the live
-service are processes of their own. A module that the environment variable ``EDGEGEN_PLUGINS`` names is imported
-everywhere before the first look-up.
+A kind is one entry of a registry (:mod:`edgegen.envs.core.registry`). Others than those of the package are added with
+:func:`register`, by a module that the environment variable ``EDGEGEN_PLUGINS`` names.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +16,8 @@ from numpy.typing import NDArray
 
 from edgegen.envs.core.agents import Agents, PlainAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.registry import Registry
 from edgegen.envs.core.world import World, WorldScenario
-
-PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
-"""Environment variable with the names of modules to import, separated by commas."""
 
 DEFAULT_KIND = "offloading"
 """Kind of a file that does not say it."""
@@ -31,7 +25,8 @@ DEFAULT_KIND = "offloading"
 SHIPPED = ("offloading", "provisioning", "fleet")
 """Names of the kinds that come with the package; rooms that keep a module for each find it by this name."""
 
-_KINDS: dict[str, Kind] = {}
+KINDS: Registry[Kind] = Registry("kind", {name: f"edgegen.envs.{name}.kind:KIND" for name in SHIPPED})
+"""The registry."""
 
 Array = NDArray[np.float64]
 Traits = Mapping[str, tuple[float, float]]
@@ -178,11 +173,9 @@ def register(kind: Kind) -> Kind:
     """Add a kind; registering the same one again changes nothing.
 
     Raises:
-        ValueError: If there is another kind of this name.
+        InputError: If there is another kind of this name.
     """
-    if _KINDS.setdefault(kind.name, kind) is not kind:
-        raise ValueError(f"there is a kind '{kind.name}' already")
-    return kind
+    return KINDS.register(kind.name, kind)
 
 
 def kinds() -> dict[str, Kind]:
@@ -191,24 +184,7 @@ def kinds() -> dict[str, Kind]:
     Raises:
         InputError: If a module that the environment names can not be imported.
     """
-    shipped = [register(importlib.import_module(f"edgegen.envs.{name}.kind").KIND) for name in SHIPPED]
-    import_plugins()
-    return {**{kind.name: kind for kind in shipped}, **_KINDS}
-
-
-def import_plugins() -> None:
-    """Import the modules that the environment names; they register what they hold.
-
-    Raises:
-        InputError: If one can not be imported.
-    """
-    for module in filter(None, (name.strip() for name in os.environ.get(PLUGINS_VARIABLE, "").split(","))):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(
-                f"{PLUGINS_VARIABLE} names the module '{module}', which can not be imported: {error}."
-            ) from None
+    return KINDS.all()
 
 
 def kind_named(name: Any, what: str = "The kind") -> Kind:

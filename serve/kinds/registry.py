@@ -7,7 +7,6 @@ process: the gateway is one of its own.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,14 +15,13 @@ from typing import Any
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
+from edgegen.envs.core.registry import Registry
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.live_world import LiveWorld
 
 Clock = Callable[[], float]
 """Monotonic time, s."""
-
-_SERVED: dict[str, Served] = {}
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,20 @@ class Served:
     training: Callable[[ServiceConfig], Any] | None = None
 
 
+SERVED: Registry[Served] = Registry(
+    "way to serve the kind",
+    {name: f"{module}:SERVED" for name in SHIPPED if find_spec(module := f"{__package__}.{name}")},
+)
+"""How worlds are served, by kind."""
+
+
 def register_served(kind: str, served: Served) -> None:
-    """Say how worlds of a kind are served."""
-    _SERVED[kind] = served
+    """Say how worlds of a kind are served.
+
+    Raises:
+        InputError: If that has been said already.
+    """
+    SERVED.register(kind, served)
 
 
 def served(kind: str) -> Served:
@@ -53,16 +62,15 @@ def served(kind: str) -> Served:
         InputError: If there is no such kind, or its worlds can not be served.
     """
     name = kind_named(kind).name
-    if name in SHIPPED and name not in _SERVED and find_spec(f"{__package__}.{name}") is not None:
-        register_served(name, importlib.import_module(f"{__package__}.{name}").SERVED)
-    if name not in _SERVED:
+    if (found := SERVED.get(name)) is None:
         raise InputError(f"Worlds of the kind {name} can not be served yet.")
-    return _SERVED[name]
+    return found
 
 
 def served_kinds() -> list[str]:
     """Names of the kinds whose worlds can be served."""
-    return [name for name in kinds() if name in _SERVED or find_spec(f"{__package__}.{name}") is not None]
+    known = SERVED.names()
+    return [name for name in kinds() if name in known]
 
 
 def scenario_of(config: ServiceConfig, measured_gcycles_s: Mapping[str, float] | None = None) -> Any:

@@ -11,9 +11,9 @@ import pytest
 
 from edgegen.algorithms.core.rulebook import kinds_with_rule, rule_book
 from edgegen.algorithms.methods.registry import methods, methods_for
-from edgegen.envs.core import kinds as registry
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.kinds import PLUGINS_VARIABLE, kind_named, kind_of, kinds, register
+from edgegen.envs.core.kinds import KINDS, kind_named, kind_of, kinds, register
+from edgegen.envs.core.registry import PLUGINS_VARIABLE
 from edgegen.envs.core.scenario_files import SCENARIO_FOLDER
 from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
 from edgegen.envs.core.world import WorldScenario
@@ -52,7 +52,7 @@ register(dataclasses.replace(KIND, name="errands", scenario=Scenario, world=Worl
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten at its end."""
-    monkeypatch.setattr(registry, "_KINDS", {})
+    monkeypatch.setattr(KINDS, "entries", {})
 
 
 def test_the_kinds_of_the_package_come_first() -> None:
@@ -117,9 +117,9 @@ def test_registering_twice_is_registering_once_and_names_are_taken_once(apart: N
     assert register(mine) is mine
     assert register(mine) is mine
     assert list(kinds()) == ["offloading", "provisioning", "fleet", "mine"]  # whoever came first
-    with pytest.raises(ValueError, match=r"^there is a kind 'mine' already$"):
+    with pytest.raises(InputError, match=r"^There is a kind 'mine' already\.$"):
         register(dataclasses.replace(OFFLOADING, name="mine"))
-    with pytest.raises(ValueError, match=r"^there is a kind 'offloading' already$"):
+    with pytest.raises(InputError, match=r"^There is a kind 'offloading' already\.$"):
         register(dataclasses.replace(OFFLOADING))
     assert kind_named("mine") is mine
 

@@ -29,6 +29,6 @@ def test_the_service_becomes_a_world_to_train_in():
 def test_a_kind_that_says_nothing_of_training_trains_in_the_scenario_that_stands_for_the_service(monkeypatch):
     config = load_config("demo")
     plain = registry.Served(registry.served(config.kind).world, lambda config, capacities: (config.name, capacities))
-    monkeypatch.setitem(registry._SERVED, "offloading", plain)
+    monkeypatch.setitem(registry.SERVED.entries, "offloading", plain)
     assert registry.training_scenario(config) == ("demo", (1.0, 0.5, 0.25))
     assert registry.scenario_of(config, {"edge-b": 3.0}) == ("demo", (1.0, 3.0, 0.25))
