@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError
@@ -39,6 +39,19 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 EXIT_OUTPUT = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+
+class _Command(TyperCommand):
+    """A command whose help names the methods that there are, those of plugins included, for its argument ALGORITHM."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from edgegen.algorithms.methods.known import METHODS
+
+        for parameter in self.params:
+            if parameter.name == "algorithm":
+                parameter.help = f"{' or '.join(METHODS.names())}."  # type: ignore[attr-defined]  # arguments have one
+        super().format_help(ctx, formatter)
 
 
 class _OneSentenceGroup(TyperGroup):
@@ -145,7 +158,7 @@ for _command in (
     live.generate,
     demo.demo,
 ):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from edgegen.platform.process import prefer_one_thread
 
 
 def scaling(
-    algorithm: Annotated[str, typer.Argument(help="ladts or t2drl.")] = "ladts",
+    algorithm: Annotated[str, typer.Argument(help="A method.")] = "ladts",
     scenario: Annotated[
         str | None,
         typer.Option(

@@ -49,7 +49,7 @@ DEFAULT_EPISODES = 500
 
 def train(
     context: typer.Context,
-    algorithm: Annotated[str, typer.Argument(help="ladts or t2drl.")] = "ladts",
+    algorithm: Annotated[str, typer.Argument(help="A method.")] = "ladts",
     scenario: Annotated[
         str | None,
         typer.Option(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgegen.algorithms.methods.known import METHODS
 from edgegen.platform.cli import app
 from edgegen.platform.commands import live
 from edgegen.platform.commands.compare import folder_label, joined_by_role
@@ -57,6 +58,18 @@ def test_every_command_has_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
+
+
+def test_help_names_the_methods_that_there_are(tmp_path, monkeypatch):
+    (tmp_path / "quick_plugin.py").write_text(
+        "from edgegen.algorithms.methods.known import METHODS\nMETHODS.entries.setdefault('quickly', None)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(METHODS, "entries", {**METHODS.entries})
+    for command in ("train", "scaling"):
+        assert "ladts or t2drl" in " ".join(run(command, "--help").stdout.split())
+    monkeypatch.setenv("EDGEGEN_PLUGINS", "quick_plugin")
+    assert "or quickly." in run("train", "--help").stdout
 
 
 def test_version():
