@@ -199,7 +199,7 @@ def test_shipped_studies_are_sound(name, size):
         (("experiments", 1, "axis", "values"), [-5], "is -5, but"),
         (("experiments", 1, "quick"), {"values": [7]}, "quick.values names 7.0, but the axis has"),
         (("experiments", 1, "name"), "curves", "two experiments are called 'curves'"),
-        (("methods", "lad", "algorithm"), "lads", "algorithm is 'lads', but must be one of ladts, t2drl, ppo"),
+        (("methods", "lad", "algorithm"), "lads", "algorithm is 'lads', but must be one of ladts, t2drl, fleet, ppo"),
         (("methods", "lad", "preset"), "papre", "Did you mean 'paper'?"),
         (("methods", "ppo", "settings"), {"hiden": 3}, "Did you mean 'hidden'?"),
         (("full", "seeds"), [0, 0], "no seed may occur twice"),
