@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.rulebook import Maker, RuleBook
 from edgegen.algorithms.core.tunable import Tunable
 from edgegen.algorithms.rules import fleet_constants as kernel
 from edgegen.algorithms.rules.fleet_constants import Rule
-from edgegen.algorithms.rules.fleet_families import Families, Prices, priced
-from edgegen.algorithms.rules.fleet_policy import FleetRule
+from edgegen.algorithms.rules.fleet_families import Families, Informed, Prices, priced
+from edgegen.algorithms.rules.fleet_policy import FleetRule, InformedRule
 from edgegen.envs.fleet.scenario import FleetScenario
 
 KNOWN = "what is resident, reported backlogs, recent demand, prices"
@@ -41,8 +42,8 @@ def rule_of(name: str, scenario: FleetScenario, constants: Prices | None = None)
     return (constants or FAMILIES[name]()).rule(scenario)
 
 
-FAMILIES: dict[str, type[Prices]] = {"price-greedy": Prices, "fleet-rule": Families}
-"""Rules with constants to tune."""
+FAMILIES: dict[str, type[Prices]] = {"price-greedy": Prices, "fleet-rule": Families, "informed-greedy": Informed}
+"""Rules with constants."""
 
 
 def _maker(name: str) -> Maker:
@@ -53,11 +54,20 @@ def _tunable(name: str) -> Tunable:
     return Tunable(FAMILIES[name], lambda scenario, own, seed: FleetRule(name, own.rule(scenario), KNOWN, seed))
 
 
-TUNABLE = {name: _tunable(name) for name in FAMILIES}
-"""Likewise, for :mod:`edgegen.algorithms.core.tunable`."""
+def _informed(scenario: FleetScenario, seed: int) -> Policy:
+    known = "true backlogs of all sites, which no home knows; what is resident, recent demand, prices"
+    return InformedRule("informed-greedy", rule_of("informed-greedy", scenario), known, seed)
+
+
+TUNABLE = {name: _tunable(name) for name in ("price-greedy", "fleet-rule")}
+"""Rules to tune; what knows more than homes can is no bar for what does not."""
 
 RULE_BOOK = RuleBook(
-    {**{name: _maker(name) for name in RULES}, **{name: tunable.maker for name, tunable in TUNABLE.items()}},
+    {
+        **{name: _maker(name) for name in RULES},
+        **{name: tunable.maker for name, tunable in TUNABLE.items()},
+        "informed-greedy": _informed,
+    },
     tunable=TUNABLE,
 )
 """The entry for :mod:`edgegen.algorithms.core.rulebook`."""

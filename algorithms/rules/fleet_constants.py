@@ -45,6 +45,7 @@ class Rule(NamedTuple):
         idle_s: Backlog from which a site brings in nothing, s.
         noise: Scale of the noise on scores, in utility; 1 stands for :data:`~.fleet_routers.UNIT_S` of others' seconds.
         refuse_price: What refusing costs, times the weight, of the scenario; infinite where nobody may. By prices only.
+        informed: Whether homes see the true backlogs of all sites, as no real one does.
     """
 
     router: int
@@ -72,3 +73,4 @@ class Rule(NamedTuple):
     idle_s: float = np.inf
     noise: float = 0.0
     refuse_price: float = np.inf
+    informed: bool = False

@@ -85,6 +85,17 @@ class Prices(Constants):
         return priced(Rule(kernel.PRICED, kernel.LADDER, kernel.SPREAD, 0.0, 0.0, **self.model_dump()), scenario)
 
 
+class Informed(Prices):
+    """Constants of ``informed-greedy``: those of ``price-greedy`` where every home sees the true backlogs."""
+
+    margin_s: float = constant(0.0, 0.0, 3.0)
+    noise: float = constant(0.0, 0.0, 0.3)
+
+    def rule(self, scenario: FleetScenario) -> Rule:
+        """Return the rule as the kernel takes it."""
+        return super().rule(scenario)._replace(informed=True)
+
+
 class Families(Prices):
     """Constants of ``fleet-rule``: which family, and all constants of all families; each uses its own ones alone.
 

@@ -39,6 +39,24 @@ __all__ = ["Rule", "best_site", "play_drawn", "play_rule", "residents", "score_o
 
 
 @compiled
+def know(requests: Requests, books: Books, copy: int, seen: Floats) -> None:
+    """Put the true backlogs in the place of what the home of the request that is due knows ``[S + 1, 11]``."""
+    for site in range(seen.shape[0] - 1):
+        left_s = true_backlog_s(requests, books, copy, site)
+        seen[site, SLACK] = seen[site, SLACK] + seen[site, BACKLOG] - left_s
+        seen[site, BACKLOG] = left_s
+
+
+@compiled
+def know_all(requests: Requests, books: Books, due: NDArray[np.bool_], seen: Floats, mean_s: Floats) -> None:
+    """Do so for the request of each copy ``[E, S + 1, 11]``, and write the mean of its backlogs ``[E]``, s."""
+    for copy in range(len(due)):
+        if due[copy]:
+            know(requests, books, copy, seen[copy])
+            mean_s[copy] = mean_backlog_s(seen[copy])
+
+
+@compiled
 def play_copies(
     fixed: Fixed, requests: Requests, books: Books, frames: int, rule: Rule, first: int, end: int, results: Floats
 ) -> None:
@@ -68,6 +86,8 @@ def play_copies(
                 k = books.cursor[copy]
                 model = requests.model[copy, k]
                 look(fixed, requests, books, copy, seen)
+                if rule.informed:
+                    know(requests, books, copy, seen)
                 weight, full = requests.weight[copy, k], fixed.full_quality[model]
                 least = least_quality_of(fixed, requests, books, copy)
                 age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
@@ -76,7 +96,9 @@ def play_copies(
                     place(fixed, requests, books, copy, site, 0.0, results[copy, k])
                     continue
                 left_s = true_backlog_s(requests, books, copy, site)
-                slack_s = seen[site, SLACK] + seen[site, BACKLOG] - left_s
+                slack_s = seen[site, SLACK]
+                if not rule.informed:
+                    slack_s = slack_s + seen[site, BACKLOG] - left_s
                 room_s = seen[site, FULL] - seen[site, LEAST]
                 value = value_of(weight, least, full, room_s)
                 share = steps_share(rule, slack_s, room_s, left_s, mean_backlog_s(seen), site == sites, value)

@@ -40,6 +40,7 @@ PAIRS = [  # every router, steps and residency at least once
     *("least-work deadline lru", "affinity own-ladder lfu", "completion fleet-ladder popular"),
     *("priced-load weight-ladder spread", "power-of-two full proactive", "capacity-weighted deadline proactive"),
     "price-greedy weight-ladder proactive",
+    "informed-greedy",
 ]
 
 
@@ -126,6 +127,15 @@ def test_prices_refuse_what_costs_more_than_refusing() -> None:
         assert (play_rule(scenario, rule_of(name, scenario), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()
     never = scenario.model_copy(update={"refuse_price": None})
     assert (play_rule(never, rule_of("price-greedy", never), 1, range(2))[2][..., physics.SITE] <= scenario.sites).all()
+
+
+def test_true_backlogs_pay_where_reports_are_old() -> None:
+    scenario = load_scenario("fleet-8:scarce", {"report_s": 10})
+    worth = {}
+    for name in ("price-greedy", "informed-greedy"):
+        requests, _, results = play_rule(scenario, rule_of(name, scenario), 1, range(16))
+        worth[name] = results[..., physics.UTILITY].sum() / requests.number.sum()
+    assert worth["informed-greedy"] > worth["price-greedy"] + 0.05
 
 
 def test_fleet_rule_with_the_constants_of_price_greedy_is_price_greedy() -> None:

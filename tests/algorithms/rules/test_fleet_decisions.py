@@ -173,7 +173,7 @@ def kept(of: Rule, demand: list[list[float]], **changes: Any) -> list[list[int]]
     wanted = np.ones((2, 3), dtype=np.uint8)
     ones = np.ones(3)
     sites = (np.array([2.0, 2.0]), np.array([2.0, 1.0]), np.array(at["backlog_s"]))
-    models = (ones, np.array(at["load_s"]), np.array(at.get("work_s", ones)))
+    models = (ones, np.tile(at["load_s"], (2, 1)), np.array(at.get("work_s", ones)))
     residents(of, np.array(demand, dtype=float), np.array(at["resident"], dtype=np.uint8), *models, *sites, wanted)
     found: list[list[int]] = wanted.tolist()
     return found
