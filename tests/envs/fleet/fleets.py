@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.envs.fleet.draws import Requests, given_requests
+from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Requests, given_requests
 from edgegen.envs.fleet.scenario import FleetScenario
-from edgegen.envs.fleet.sites import packed
+from edgegen.envs.fleet.sites import HEADER, packed
 from edgegen.envs.fleet.world import FleetWorld
 
 MODEL = {"size_gb": 2, "load_s": 1.5, "step_s": 0.1, "least_steps": 4, "least_quality": 0.3, "full_steps": 10}
@@ -92,46 +92,103 @@ def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[
     return wanted, served
 
 
+class PlainSite:
+    """A site as an event loop sees it: memory, the host's memory, and what happens to it."""
+
+    def __init__(self, scenario: FleetScenario, requests: Requests, site: int) -> None:
+        self.models, self.loading = scenario.kinds_of_models, scenario.loading
+        self.load_factor = scenario.load_factor
+        self.limit_gb, self.host_gb = scenario.site_memory_gb[site], scenario.host_memory_gb[site]
+        self.memory: set[int] = set()
+        self.host: list[int] = []
+        self.wants: set[int] = set()
+        self.used = dict.fromkeys(range(len(self.models)), 0.0)
+        row = requests.happens[0, site].tolist() or [0.0] * HEADER
+        places, noises = int(row[0]), int(row[1])
+        self.place = row[HEADER : HEADER + places] or [1.0] * len(self.models)
+        self.noise = row[HEADER + places : HEADER + places + noises] or [1.0]
+        self.started = 0
+        changes = row[HEADER + places + noises :]
+        size = len(changes) // 3
+        self.changes = [
+            (time, pace) for time, pace in zip(changes[:size], changes[size : 2 * size], strict=True) if time < np.inf
+        ]
+
+    def bring(self, model: int, free: bool = False) -> float:
+        """Have a model in memory; returns how long that takes, s."""
+        if model in self.memory:
+            return 0.0
+        load_s = self.models[model].load_s * self.load_factor * self.place[model]
+        if model in self.host:
+            self.host.remove(model)
+            load_s = self.loading.host_s
+        while self.memory and self._taken(self.memory) + self.models[model].size_gb > self.limit_gb:
+            worst = min(self.memory, key=lambda m: (m in self.wants, self.used[m], m))
+            self.memory.remove(worst)
+            if self.models[worst].size_gb <= self.host_gb:
+                while self._taken(self.host) + self.models[worst].size_gb > self.host_gb:
+                    self.host.pop(0)
+                self.host.append(worst)
+        self.memory.add(model)
+        assert self._taken(self.memory) <= self.limit_gb
+        if free:
+            return 0.0
+        self.started += 1
+        return float(load_s * self.noise[(self.started - 1) % len(self.noise)])
+
+    def end_s(self, now_s: float, work_s: float) -> float:
+        """When some work is done, second by second of every pace."""
+        if work_s == 0:
+            return now_s
+        ends = [time for time, _ in self.changes[1:]] + [np.inf]
+        for (_, pace), end_s in zip(self.changes or [(0.0, 1.0)], ends, strict=True):
+            if end_s <= now_s:
+                continue
+            if work_s <= pace * (end_s - now_s):
+                return now_s + work_s / pace
+            work_s -= pace * (end_s - now_s)
+            now_s = end_s
+        raise AssertionError("the last pace is for ever")
+
+    def _taken(self, models: Any) -> float:
+        return sum(self.models[m].size_gb for m in models)
+
+
 def by_events(
     scenario: FleetScenario, requests: Requests, wanted: list[np.ndarray], chosen: list[tuple[int, float]]
 ) -> list[float]:
     """Delays by an event loop: queues of jobs, and models that are loaded when a job begins and not before."""
-    models, sites = scenario.kinds_of_models, scenario.sites
+    sites = [PlainSite(scenario, requests, site) for site in range(scenario.sites)]
+    arrivals = requests.arrival_s[0, : requests.number[0]]
     events: list[tuple[float, int, int, str, int]] = []
     events += [(frame * scenario.frame_s, 0, frame, "frame", frame) for frame in range(scenario.frames)]
-    events += [
-        (float(time_s), 1, k, "arrival", k) for k, time_s in enumerate(requests.arrival_s[0, : requests.number[0]])
-    ]
+    events += [(float(time_s), 1, k, "arrival", k) for k, time_s in enumerate(arrivals)]
+    if scenario.outages is not None and not scenario.outages.keeps_models:
+        for number, site in enumerate(sites):  # what comes behind a failure in the queue finds nothing
+            events += [(time_s, -2, i, "failure", number) for i, (time_s, pace) in enumerate(site.changes) if pace == 0]
     heapq.heapify(events)
-    queue: list[deque[tuple[str, int]]] = [deque() for _ in range(sites)]
-    busy, memory = [False] * sites, [set() for _ in range(sites)]  # type: ignore[var-annotated]
-    wants = [set() for _ in range(sites)]  # type: ignore[var-annotated]
-    used, done = [dict.fromkeys(range(len(models)), 0.0) for _ in range(sites)], {}
+    queue: list[deque[tuple[str, int]]] = [deque() for _ in sites]
+    busy, done = [False] * len(sites), {}
 
-    def bring(site: int, model: int) -> float:
-        if model in memory[site]:
-            return 0.0
-        limit = scenario.site_memory_gb[site]
-        while memory[site] and sum(models[m].size_gb for m in memory[site]) + models[model].size_gb > limit:
-            memory[site].remove(min(memory[site], key=lambda m: (m in wants[site], used[site][m], m)))
-        memory[site].add(model)
-        assert sum(models[m].size_gb for m in memory[site]) <= limit
-        return models[model].load_s * scenario.load_factor
-
-    def begin(site: int, now: float) -> None:
-        if busy[site] or not queue[site]:
+    def begin(number: int, now: float) -> None:
+        if busy[number] or not queue[number]:
             return
-        what, number = queue[site].popleft()
+        (what, job), site = queue[number].popleft(), sites[number]
+        length = 0.0
         if what == "frame":
-            wants[site] = {int(m) for m in np.flatnonzero(wanted[number][site])}
-            length = sum(bring(site, m) for m in sorted(wants[site])) * (number > 0)  # the first loads are free
+            site.wants = {int(m) for m in np.flatnonzero(wanted[job][number])}
+            length = sum(site.bring(m, job == 0) for m in sorted(site.wants))  # the first loads are free
+        elif what == "failure":
+            site.memory.clear()
+            site.host.clear()
         else:
-            model = int(requests.model[0, number])
-            length = bring(site, model)
-            used[site][model] = float(requests.arrival_s[0, number])
-            length += _work_s(scenario, requests, number, chosen[number][1]) / scenario.site_speed[site]
-        busy[site] = True
-        heapq.heappush(events, (now + length, -1, number, what, site))
+            model = int(requests.model[0, job])
+            length = site.bring(model)
+            site.used[model] = float(requests.arrival_s[0, job])
+            speed = scenario.site_speed[number] * scenario.model_factor[number, model]
+            length += _work_s(scenario, requests, job, chosen[job][1]) / speed * requests.more[0, job, NOISE]
+        busy[number] = True
+        heapq.heappush(events, (site.end_s(now, length), -1, job, what, number))
 
     while events:
         now, order, number, what, place = heapq.heappop(events)
@@ -141,28 +198,41 @@ def by_events(
                 done[number] = now
             begin(place, now)
         elif what == "frame":
-            for site in range(sites):
+            for site in range(len(sites)):
                 queue[site].append(("frame", number))
                 begin(site, now)
-        elif chosen[number][0] < sites:  # the cloud has no queue, and what is refused ends here
+        elif what == "failure":
+            queue[place].append(("failure", number))
+            begin(place, now)
+        elif chosen[number][0] < len(sites):  # the cloud has no queue, and what is refused ends here
             queue[chosen[number][0]].append(("arrival", number))
             begin(chosen[number][0], now)
     delays = []
     for k, (site, share) in enumerate(chosen):
-        if site > sites:
+        if site > len(sites):
             delays.append(0.0)
             continue
-        if site == sites:
-            work = _work_s(scenario, requests, k, share) / scenario.cloud.speed
-            delays.append(scenario.cloud.distance_s + work)
+        uplink_s = float(requests.more[0, k, UPLINK])
+        if site == len(sites):
+            work = _work_s(scenario, requests, k, share) / scenario.cloud.speed * requests.more[0, k, NOISE]
+            delays.append(uplink_s + scenario.cloud.distance_s + work)
             continue
-        way = 0.0 if site == requests.home[0, k] else scenario.hop_s + scenario.upload_mbit / scenario.rate_mbit_s
-        back = scenario.result_mbit / scenario.rate_mbit_s
-        delays.append(done[k] - float(requests.arrival_s[0, k]) + way + back)
+        home = int(requests.home[0, k])
+        hop_s, rate = (
+            way[home][site] if isinstance(way, tuple) else way for way in (scenario.hop_s, scenario.rate_mbit_s)
+        )
+        way_s = uplink_s + (0.0 if site == home else hop_s + scenario.upload_mbit / rate)
+        delays.append(done[k] - float(requests.arrival_s[0, k]) + way_s + scenario.result_mbit / rate)
     return delays
 
 
 def _work_s(scenario: FleetScenario, requests: Requests, k: int, share: float) -> float:
-    model = scenario.kinds_of_models[int(requests.model[0, k])]
-    steps = model.least_steps + int(share * (model.full_steps - model.least_steps))
-    return float(requests.pictures[0, k]) * (model.fixed_s + steps * model.step_s)
+    model, pictures = scenario.kinds_of_models[int(requests.model[0, k])], float(requests.pictures[0, k])
+    full = float(requests.more[0, k, ASKED])
+    least = min(model.least_steps, full)
+    steps_s = (least + int(share * (full - least))) * model.step_s
+    if scenario.further_picture is None:
+        work_s = pictures * (model.fixed_s + steps_s)
+    else:
+        work_s = model.fixed_s + steps_s * (1 + scenario.further_picture * (pictures - 1))
+    return work_s + float(requests.more[0, k, EXTRA])

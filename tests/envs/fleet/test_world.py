@@ -65,18 +65,37 @@ def test_requests_by_hand() -> None:
     assert fourth[physics.DELAY] == pytest.approx(1 + 2)
 
 
-@settings(max_examples=40, deadline=None)
+EXTRAS: dict[str, dict[str, Any]] = {
+    "refusal": {"refuse_price": 0.1},
+    "failures": {"outages": {"factor": 0, "mean_up_s": 6, "mean_down_s": 3}},
+    "losses": {"outages": {"factor": 0, "mean_up_s": 4, "mean_down_s": 1, "keeps_models": False}},
+    "slow": {"outages": {"factor": 0.3, "mean_up_s": 4, "mean_down_s": 3}},
+    "host": {"loading": {"host_memory_gb": [3, 2, 2], "host_s": 0.4}},
+    "loads": {"loading": {"places": {"low": 1, "high": 3}, "noise": {"low": 0.5, "high": 2}}},
+    "speeds": {"model_speed": [[1, 2, 1], [1, 1, 0.5], [3, 1, 1]]},
+    "links": {"hop_s": [[0, 0.1, 0.4], [0.2, 0, 0.3], [0.5, 0.1, 0]], "rate_mbit_s": [[500, 900, 700]] * 3},
+    "asked": {"asked_steps": {"low": 2, "high": 20}, "extra_s": {"low": 0, "high": 1}},
+    "together": {"pictures": {"low": 1, "high": 4}, "further_picture": 0.25},
+    "noise": {"service_noise": {"low": 0.8, "high": 1.2}},
+    "radio": {"radio": {"uplink_mhz": 5}},
+}
+"""What a scenario may have beside; any of it may come together."""
+several = st.lists(st.sampled_from(sorted(EXTRAS)), unique=True, max_size=4)
+
+
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     load=st.floats(0.2, 3),
     factor=st.floats(0.1, 3),
     result=st.floats(0, 500),
-    refuse=st.sampled_from([None, 0.1]),
+    extras=several,
 )
-def test_it_equals_a_plain_event_loop(
-    seed: int, load: float, factor: float, result: float, refuse: float | None
-) -> None:
-    scenario = small(load=load, load_factor=factor, result_mbit=result, upload_mbit=50, refuse_price=refuse)
+def test_it_equals_a_plain_event_loop(seed: int, load: float, factor: float, result: float, extras: list[str]) -> None:
+    changes = {"load": load, "load_factor": factor, "result_mbit": result, "upload_mbit": 50}
+    for extra in extras:
+        changes |= EXTRAS[extra]
+    scenario = small(**changes)
     world = FleetWorld(scenario)
     world.reset(seed=seed)
     requests = world.future
@@ -86,14 +105,16 @@ def test_it_equals_a_plain_event_loop(
     assert [row[physics.DELAY] for _, _, row in served] == pytest.approx(delays, abs=1e-8)
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), load=st.floats(0.2, 3))
-def test_what_always_holds(seed: int, load: float) -> None:
-    scenario = small(load=load)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), load=st.floats(0.2, 3), extras=several)
+def test_what_always_holds(seed: int, load: float, extras: list[str]) -> None:
+    changes: dict[str, Any] = {"load": load, "upload_mbit": 1}
+    for extra in extras:
+        changes |= EXTRAS[extra]
+    scenario = small(**changes)
     world = FleetWorld(scenario)
     world.reset(seed=seed)
-    rng, placed_s, loads_s = np.random.default_rng(seed), np.zeros(3), np.zeros(3)
-    idle_s, before = np.zeros(3), np.zeros(3)
+    rng, placed_s, idle_s = np.random.default_rng(seed), np.zeros(3), np.zeros(3)
     size_gb = np.array([model.size_gb for model in scenario.kinds_of_models])
     while world.turn is not None:
         role = world.turn
@@ -101,9 +122,10 @@ def test_what_always_holds(seed: int, load: float) -> None:
         before = world.books.free_s[0].copy()
         if role == "cacher":
             world.decide(torch.from_numpy(rng.random((1, 3, 3)) < 0.5))
-            loads_s += np.where(world.books.free_s[0] > before, world.books.free_s[0] - np.maximum(before, now_s), 0)
+            moved = world.books.free_s[0] > before
+            placed_s += np.where(moved, world.books.free_s[0] - np.maximum(before, now_s), 0)
         elif role == "router":
-            site = int(rng.integers(4))
+            site = int(rng.integers(scenario.choices))
             world.decide(torch.tensor([[site]]))
         else:
             row = world.decide(torch.rand(1, 1, 1, 1)).result[0].numpy()
@@ -111,12 +133,17 @@ def test_what_always_holds(seed: int, load: float) -> None:
             parts = row[[physics.TRANSFER, physics.WAIT, physics.LOADED, physics.GENERATION, physics.RETURN]]
             assert row[physics.DELAY] == pytest.approx(parts.sum())
             if site < 3:
-                placed_s[site] += row[physics.LOADED] + row[physics.GENERATION]
+                begun_s = now_s + row[physics.WAIT]  # later than the queue's end if the site has failed
+                placed_s[site] += begun_s - max(before[site], now_s) + row[physics.LOADED] + row[physics.GENERATION]
+            if "outages" not in changes and site < 3:
+                assert row[physics.WAIT] == pytest.approx(max(before[site] - now_s, 0))
         moved = world.books.free_s[0] > before
         idle_s += np.where(moved, np.maximum(now_s - before, 0), 0)
         assert (world.books.resident[0] @ size_gb <= np.array(scenario.site_memory_gb)).all()
-    # Work in is work done and backlog: a site is idle, or works off what it was given.
-    assert (world.books.free_s[0] - idle_s) == pytest.approx(placed_s + loads_s)
+        assert ((world.books.host[0] > 0) @ size_gb <= np.array(scenario.host_memory_gb)).all()
+        assert not ((world.books.host[0] > 0) & (world.books.resident[0] > 0)).any()
+    # Work in is work done and backlog: a site is idle, has failed, or works off what it was given.
+    assert (world.books.free_s[0] - idle_s) == pytest.approx(placed_s)
 
 
 def test_a_refused_request_costs_its_price_and_nothing_else() -> None:
@@ -181,7 +208,10 @@ def test_one_model_everywhere_is_the_offloading_world_bit_for_bit() -> None:
 
 
 def test_copies_are_independent_and_a_restored_state_goes_on_bit_for_bit() -> None:
-    scenario = small(bursts={}, popularity={"exponents": [0.3, 1.4], "every_s": 4, "swap_s": 2}, hot_spots={})
+    traffic = {"popularity": {"exponents": [0.3, 1.4], "every_s": 4, "swap_s": 2}, "bursts": {}, "hot_spots": {}}
+    loads = {"places": {"low": 1, "high": 3}, "noise": {"low": 0.5, "high": 2}, **EXTRAS["host"]["loading"]}
+    happens = {**EXTRAS["losses"], **EXTRAS["asked"], **EXTRAS["noise"], **EXTRAS["radio"], "upload_mbit": 50}
+    scenario = small(**traffic, loading=loads, **happens)
     together = FleetWorld(scenario, 3)
     together.reset(seed=5)
     alone = FleetWorld(scenario)
