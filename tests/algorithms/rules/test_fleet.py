@@ -49,9 +49,26 @@ def test_pairs_name_every_router_steps_and_residency() -> None:
     assert named >= {*ROUTERS, *STEPS, *RESIDENCIES}
 
 
-@pytest.mark.parametrize("name", PAIRS)
+HAPPENING = {
+    "loading": {
+        "places": {"low": 1, "high": 3},
+        "noise": {"low": 0.5, "high": 2},
+        "host_memory_gb": [5] * 8,
+        "host_s": 1,
+    },
+    "outages": {"factor": 0, "mean_up_s": 8, "mean_down_s": 4, "keeps_models": False},
+}
+WORLDS = {
+    **dict.fromkeys(PAIRS, ("fleet-8:mixed", {"frames": 3, "frame_s": 10})),
+    "price-greedy weight-ladder proactive, failing": ("fleet-8:mixed", {"frames": 3, "frame_s": 10, **HAPPENING}),
+    "price-greedy, of the trace": ("fleet-gentd:load110", {"frames": 5}),
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
 def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str) -> None:
-    scenario = load_scenario("fleet-8:mixed", {"frames": 3, "frame_s": 10})
+    scenario = load_scenario(*WORLDS[name])
+    name = name.partition(",")[0]
     policy = policy_of(name, scenario)
     requests, books, results = play_rule(scenario, policy.rule, 7, range(3, 6), threads=2)
     world = FleetWorld(scenario, 3)
