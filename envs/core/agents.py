@@ -185,10 +185,24 @@ class PlainAgents(Agents):
         return spaces.MultiBinary(shape) if role.action == "subset" else spaces.Box(0, 1, tuple(shape), np.float32)
 
     def _widths(self) -> dict[str, int]:
-        """How many numbers each role sees, found by playing until each has had a turn."""
+        """How many numbers each role sees, found by playing until each has had a turn, for a hundred episodes at most.
+
+        Raises:
+            InputError: If a role had none.
+        """
         widths: dict[str, int] = {}
         self.world.reset(seed=0)
+        over = 0
         while len(widths) < len(self.world.roles):
+            if self.world.done:  # an episode may have nothing for some of them
+                self.world.reset()
+                over += 1
+            if over == 100:
+                missing = next(name for name in self.world.roles if name not in widths)
+                raise InputError(
+                    f"scenario '{self.world.scenario.name}' has hardly ever something to decide for a {missing}, so "
+                    "what it would see is not known; give it longer episodes, or more to do."
+                )
             self.begin()
             role = self._role_of[self.acting[0]]
             widths[role] = self._rows(role).shape[1]

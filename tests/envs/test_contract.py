@@ -73,6 +73,18 @@ def test_agents_that_act_together_keep_pettingzoos_contract(name: str) -> None:
     max_cycles_test(SimpleNamespace(**{form: partial(getattr(pettingzoo, form), scenario=longer) for form in forms}))
 
 
+def test_episodes_without_a_single_request_are_played_too() -> None:
+    quiet = load_scenario("fleet-8", {"frames": 2, "frame_s": 1, "load": 0.02})
+    env = pettingzoo.raw_env(scenario=quiet)
+    turns = []
+    for _ in range(30):
+        env.reset()
+        turns.append(len(take_turns(env, np.random.default_rng(0))))
+    assert min(turns) < max(turns)
+    with pytest.raises(InputError, match="has hardly ever something to decide for a router"):
+        pettingzoo.raw_env(scenario=load_scenario("fleet-8", {"frames": 1, "frame_s": 1, "load": 1e-9}))
+
+
 @SCENARIOS
 def test_episodes_end_after_max_cycles(name: str) -> None:
     env = pettingzoo.raw_env(scenario=short(name), max_cycles=1)
