@@ -256,7 +256,9 @@ def test_every_variant_of_a_scenario_is_on_its_page():
     assert variants - shown == set()
 
 
-@pytest.mark.parametrize(("name", "page"), [("ladts", "docs/ladts.md"), ("t2drl", "docs/t2drl.md")])
+@pytest.mark.parametrize(
+    ("name", "page"), [("ladts", "docs/ladts.md"), ("t2drl", "docs/t2drl.md"), ("fleet", "docs/fleet.md")]
+)
 def test_every_preset_is_on_its_page(name, page):
     shown = [text for _, text in words_of(page)]
     assert {preset for preset in methods()[name].presets if not mentioned(preset, shown)} == set()
