@@ -36,7 +36,7 @@ def play_brain(
     Returns:
         The requests, the books at the end, and what became of each request ``[E, N, 11]``, zeros where there is none.
     """
-    fixed, books = fixed_of(scenario), _books(scenario, requests)
+    fixed, books = fixed_of(scenario), books_of(scenario, requests)
     results = np.zeros((*requests.arrival_s.shape, RESULT))
 
     def play(first: int, end: int) -> None:
@@ -71,7 +71,7 @@ def label_requests(
     room = max(1, int(max((marked == 1).sum(1).max(), (marked == 2).sum(1).max())))
     routes = _labels(requests, room, sites + 1, ROUTER_FEATURES, sites + 1)
     shares = _labels(requests, room, 1, ALLOCATOR_FEATURES, GRID)
-    fixed, books, spare = fixed_of(scenario), _books(scenario, requests), _books(scenario, requests)
+    fixed, books, spare = fixed_of(scenario), books_of(scenario, requests), books_of(scenario, requests)
 
     def play(first: int, end: int) -> None:
         kernel.fork_copies(
@@ -94,7 +94,7 @@ def label_caches(
     """Try every model kept and not kept at marked sites and frames ``[E, frames, S]``, in forks; as above."""
     models, room = len(scenario.kinds_of_models), max(1, int(marked.sum((1, 2)).max()))
     caches = _labels(requests, room, models, CACHER_FEATURES, models)
-    fixed, books, spare = fixed_of(scenario), _books(scenario, requests), _books(scenario, requests)
+    fixed, books, spare = fixed_of(scenario), books_of(scenario, requests), books_of(scenario, requests)
 
     def play(first: int, end: int) -> None:
         kernel.fork_caches(
@@ -105,7 +105,8 @@ def label_caches(
     return _filled(caches, room)
 
 
-def _books(scenario: FleetScenario, requests: Requests) -> Books:
+def books_of(scenario: FleetScenario, requests: Requests) -> Books:
+    """Return the books of episodes before anything has happened."""
     return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models), requests.happens)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.fleet.decisions import Brain
-from edgegen.algorithms.fleet.episodes import in_threads, label_caches, label_requests, play_brain
+from edgegen.algorithms.fleet.episodes import books_of, in_threads, label_caches, label_requests, play_brain
 from edgegen.algorithms.fleet.kernel import play_copies
 from edgegen.algorithms.fleet.learning import LOST, ChainLearner, evolves
 from edgegen.algorithms.fleet.nets import shifted
@@ -18,7 +18,7 @@ from edgegen.algorithms.fleet.start import mean_utility
 from edgegen.algorithms.rllib.rollout import Fragment, JointFragment
 from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.envs.fleet.draws import Requests
-from edgegen.envs.fleet.physics import RESULT, empty_books, fixed_of
+from edgegen.envs.fleet.physics import RESULT, fixed_of
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
 from edgegen.envs.fleet.world import FleetWorld
@@ -108,13 +108,12 @@ class FleetEnvRunner(JointEnvRunner):
         utility = np.zeros((2, len(requests.number)))
 
         def play(first: int, end: int) -> None:
+            books = [books_of(scenario, requests) for _ in range(2)]
+            results = np.zeros((*requests.arrival_s.shape, RESULT))
             for copy in range(first, end):
                 for side, sign in enumerate((1.0, -1.0)):
                     moved = self._moved(brain, {role: sign * noise[role][copy // 2 % pairs] for role in noise})
-                    models = len(scenario.kinds_of_models)
-                    books = empty_books(len(requests.number), scenario.sites, models, requests.happens)
-                    results = np.zeros((*requests.arrival_s.shape, RESULT))
-                    play_copies(moved, fixed, requests, books, scenario.frames, copy, copy + 1, results)
+                    play_copies(moved, fixed, requests, books[side], scenario.frames, copy, copy + 1, results)
                     utility[side, copy] = mean_utility(requests, results)[copy]
 
         in_threads(len(requests.number), play)
