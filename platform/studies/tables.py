@@ -42,7 +42,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
         greedy = float(data.means(place, label, mode=GREEDY).mean()) if found.learned else None
         same = label == data.reference
         others = [
-            f"{measure.factor * float(np.nanmean(values)):,.{measure.decimals}f}"
+            f"{measure.factor * float(np.nanmean(values)):,.{measure.decimals}f}" if np.isfinite(values).any() else "–"
             for measure in kind.shown
             if not measure.if_any
             for values in (found.values(measure.metric),)
