@@ -13,7 +13,9 @@ OUT = Path("docs/results")
 
 
 def reproduce(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="ladts, t2drl, fleet, or the path of a .yaml file.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="ladts, t2drl, t2drl-ablation, fleet, or the path of a .yaml file.")
+    ],
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes instead of a night: fewer seeds and episodes.")
     ] = False,

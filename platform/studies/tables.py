@@ -25,6 +25,7 @@ from edgegen.platform.studies.plan import shown_value
 
 _LEVELS = (1.5, 1.25, 1.1, 1.05, 1.0)
 _TABLE_BLOCKS = 12
+_NONE = "\N{EN DASH}"
 
 
 def one_world(data: ExperimentData, place: Place) -> list[str]:
@@ -42,7 +43,9 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
         greedy = float(data.means(place, label, mode=GREEDY).mean()) if found.learned else None
         same = label == data.reference
         others = [
-            f"{measure.factor * float(np.nanmean(values)):,.{measure.decimals}f}" if np.isfinite(values).any() else "–"
+            f"{measure.factor * float(np.nanmean(values)):,.{measure.decimals}f}"
+            if np.isfinite(values).any()
+            else _NONE
             for measure in kind.shown
             if not measure.if_any
             for values in (found.values(measure.metric),)
