@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgegen.envs.core.compiled import compiled, inlined
+from edgegen.envs.core.compiled import compiled
 from edgegen.envs.fleet.books import PASSED, STARTED, Books, Fixed
 from edgegen.envs.fleet.sites import changes_of, load_factor, place_factor
 
@@ -25,7 +25,7 @@ def forget(fixed: Fixed, books: Books, copy: int, site: int, now_s: float) -> No
     books.own[copy, site, PASSED] = at
 
 
-@inlined
+@compiled
 def source_time(fixed: Fixed, books: Books, copy: int, site: int, model: int) -> float:
     """Time to load a model from the host, where that has it, or from wherever it is, s."""
     if books.host[copy, site, model] > 0:

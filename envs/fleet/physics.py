@@ -20,7 +20,7 @@ from edgegen.envs.fleet.curves import grades_of, quality_of
 from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Ints, Requests
 from edgegen.envs.fleet.memory import bring, forget, source_time
 from edgegen.envs.fleet.scenario import Floats
-from edgegen.envs.fleet.sites import begin_s, end_s, expected_s, pace_at
+from edgegen.envs.fleet.sites import begin_s, end_s, expected_s, pace_at, served_s
 
 BACKLOG, LOAD, FULL, LEAST, NETWORK, SLACK, PRICE, SPEED, RESIDENT, PACE, WORK_PRICE = range(11)
 """Columns of what is known of a candidate: s, s, s, s, s, s, price, speed, 0 or 1, share of its speed, price per s."""
@@ -33,8 +33,16 @@ FORGETTING = 0.5
 
 
 @compiled
-def hear(fixed: Fixed, books: Books, copy: int, report: int) -> None:
-    """Take in the reports of all sites: when they are done, as they can know it, and their pace."""
+def hear(fixed: Fixed, books: Books, copy: int, report: int, now_s: float) -> None:
+    """Take in the reports of all sites if they are new: when they are done, as they can know it, and their pace.
+
+    Sites that have failed and forget do so first.
+    """
+    if fixed.forgetful:
+        for site in range(books.free_s.shape[1]):
+            forget(fixed, books, copy, site, now_s)
+    if report == books.report[copy]:
+        return
     books.report[copy] = report
     for other in range(books.free_s.shape[1]):
         done_s = books.free_s[copy, other]
@@ -66,12 +74,10 @@ def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats
     deadline_s, uplink_s = requests.deadline_s[copy, k], requests.more[copy, k, UPLINK]
     full_steps = requests.more[copy, k, ASKED]
     report = int(np.floor(now_s / fixed.report_s))
-    if report != books.report[copy]:
-        hear(fixed, books, copy, report)
+    if report != books.report[copy] or fixed.forgetful:
+        hear(fixed, books, copy, report, now_s)
+    plain = books.happens.shape[2] == 0 and fixed.host_s == 0.0
     sites = books.free_s.shape[1]
-    if fixed.forgetful:
-        for site in range(sites):
-            forget(fixed, books, copy, site, now_s)
     least = work_of(fixed, requests, copy, k, min(fixed.least_steps[model], full_steps))
     full = work_of(fixed, requests, copy, k, full_steps)
     for site in range(sites + 1):
@@ -82,7 +88,9 @@ def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats
             speed *= going
             backlog = max(books.heard_s[copy, home, site] - now_s, 0.0)
             resident = float(books.resident[copy, site, model])
-            load = 0.0 if resident > 0.0 else source_time(fixed, books, copy, site, model) / going
+            load = 0.0 if resident > 0.0 else fixed.load_s[model]
+            if load > 0.0 and not plain:
+                load = source_time(fixed, books, copy, site, model) / going
             network = fixed.way_s[1, home, site] + fixed.way_s[0, home, site] + uplink_s
             price = 0.0 if site == home else fixed.hop_price
         else:
@@ -160,8 +168,6 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
         transfer, back = transfer + fixed.cloud_s, 0.0
         price = fixed.cloud_price + fixed.cloud_work_price * work
     else:
-        if fixed.forgetful:
-            forget(fixed, books, copy, site, now_s)
         transfer, back = transfer + fixed.way_s[0, home, site], fixed.way_s[1, home, site]
         price = 0.0 if site == home else fixed.hop_price
         expected = load
@@ -170,10 +176,7 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
         begun_s = max(books.free_s[copy, site], now_s)
         done_s = begun_s + load + generation
         if books.happens.shape[2] > 0:
-            row = books.happens[copy, site]
-            begun_s = begin_s(row, begun_s)
-            loaded_s = end_s(row, begun_s, load)
-            done_s = end_s(row, loaded_s, generation)
+            begun_s, loaded_s, done_s = served_s(books.happens, copy, site, begun_s, load, generation)
             load, generation = loaded_s - begun_s, done_s - loaded_s
             pace = books.own[copy, site, HEARD_PACE]
             if pace > 0.0:

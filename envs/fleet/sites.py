@@ -165,6 +165,17 @@ def end_s(row: Floats, from_s: float, work_s: float) -> float:
 
 
 @compiled
+def served_s(
+    happens: Floats, copy: int, site: int, from_s: float, load_s: float, service_s: float
+) -> tuple[float, float, float]:
+    """When a site begins with a request from a time on, has loaded its model, and is done with it, s."""
+    row = happens[copy, site]
+    begun_s = begin_s(row, from_s)
+    loaded_s = end_s(row, begun_s, load_s)
+    return begun_s, loaded_s, end_s(row, loaded_s, service_s)
+
+
+@compiled
 def expected_s(row: Floats, now_s: float, until_s: float) -> float:
     """How long what a site would do until a time will take from now on, as it can know itself, s.
 
