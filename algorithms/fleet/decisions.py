@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.algorithms.rules.fleet_residency import fill, weigh
-from edgegen.algorithms.rules.fleet_routers import gumbel, score_of
+from edgegen.algorithms.rules.fleet_routers import score_of, uniform
 from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
 from edgegen.envs.core.compiled import compiled
 from edgegen.envs.fleet.draws import Ints
@@ -223,11 +223,14 @@ def choose(brain: Brain, seen: Floats, asked: Asked, scores: Floats, latent: Flo
         latent[c] = scores[c]
     if brain.router.steps > 0:
         denoise(brain.router, features, True, np.empty((len(latent), len(brain.router.bias))), latent)
-    best, highest = 0, -np.inf
+    best, highest, noise = 0, -np.inf, brain.rule.noise / SCORE_UNIT
     for c in range(len(latent)):
         score = latent[c]
-        if brain.rule.noise > 0.0:
-            score += brain.rule.noise / SCORE_UNIT * gumbel(asked.age_s, asked.home, c)
+        if noise > 0.0:
+            chance = uniform(asked.age_s, asked.home, c)
+            if chance < 0.99 and score + noise * (2.2504 if chance < 0.9 else 4.6002) <= highest:  # as in best_site
+                continue
+            score -= noise * np.log(-np.log(chance))
         if score > highest:
             best, highest = c, score
     refusal = -brain.rule.refuse_price * asked.weight / SCORE_UNIT
