@@ -27,17 +27,16 @@ class _Table(NamedTuple):
 class UtilityMeter(Meter):
     """Utilities and what they are made of: means over requests where nothing else is said.
 
-    Values:
-        ``lost_utility``: What is lost against an idle fleet that has every model everywhere, so that nobody waits or
-            loads; never below 0. A policy that loses a quarter less has closed a quarter of the gap.
-        ``utility``: w·Q(steps) if in time, else −λ·w, minus the costs of delay, of ways and of the cloud.
-        ``late_share``: Share of late requests. ``refused_share``: Share of refused ones.
-        ``quality``: Quality of those in time, not-a-number without any.
-        ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p95_delay_s``: of
-        those that were not refused, not-a-number without any.
-        ``loads``: Loads per request. ``cloud_share``: Share of requests that ran in the cloud.
-        ``fairness``: Jain's index of the shares in time over the homes that had requests; 1 is fair.
-        ``requests``: Their number, int64.
+    - ``lost_utility``: What is lost against an idle fleet that has every model everywhere, so that nobody waits or
+      loads; never below 0. A policy that loses a quarter less has closed a quarter of the gap.
+    - ``utility``: w·Q(steps) if in time, else −λ·w, minus the costs of delay, of ways and of the cloud.
+    - ``late_share``: Share of late requests. ``refused_share``: Share of refused ones.
+    - ``quality``: Quality of those in time, not-a-number without any.
+    - ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p95_delay_s``: of
+      those that were not refused, not-a-number without any.
+    - ``loads``: Loads per request. ``cloud_share``: Share of requests that ran in the cloud.
+    - ``fairness``: Jain's index of the shares in time over the homes that had requests; 1 is fair.
+    - ``requests``: Their number, int64.
     """
 
     def __init__(self, world: FleetWorld) -> None:
