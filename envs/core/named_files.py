@@ -10,6 +10,7 @@ from edgegen.envs.core.paths import as_path, is_there
 
 YAML = (".yaml", ".yml")
 CSV = (".csv",)
+PARQUET = (".parquet",)
 """How the names of files end; shipped ones end with the first."""
 
 

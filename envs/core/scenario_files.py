@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
-from edgegen.envs.core.named_files import CSV, YAML, find_file, is_file_name
+from edgegen.envs.core.named_files import CSV, PARQUET, YAML, find_file, is_file_name
 from edgegen.envs.core.paths import as_path, beside, is_there
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
@@ -173,7 +173,7 @@ def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
         inner = data.get(head)
         return {**data, head: _beside(path, rest, inner)} if isinstance(inner, dict) else data
     value = data.get(field)
-    if isinstance(value, str) and is_file_name(value, YAML + CSV):
+    if isinstance(value, str) and is_file_name(value, YAML + CSV + PARQUET):
         return {**data, field: beside(path, value)}
     return data
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from edgegen.envs.core.chains import two_states
 from edgegen.envs.core.distributions import Amount
 from edgegen.envs.core.radio import link_rate, path_gain
+from edgegen.envs.fleet.recorded import Column
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.sites import draw_sites, generator
 
 Ints = NDArray[np.int64]
 
 # Numbers of the streams; a new one goes to the end. That of the arrivals has none, those of the sites have others.
-_OF_ASKED, _OF_EXTRA, _OF_NOISE, _OF_RADIO = range(1, 5)
+_OF_ASKED, _OF_EXTRA, _OF_NOISE, _OF_RADIO, _OF_RECORDED = range(1, 6)
 
 
 ASKED, EXTRA, NOISE, UPLINK = range(4)
@@ -118,16 +119,23 @@ def _episode(scenario: FleetScenario, seed: int, number: int) -> tuple[NDArray[n
     factor = _factor(scenario, rng, start_s, bin_s)
     popular = _popularity(scenario, rng, start_s)
     near = _hot_spots(scenario, rng, start_s)
-    work_s = scenario.mean_work_s * scenario.seconds_per_work_s
-    # The load is the same however popular long pictures are in an episode.
-    rate = scenario.load * sum(scenario.site_speed) / (popular @ work_s).mean()
-    counts = rng.poisson(rate * bin_s * factor)
-    of_bin = np.repeat(np.arange(bins), counts)
+    recorded = _window(scenario, generator(seed, number, _OF_RECORDED), popular)
+    if recorded is None:
+        work_s = scenario.mean_work_s * scenario.seconds_per_work_s
+        # The load is the same however popular long pictures are in an episode.
+        rate = scenario.load * sum(scenario.site_speed) / (popular @ work_s).mean()
+        counts = rng.poisson(rate * bin_s * factor)
+        of_bin = np.repeat(np.arange(bins), counts)
+        arrival_s = start_s[of_bin] + bin_s * rng.random(len(of_bin))
+        arrival_s.sort()  # within bins only: bins are in order
+    else:
+        arrival_s = recorded.arrival_s
+        of_bin = np.minimum((arrival_s / bin_s).astype(np.int64), bins - 1)
     count = len(of_bin)
-    arrival_s = start_s[of_bin] + bin_s * rng.random(count)
-    arrival_s.sort()  # within bins only: bins are in order
     arrival_s = np.minimum(arrival_s, np.nextafter(scenario.duration_s, 0))
     model = _pick(popular, of_bin, rng)
+    if recorded is not None and recorded.model is not None:
+        model = recorded.model
     home = _pick(near, of_bin, rng)
     amounts = (scenario.pictures, scenario.deadline_s, scenario.weight)
     pictures, *rest = (amount.values(rng.random(count)) for amount in amounts)
@@ -140,7 +148,44 @@ def _episode(scenario: FleetScenario, seed: int, number: int) -> tuple[NDArray[n
         steps = np.rint(of(scenario.asked_steps, _OF_ASKED, 0.0))
     extra_s, noise = of(scenario.extra_s, _OF_EXTRA, 0.0), of(scenario.service_noise, _OF_NOISE, 1.0)
     uplink_s = _uplink_s(scenario, generator(seed, number, _OF_RADIO), arrival_s, home)
+    if recorded is not None:
+        pictures = pictures if recorded.pictures is None else recorded.pictures
+        steps = steps if recorded.steps is None else recorded.steps
+        noise = noise if recorded.work is None else noise * recorded.work
     return arrival_s, home, model, np.rint(pictures), *rest, steps, extra_s, noise, uplink_s
+
+
+class _Window(NamedTuple):
+    """What an episode plays of a recording: times, and what is recorded of each request; None what is drawn."""
+
+    arrival_s: Floats
+    model: Ints | None
+    pictures: Floats | None
+    steps: Floats | None
+    work: Floats | None
+
+
+def _window(scenario: FleetScenario, rng: np.random.Generator, popular: Floats) -> _Window | None:
+    """Draw the window of an episode, in which time goes as fast as the load demands; None if nothing is recorded."""
+    recorded = scenario.recorded
+    if recorded is None:
+        return None
+    trace, work_s = recorded.requests, scenario.recorded_work_s
+    models = work_s.shape[1]
+    order, begin_s = rng.permutation(models), rng.random() * trace.period_s
+    plays_models = recorded.plays("model")
+    whole_s = (
+        work_s[np.arange(len(work_s)), order[: len(work_s)]].sum() if plays_models else popular.mean(0) @ work_s[0]
+    )
+    second_s = scenario.recorded_second_s(float(whole_s))
+    number, time_s = trace.window(begin_s, scenario.duration_s / second_s)
+
+    def of(column: Column, values: Floats | None) -> Floats | None:
+        return None if values is None or not recorded.plays(column) else values[number]
+
+    model = order[recorded.models(models)[number]] if plays_models else None
+    own = (of("pictures", trace.pictures), of("steps", trace.steps), of("work", trace.factor))
+    return _Window(time_s * second_s, model, *own)
 
 
 def _uplink_s(scenario: FleetScenario, rng: np.random.Generator, arrival_s: Floats, home: Ints) -> Floats:

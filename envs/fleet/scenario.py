@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from edgegen.envs.core.links import check_rows, form_of
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.fleet.models import Curve, Model, Several
 from edgegen.envs.fleet.parts import Bursts, Cloud, Day, HotSpots, Loading, Outages, Popularity, Radio
+from edgegen.envs.fleet.recorded import Recorded
 
 Sites = Annotated[Count, Field(le=1000)]
 Floats = NDArray[np.float64]
@@ -65,6 +66,7 @@ class FleetScenario(WorldScenario):
         popularity: How often each model is asked for.
         bursts: Bursts of all sites together.
         day: A day curve.
+        recorded: Requests as they really came, instead of bursts and a day curve.
         hot_spots: Sites with more requests than the others.
         late_penalty: What a late request costs, times its weight [λ].
         late_decay: A late request is worth w·Q·e^(−late_decay·(delay − D)/D) less that penalty; nothing if not given.
@@ -72,6 +74,8 @@ class FleetScenario(WorldScenario):
         hop_price: Cost of a request that runs away from home.
         refuse_price: Cost of a refused request, times its weight; none can be refused if not given.
     """
+
+    files: ClassVar[tuple[str, ...]] = ("recorded.trace",)
 
     kind: Literal["fleet"] = "fleet"
     sites: Sites
@@ -105,6 +109,7 @@ class FleetScenario(WorldScenario):
     popularity: Popularity = Popularity()
     bursts: Bursts | None = None
     day: Day | None = None
+    recorded: Recorded | None = None
     hot_spots: HotSpots | None = None
     late_penalty: NonNegative = 0.2
     late_decay: Positive | None = None
@@ -143,6 +148,8 @@ class FleetScenario(WorldScenario):
             )
         if self.radio is not None and not self.upload_mbit:
             raise ValueError("radio needs an upload_mbit above 0: it is what comes in over it")
+        if self.recorded is not None and (self.bursts or self.day):
+            raise ValueError("recorded stands instead of bursts and day; give either")
         self._check_size()
         return self
 
@@ -250,8 +257,42 @@ class FleetScenario(WorldScenario):
         return np.asarray(speed.sum() / (speed @ self.model_factor))
 
     @property
+    def recorded_work_s(self) -> Floats:
+        """Time of all sites together for all recorded requests of each rank with each model ``[R, M]``, s.
+
+        R is 1 where the models are drawn. As in :attr:`mean_work_s`, with what is recorded in the place of what is
+        expected, and relative to the time by ``speed``.
+        """
+        if self.recorded is None:
+            return np.zeros((1, len(self.kinds_of_models)))
+        models, sums = self.kinds_of_models, self.recorded.sums(len(self.kinds_of_models))
+        fixed_s, step_s = (np.array([getattr(model, name) for model in models]) for name in ("fixed_s", "step_s"))
+        asked = np.array([model.full_steps if self.asked_steps is None else self.asked_steps.mean for model in models])
+        pictures = sums.requests * self.pictures.mean if sums.pictures is None else sums.pictures
+        steps = sums.requests[:, None] * asked if sums.steps is None else sums.steps[:, None]
+        if sums.both is not None:
+            both = sums.both[:, None]
+        else:
+            both = steps * self.pictures.mean if sums.pictures is None else pictures[:, None] * asked
+        extra_s = (0.0 if self.extra_s is None else self.extra_s.mean) * sums.requests[:, None]
+        if self.further_picture is None:
+            work_s = fixed_s * pictures[:, None] + step_s * both + extra_s
+        else:
+            further = self.further_picture * (both - steps)
+            work_s = fixed_s * sums.requests[:, None] + step_s * (steps + further) + extra_s
+        return np.asarray(work_s * self.seconds_per_work_s)
+
+    def recorded_second_s(self, work_s: float) -> float:
+        """How long a second of the recording takes, s, where the whole of it takes all sites ``work_s``."""
+        assert self.recorded is not None
+        return work_s / (self.recorded.requests.period_s * sum(self.site_speed) * self.load)
+
+    @property
     def requests_at_most(self) -> float:
         """About how many requests an episode can have."""
+        if self.recorded is not None:
+            least_s = self.recorded_second_s(float(self.recorded_work_s.min(1).sum()))
+            return float(self.recorded.requests.most_in(self.duration_s / least_s))
         work_s = float((self.mean_work_s * self.seconds_per_work_s).min())
         peak = (self.bursts.burst if self.bursts else 1.0) * (self.day.highest if self.day else 1.0)
         mean = self.load * sum(self.site_speed) / work_s * self.duration_s * peak
