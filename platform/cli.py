@@ -27,6 +27,7 @@ from edgegen.platform.commands import (
     reproduce,
     scaling,
     sweep,
+    trace,
     train,
     tune,
     world,
@@ -159,6 +160,7 @@ for _command in (
     demo.demo,
 ):
     app.command(cls=_Command)(_command)
+app.add_typer(trace.trace, name="trace")
 
 
 def main() -> None:

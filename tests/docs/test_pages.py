@@ -19,11 +19,17 @@ from edgegen.platform.cli import app
 
 ROOMS = ("envs", "algorithms", "platform", "serve")
 COMMANDS = typer.main.get_command(app).commands
-OPTIONS = {
-    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    | {"--help"}
-    for name, command in COMMANDS.items()
-}
+INNER = [f"{name} {inner}" for name, command in COMMANDS.items() for inner in getattr(command, "commands", {})]
+"""Commands of two words."""
+
+
+def options_of(command):
+    """Options of a command, and of those inside it."""
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *map(options_of, getattr(command, "commands", {}).values()))
+
+
+OPTIONS = {name: options_of(command) for name, command in COMMANDS.items()}
 PRESETS = {preset for method in methods().values() for preset in method.presets}
 OF_OTHERS = {"--metrics-export-port", "--num-cpus", "--redis-password", "--resources"}
 """Options of Ray's own programs that pages name without the program in front."""
@@ -229,7 +235,7 @@ def mentioned(text, found):
     return any(re.search(rf"(?<![\w-]){re.escape(text)}(?![\w-])", words) for words in found)
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted([*COMMANDS, *INNER]))
 def test_every_command_is_on_a_page(name):
     assert any(mentioned(f"edgegen {name}", [text for _, text in words_of(page)]) for page in GUIDES)
 

@@ -18,6 +18,7 @@ NEEDED = {
     "evaluate": {"policy": "uniform"},
     "reproduce": {"study": "ladts"},
     "tune": {"rule": "priced-greedy"},
+    "trace import": {"file": "t.csv", "out": "new.parquet"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
@@ -37,20 +38,29 @@ NAMES = {
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
-    "address", "algorithm", "device", "dtype", "faults", "labels", "model", "only", "preset", "prompts", "quality",
-    "reference", "rule", "settings", "steps", "url",
+    "address", "algorithm", "device", "dtype", "faults", "form", "labels", "model", "only", "preset", "prompts",
+    "quality", "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
+
+
+def every_command():
+    """Every command, those of groups as two words, and its function."""
+    for command in app.registered_commands:
+        yield command.callback.__name__, command.callback
+    for group in app.registered_groups:
+        for command in group.typer_instance.registered_commands:
+            yield f"{group.name} {command.name}", command.callback
 
 
 def parameters():
     """Every parameter of every command: command, name, information, type."""
-    for command in app.registered_commands:
-        hints = typing.get_type_hints(command.callback, include_extras=True)
-        for name in inspect.signature(command.callback).parameters:
+    for command, callback in every_command():
+        hints = typing.get_type_hints(callback, include_extras=True)
+        for name in inspect.signature(callback).parameters:
             hint = hints[name]
             if typing.get_origin(hint) is typing.Annotated:
                 kind, information = typing.get_args(hint)[:2]
-                yield command.callback.__name__, name, information, kind
+                yield command, name, information, kind
 
 
 def is_path(kind):
@@ -68,12 +78,16 @@ def kind_of(command, name):
 def ending(command, name):
     if name in ("plot",):
         return ".png"
-    return {"profile": ".yaml", "replay": ".csv", "sweep": ".yaml"}.get(command, ".json") if name != "json" else ".json"
+    return (
+        {"profile": ".yaml", "replay": ".csv", "sweep": ".yaml", "trace import": ".csv"}.get(command, ".json")
+        if name != "json"
+        else ".json"
+    )
 
 
 def line(command, name, value):
     """A command line in which one parameter has a value."""
-    arguments = [command]
+    arguments = command.split()
     given = {**NEEDED.get(command, {}), name: value}
     for key, text in given.items():
         information = next(info for owner, own, info, _ in parameters() if (owner, own) == (command, key))
