@@ -27,6 +27,7 @@ STUDY = {
             "title": "Final",
             "methods": ["lad", "dqn"],
             "rules": ["capacity-weighted"],
+            "tuned": [],
             "scenarios": ["demo"],
         }
     ],
