@@ -10,13 +10,13 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from edgegen.envs.core.errors import InputError, first_line
-from edgegen.platform.files import plot_files, write_bytes
+from edgegen.platform.files import PLOT_ENDINGS, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,13 +93,14 @@ def use_no_window() -> None:
     mpl.use("Agg")
 
 
-def save(figure: Figure, path: Path, tight: bool = False) -> list[Path]:
-    """Write a figure as PNG and as SVG beside each other.
+def save(figure: Figure, path: Path, tight: bool = False, endings: Sequence[str] = PLOT_ENDINGS) -> list[Path]:
+    """Write a figure as PNG and as SVG beside each other, or as one of them.
 
     Args:
         figure: The figure.
         path: Where to; .png or .svg.
         tight: Cut off what is empty at the edges, and make room for what is outside.
+        endings: Of the files, by which they are told apart.
 
     Returns:
         The files written.
@@ -107,7 +108,7 @@ def save(figure: Figure, path: Path, tight: bool = False) -> list[Path]:
     Raises:
         InputError: If a file can not be written.
     """
-    written = list(plot_files(path))
+    written = [path.with_suffix(ending) for ending in endings]
     for target in written:
         kind = target.suffix.removeprefix(".")
         # The same figure is the same file: no date in it.

@@ -14,7 +14,8 @@ from edgegen.envs.core.errors import InputError, first_line
 from edgegen.envs.core.named_files import existing
 from edgegen.envs.core.paths import WRITTEN, as_path, is_there, reason_of, replacing
 
-PLOT_ENDINGS = (".png", ".svg")
+PNG = ".png"
+PLOT_ENDINGS = (PNG, ".svg")
 """Kinds of files that a plot is drawn as."""
 
 
@@ -95,6 +96,21 @@ def check_plot_path(path: str | Path) -> Path:
     if path.suffix.lower() not in PLOT_ENDINGS:
         raise InputError(f"Plot file '{path}' must end in .png or .svg; the other one is written beside it.")
     return path
+
+
+def check_png_path(path: str | Path) -> Path:
+    """Refuse a picture file that is no PNG by its name, or can not be written.
+
+    Returns:
+        The path, with ``~`` as a home folder.
+
+    Raises:
+        InputError: If the name does not end in .png, or the file can not be written.
+    """
+    path = as_path(path, "Picture file", WRITTEN)
+    if path.suffix != PNG:
+        raise InputError(f"Picture file '{path}' must end in {PNG}.")
+    return check_writable_file(path)
 
 
 def draw_or_tell(draw: Callable[[], list[Path]], tell: Callable[[str], None]) -> list[Path]:

@@ -56,6 +56,7 @@ def refused(*arguments: Any) -> str:
         ["train", "--scenario"],
         ["train", "t2drl", "--scenario"],
         ["train", "t2drl", "--set", "frames=2", "--scenario"],
+        ["play", "--policy", "earliest", "--out", "page.html"],
         ["scaling", "--scenario"],
         ["scaling", "t2drl", "--scenario"],
         ["replay", "--trace", "trace.csv", "--out", "out.csv", "--scenario"],

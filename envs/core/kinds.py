@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgegen.envs.core.agents import Agents, PlainAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.registry import Registry
+from edgegen.envs.core.timeline import Timeline
 from edgegen.envs.core.world import World, WorldScenario
 
 DEFAULT_KIND = "offloading"
@@ -103,6 +104,7 @@ class Kind:
         scenario: Model of its scenarios.
         world: Class of its worlds, made of ``(scenario, copies, device)``.
         meter: What measures its episodes.
+        timeline: What records an episode of a world of one copy for a picture; None if there is no picture of them.
         agents: What turns a world of one copy into agents for other libraries; arguments beyond the world are its own.
         default_scenario: The scenario of commands that are told none.
         entries: From a scenario to the entries of the largest tensor of an episode; bounds how many are played at once.
@@ -138,6 +140,7 @@ class Kind:
     scenario: type[WorldScenario]
     world: Any
     meter: type[Meter]
+    timeline: type[Timeline] | None = None
     agents: Callable[..., Agents] = PlainAgents
     default_scenario: str
     entries: Callable[[Any], int]

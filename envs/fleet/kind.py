@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgegen.envs.core.kinds import Column, Kind, Measure
 from edgegen.envs.fleet.meter import UtilityMeter
 from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.timeline import FleetTimeline
 from edgegen.envs.fleet.world import FleetWorld, entries
 
 KIND = Kind(
@@ -12,6 +13,7 @@ KIND = Kind(
     scenario=FleetScenario,
     world=FleetWorld,
     meter=UtilityMeter,
+    timeline=FleetTimeline,
     default_scenario="fleet-8",
     entries=entries,
     size=lambda scenario: {

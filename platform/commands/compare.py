@@ -64,7 +64,7 @@ def evaluate(
     kind = kind_of(world)
     decider = make_policy(policy, world, seed)
     notes = progress_console()
-    _say_notes({decider.name: decider}, notes)
+    say_notes({decider.name: decider}, notes)
     modes = {"sampled": True, "greedy": False} if decider.trained else {"rule": True}
     with activity(notes, f"Playing {episodes} episodes of {world.name}"):
         results = {mode: measured(world, decider, episodes, seed, explore) for mode, explore in modes.items()}
@@ -134,7 +134,7 @@ def compare(
     reference = kind_of(world).reference if reference is None else reference
     entrants = make_entrants(policies or [], labels or [], reference, world, seed)
     notes = progress_console()
-    _say_notes(entrants, notes)
+    say_notes(entrants, notes)
     with activity(notes) as say:
         result = comparison.compare(
             world,
@@ -159,7 +159,7 @@ def compare(
     write_then_show(writes, show)
 
 
-def _say_notes(policies: Mapping[str, Policy], notes: Console) -> None:
+def say_notes(policies: Mapping[str, Policy], notes: Console) -> None:
     """Say what policies have not met before."""
     for label, policy in policies.items():
         for note in policy.notes:
@@ -173,9 +173,16 @@ def _draw(result: Comparison, plot: Path) -> list[Path]:
 
 
 def make_entrants(
-    names: list[str], labels: list[str], reference: str, world: WorldScenario, seed: int
+    names: list[str], labels: list[str], reference: str | None, world: WorldScenario, seed: int
 ) -> dict[str, Policy]:
     """Make the policies of a comparison by label; all rules and benchmarks if none is named.
+
+    Args:
+        names: Of policies, as on the command line.
+        labels: Names in the table of those that are no rules.
+        reference: Policy that joins in if it is a rule that is not named.
+        world: The world.
+        seed: Of the policies' random numbers.
 
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
@@ -197,7 +204,7 @@ def make_entrants(
         if label in entrants or (name not in rules and label in rules):
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
         entrants[label] = make_policy(name, world, seed)
-    if reference not in entrants and reference in rules:
+    if reference is not None and reference not in entrants and reference in rules:
         entrants[reference] = make_policy(reference, world, seed)
     return entrants
 

@@ -14,6 +14,7 @@ from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.paths import as_path
 from edgegen.platform.files import (
     check_plot_path,
+    check_png_path,
     check_readable_file,
     check_writable_file,
     check_writable_folder,
@@ -53,6 +54,11 @@ def plot_file(path: Given) -> Path | None:
     for file in plot_files(path):
         check_writable_file(file)
     return path
+
+
+def png_file(path: Given) -> Path | None:
+    """Check where a picture is to be written, before anything takes time."""
+    return None if path is None else check_png_path(path)
 
 
 def input_file(what: str, ending: str) -> Callable[[Given], Path | None]:

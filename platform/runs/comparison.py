@@ -11,7 +11,7 @@ import torch
 
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.errors import InputError, did_you_mean
-from edgegen.envs.core.kinds import Array, Kind, Measure, kind_of
+from edgegen.envs.core.kinds import Array, Kind, Measure, Values, kind_of
 from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.runs.evaluation import Results, evaluate, known_mean
 from edgegen.platform.runs.statistics import (
@@ -226,7 +226,7 @@ def comparison_of(results: Mapping[str, Results], information: Mapping[str, str]
     return Comparison(of_reference.scenario, of_reference.seed, of_reference.episodes, reference, tuple(rows))
 
 
-def measure_text(measure: Measure, results: Results) -> str:
+def measure_text(measure: Measure, results: Results | Values) -> str:
     """Return the mean of a measure over the episodes that have it, as text; a dash if none has."""
     mean = known_mean(results[measure.metric])
     decimals = 2 if measure.decimals is None else measure.decimals

@@ -19,6 +19,7 @@ NEEDED = {
     "reproduce": {"study": "ladts"},
     "tune": {"rule": "priced-greedy"},
     "trace import": {"file": "t.csv", "out": "new.parquet"},
+    "play": {"scenario": "fleet-8", "policy": "earliest", "out": "new.html"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
@@ -27,11 +28,13 @@ NAMES = {
     ("evaluate", "scenario"): ".yaml",
     ("compare", "scenario"): ".yaml",
     ("tune", "scenario"): ".yaml",
+    ("play", "scenario"): ".yaml",
     ("replay", "scenario"): ".yaml",
     ("reproduce", "study"): ".yaml",
     ("serve", "config"): ".yaml",
     ("evaluate", "policy"): "",
     ("compare", "policies"): "",
+    ("play", "policy"): "",
     ("replay", "policy"): "",
     ("serve", "policy"): "",
     ("profile", "model"): "",
@@ -72,11 +75,11 @@ PATHS = {(command, name): information for command, name, information, kind in pa
 
 def kind_of(command, name):
     checker = PATHS[command, name].callback.__name__
-    return {"curve_file": "output_file", "plot_file": "output_file"}.get(checker, checker)
+    return {"curve_file": "output_file", "plot_file": "output_file", "png_file": "output_file"}.get(checker, checker)
 
 
 def ending(command, name):
-    if name in ("plot",):
+    if name in ("plot", "png"):
         return ".png"
     return (
         {"profile": ".yaml", "replay": ".csv", "sweep": ".yaml", "trace import": ".csv"}.get(command, ".json")
