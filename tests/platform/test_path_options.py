@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import edgegen.envs.core.compiled  # noqa: F401 - says where compiled code is kept, before a test moves the home folder
 from edgegen.platform.cli import app
 
 LONG = "x" * 300
