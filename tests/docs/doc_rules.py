@@ -152,7 +152,7 @@ GIVEN = {
     "0,0,0,3,1,0.8\n0,2,0,4,2,0.8\n1,4,0,3,2,0.8\n",
     "requests.csv": "arrival_s,model,steps\n0,cat,20\n1.5,dog,30\n4,cat,20\n9,cat,25\n",
     "lora_request_trace.csv": "gmt_create,num_images_per_prompt,num_inference_steps,checkpoint_model_version_id\n"
-    "2024-11-15 16:57:50,1.0,30.0,M0000\n2024-11-15 18:16:14,4.0,40.0,M0001\n",
+    + "".join(f"2024-11-15 18:{minute}:14,4.0,30.0,M000{minute % 4}\n" for minute in range(10, 60)),
     "AzureLLMInferenceTrace_conv.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
     "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n",
 }

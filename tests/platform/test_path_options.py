@@ -21,6 +21,8 @@ NEEDED = {
     "tune": {"rule": "priced-greedy"},
     "trace import": {"file": "t.csv", "out": "new.parquet"},
     "play": {"scenario": "fleet-8", "policy": "earliest", "out": "new.html"},
+    "trace fit": {"file": "t.parquet", "out": "new.yaml"},
+    "trace compare": {"file": "t.parquet", "scenario": "fleet-8"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
@@ -31,6 +33,8 @@ NAMES = {
     ("tune", "scenario"): ".yaml",
     ("play", "scenario"): ".yaml",
     ("replay", "scenario"): ".yaml",
+    ("trace fit", "scenario"): ".yaml",
+    ("trace compare", "scenario"): ".yaml",
     ("reproduce", "study"): ".yaml",
     ("serve", "config"): ".yaml",
     ("evaluate", "policy"): "",
@@ -53,7 +57,7 @@ def every_command():
         yield command.callback.__name__, command.callback
     for group in app.registered_groups:
         for command in group.typer_instance.registered_commands:
-            yield f"{group.name} {command.name}", command.callback
+            yield f"{group.name} {command.name or command.callback.__name__}", command.callback
 
 
 def parameters():
@@ -80,13 +84,18 @@ def kind_of(command, name):
 
 
 def ending(command, name):
-    if name in ("plot", "png"):
+    if name in ("plot", "png") or (command, name) == ("trace compare", "out"):
         return ".png"
-    return (
-        {"profile": ".yaml", "replay": ".csv", "sweep": ".yaml", "trace import": ".csv"}.get(command, ".json")
-        if name != "json"
-        else ".json"
-    )
+    if name == "json":
+        return ".json"
+    return {
+        "profile": ".yaml",
+        "replay": ".csv",
+        "sweep": ".yaml",
+        "trace import": ".csv",
+        "trace fit": ".yaml",
+        "trace compare": ".parquet",
+    }.get(command, ".json")
 
 
 def line(command, name, value):
@@ -111,6 +120,7 @@ def folder(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "file").write_text("")
     (tmp_path / "t.csv").write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n")
+    (tmp_path / "t.parquet").write_bytes(b"")
     (tmp_path / "s.yaml").write_text("{}")
     (tmp_path / "circle").symlink_to("circle")
     return tmp_path
