@@ -51,16 +51,16 @@ class FleetSettings(Frozen):
     hidden: Width = 8
     denoising_steps: Annotated[Count, Field(le=20)] = 2
     copies: Copies = 64
-    labels: Share = 0.06
+    labels: Share = 0.1
     share_labels: Share = 0.03
     cache_labels: Share = 0.2
     horizon_s: Positive = 12.0
     cache_horizon_s: Positive = 45.0
     temperature: Positive = 0.3
     cache_temperature: Positive = 0.3
-    learning_rate: StepSize = 3e-3
+    learning_rate: StepSize = 0.01
     batch_size: Batch = 512
-    updates_per_episode: Updates = 60.0
+    updates_per_episode: Updates = 200.0
     replay_capacity: Annotated[Count, Field(le=10_000_000)] = 16_384
     tau: Share = 0.05
     evolve_after: Count | None = None
