@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from filelock import FileLock
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,7 +44,7 @@ def compiled(function: F) -> F:
     It runs without the lock of the interpreter, so threads can share copies among them. Arithmetic is kept as written:
     the same numbers come out as in Python, but for divisions by zero, which give infinity or not-a-number.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(F, _one_at_a_time(numba.njit(cache=True, nogil=True, error_model="numpy")(function)))
 
 
 def inlined(function: F) -> F:
@@ -50,4 +52,28 @@ def inlined(function: F) -> F:
 
     A call costs a count of references for every array in its arguments, which is more than such a function does.
     """
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))
+    made = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function)
+    return cast(F, _one_at_a_time(made))
+
+
+_lock = FileLock(Path(numba.config.CACHE_DIR) / ".lock")
+
+
+def _one_at_a_time(dispatcher: Any) -> Any:
+    """Let one process at a time compile, or load what another one has compiled.
+
+    Numba numbers the files of a function's signatures by an index that it reads, and writes later: two processes that
+    compile other signatures at the same time would take the same number, and one would load the code of the other.
+    """
+    compile_now = dispatcher.compile
+
+    def compile_alone(signature: Any) -> Any:
+        held: Any = contextlib.nullcontext()
+        with contextlib.suppress(OSError):  # nothing can be written here, so nothing is kept either
+            Path(numba.config.CACHE_DIR).mkdir(parents=True, exist_ok=True)
+            held = _lock.acquire()
+        with held:
+            return compile_now(signature)
+
+    dispatcher.compile = compile_alone
+    return dispatcher
