@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.algorithms.fleet import kernel
 from edgegen.algorithms.fleet.decisions import ALLOCATOR_FEATURES, CACHER_FEATURES, ROUTER_FEATURES, Brain
 from edgegen.algorithms.fleet.kernel import GRID, Labels
+from edgegen.envs.core.threads import in_threads
+from edgegen.envs.fleet.books import Books, books_of, fixed_of
 from edgegen.envs.fleet.draws import Requests
-from edgegen.envs.fleet.physics import RESULT, Books, empty_books, fixed_of
+from edgegen.envs.fleet.physics import RESULT
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
-
-
-def in_threads(copies: int, play: Callable[[int, int], None], threads: int | None = None) -> None:
-    """Call ``play(first, end)`` for parts of the copies at the same time; the numbers do not depend on the threads."""
-    count = min(threads or len(os.sched_getaffinity(0)), copies)
-    edges = np.linspace(0, copies, count + 1).astype(int).tolist()
-    if count == 1:
-        return play(0, copies)
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(play, edges[:-1], edges[1:]))
-    return None
 
 
 def play_brain(
@@ -103,11 +90,6 @@ def label_caches(
 
     in_threads(len(requests.number), play, threads)
     return _filled(caches, room)
-
-
-def books_of(scenario: FleetScenario, requests: Requests) -> Books:
-    """Return the books of episodes before anything has happened."""
-    return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models), requests.happens)
 
 
 def _labels(requests: Requests, room: int, candidates: int, features: int, values: int) -> Labels:

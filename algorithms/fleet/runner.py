@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.fleet.decisions import Brain
-from edgegen.algorithms.fleet.episodes import books_of, in_threads, label_caches, label_requests, play_brain
+from edgegen.algorithms.fleet.episodes import label_caches, label_requests, play_brain
 from edgegen.algorithms.fleet.kernel import play_copies
 from edgegen.algorithms.fleet.learning import LOST, ChainLearner, evolves
 from edgegen.algorithms.fleet.nets import shifted
@@ -17,8 +17,10 @@ from edgegen.algorithms.fleet.policy import FleetPolicy
 from edgegen.algorithms.fleet.start import mean_utility
 from edgegen.algorithms.rllib.rollout import Fragment, JointFragment
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.envs.core.threads import in_threads
+from edgegen.envs.fleet.books import books_of, fixed_of
 from edgegen.envs.fleet.draws import Requests
-from edgegen.envs.fleet.physics import RESULT, fixed_of
+from edgegen.envs.fleet.physics import RESULT
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
 from edgegen.envs.fleet.world import FleetWorld

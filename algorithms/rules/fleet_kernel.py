@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +10,8 @@ from edgegen.algorithms.rules.fleet_residency import residents
 from edgegen.algorithms.rules.fleet_routers import best_site, score_of
 from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
 from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.threads import in_threads
+from edgegen.envs.fleet.books import books_of
 from edgegen.envs.fleet.draws import Ints, Requests, draw_requests
 from edgegen.envs.fleet.physics import (
     BACKLOG,
@@ -22,7 +22,6 @@ from edgegen.envs.fleet.physics import (
     SLACK,
     Books,
     Fixed,
-    empty_books,
     fixed_of,
     is_due,
     keep,
@@ -183,15 +182,11 @@ def play_drawn(
     scenario: FleetScenario, rule: Rule, requests: Requests, threads: int = 1
 ) -> tuple[Requests, Books, Floats]:
     """Play given requests; as :func:`play_rule`."""
-    copies, width = requests.arrival_s.shape
-    fixed = fixed_of(scenario)
-    books = empty_books(copies, scenario.sites, len(scenario.kinds_of_models), requests.happens)
-    results = np.zeros((copies, width, RESULT))
-    edges = np.linspace(0, copies, min(threads, copies) + 1).astype(int).tolist()
-    with ThreadPoolExecutor(len(edges) - 1) as pool:
+    fixed, books = fixed_of(scenario), books_of(scenario, requests)
+    results = np.zeros((*requests.arrival_s.shape, RESULT))
 
-        def play(first: int, end: int) -> None:
-            play_copies(fixed, requests, books, scenario.frames, rule, first, end, results)
+    def play(first: int, end: int) -> None:
+        play_copies(fixed, requests, books, scenario.frames, rule, first, end, results)
 
-        list(pool.map(play, edges[:-1], edges[1:]))
+    in_threads(len(requests.number), play, threads)
     return requests, books, results

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.envs.core.compiled import compiled
-from edgegen.envs.fleet.draws import Ints
+from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.models import MOST_POINTS, Exponential, Points
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 
@@ -194,6 +194,11 @@ def empty_books(copies: int, sites: int, models: int, happens: Floats | None = N
         own,
         np.zeros((*per_site, 0)) if happens is None else happens,
     )
+
+
+def books_of(scenario: FleetScenario, requests: Requests) -> Books:
+    """Return the books of drawn episodes before anything has happened."""
+    return empty_books(len(requests.number), scenario.sites, len(scenario.kinds_of_models), requests.happens)
 
 
 @compiled

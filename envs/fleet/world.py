@@ -18,7 +18,7 @@ from torch import Tensor
 from edgegen.envs.core.fields import check_copies
 from edgegen.envs.core.world import Role, World
 from edgegen.envs.fleet import physics
-from edgegen.envs.fleet.books import STATE, Books, empty_books, fixed_of
+from edgegen.envs.fleet.books import STATE, Books, books_of, fixed_of
 from edgegen.envs.fleet.bounds import idle_bounds
 from edgegen.envs.fleet.curves import GRADES
 from edgegen.envs.fleet.draws import ASKED, Ints, Requests, draw_requests
@@ -99,8 +99,7 @@ class FleetWorld(World):
         if seed is None:
             seed, first_episode = self._seed, self._first + self.copies
         self._draw(seed, first_episode)
-        models = len(self.scenario.kinds_of_models)
-        self.books = empty_books(self.copies, self.scenario.sites, models, self._requests.happens)
+        self.books = books_of(self.scenario, self._requests)
         self._frame, self._phase = 0, CACHER
         self._made = np.zeros((self.copies, self.scenario.sites))
         self._site = np.zeros(self.copies, dtype=np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import torch
 from edgegen.envs.core.device import is_gpu
 from edgegen.envs.core.kinds import kinds
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.core.threads import available_cpus
 from edgegen.platform.bench.measuring import BenchRun, KindBench, Measurement
 from edgegen.platform.screen import PlainTable
 
@@ -93,7 +93,7 @@ def machine_info(device: str = "cpu") -> dict[str, Any]:
     return {
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if is_gpu(device) else device,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cpus(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,

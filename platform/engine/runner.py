@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -51,11 +50,6 @@ class Board:
     def rows(self) -> dict[str, tuple[int, float]]:
         """Return what was noted, by unit."""
         return self._rows
-
-
-def available_cpus() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def room_for(units: Sequence[Unit]) -> int:

@@ -15,8 +15,8 @@ import numpy as np
 from edgegen.algorithms.methods.registry import headline_of
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Array, Kind, kind_named
+from edgegen.envs.core.threads import available_cpus
 from edgegen.platform.engine.doing import read_done, read_json, unit_folder
-from edgegen.platform.engine.runner import available_cpus
 from edgegen.platform.engine.tuning import Spent, Tuning
 from edgegen.platform.engine.unit import RULE, SAMPLED
 from edgegen.platform.files import write_text

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.threads import available_cpus
 from edgegen.platform.engine.doing import unfinished
 from edgegen.platform.engine.progress import UnitProgress
 from edgegen.platform.engine.records import FAILED, Ending, ending_recorded
-from edgegen.platform.engine.runner import Watcher, available_cpus, room_for, run_units
+from edgegen.platform.engine.runner import Watcher, room_for, run_units
 from edgegen.platform.engine.unit import Unit
 from edgegen.platform.files import check_writable_folder
 from edgegen.platform.live_table import duration
