@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.algorithms.rules.fleet_residency import fill, weigh
 from edgegen.algorithms.rules.fleet_routers import score_of, uniform
-from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
+from edgegen.algorithms.rules.fleet_steps import steps_share, timely_share, value_of
 from edgegen.envs.core.compiled import compiled
 from edgegen.envs.fleet.draws import Ints
 from edgegen.envs.fleet.physics import (
@@ -136,9 +136,7 @@ def route_features(brain: Brain, seen: Floats, asked: Asked, scores: Floats, fea
         backlog, load, speed = seen[site, BACKLOG], seen[site, LOAD], seen[site, SPEED]
         full, least, network, slack = seen[site, FULL], seen[site, LEAST], seen[site, NETWORK], seen[site, SLACK]
         room = full - least
-        timely = 1.0
-        if slack < room:
-            timely = slack / room if slack > 0.0 else 0.0
+        timely = timely_share(slack, room)
         worth = 0.0 if slack < 0.0 else asked.weight * (asked.least_quality + timely * rise)
         scores[site] = score_of(rule, seen, site, mean_s, asked.weight, asked.least_quality, asked.full_quality)
         row = features[site]
@@ -187,9 +185,7 @@ def allocate_features(
         features: Where to write.
     """
     unit_s, room_s, slack_s = brain.unit_s, placed.full_s - placed.least_s, placed.slack_s
-    timely = 1.0
-    if slack_s < room_s:
-        timely = slack_s / room_s if slack_s > 0.0 else 0.0
+    timely = timely_share(slack_s, room_s)
     value = value_of(weight, least_quality, full_quality, room_s)
     ladder = steps_share(brain.rule, np.inf, room_s, placed.backlog_s, placed.mean_s, placed.cloud, value)
     dear = min(value, 100.0)

@@ -17,6 +17,14 @@ def value_of(weight: float, least_quality: float, full_quality: float, room_s: f
 
 
 @inlined
+def timely_share(slack_s: float, room_s: float) -> float:
+    """Share of the further steps for which there is time: ``slack_s`` is left, all of them take ``room_s``."""
+    if slack_s >= room_s:
+        return 1.0
+    return slack_s / room_s if slack_s > 0.0 else 0.0
+
+
+@inlined
 def steps_share(
     rule: Rule,
     slack_s: float,
@@ -39,9 +47,7 @@ def steps_share(
     """
     if rule.steps == ALL:
         return 1.0
-    share = 1.0
-    if slack_s < room_s:
-        share = slack_s / room_s if slack_s > 0.0 else 0.0
+    share = timely_share(slack_s, room_s)
     if rule.steps == LADDER and not cloud:
         busy_s = rule.own_share * backlog_s + (1.0 - rule.own_share) * mean_s
         if busy_s > rule.ladder_from_s:
