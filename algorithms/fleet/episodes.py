@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgegen.algorithms.fleet import kernel
+from edgegen.algorithms.fleet import forks, kernel
 from edgegen.algorithms.fleet.decisions import ALLOCATOR_FEATURES, CACHER_FEATURES, ROUTER_FEATURES, Brain
-from edgegen.algorithms.fleet.kernel import GRID, Labels
+from edgegen.algorithms.fleet.forks import GRID, Labels
 from edgegen.envs.core.threads import in_threads
 from edgegen.envs.fleet.books import Books, books_of, fixed_of
 from edgegen.envs.fleet.draws import Requests
@@ -61,7 +61,7 @@ def label_requests(
     fixed, books, spare = fixed_of(scenario), books_of(scenario, requests), books_of(scenario, requests)
 
     def play(first: int, end: int) -> None:
-        kernel.fork_copies(
+        forks.fork_copies(
             *(brain, fixed, requests, books, spare, scenario.frames, first, end),
             *(marked, horizon_s, room, routes, shares),
         )
@@ -84,7 +84,7 @@ def label_caches(
     fixed, books, spare = fixed_of(scenario), books_of(scenario, requests), books_of(scenario, requests)
 
     def play(first: int, end: int) -> None:
-        kernel.fork_caches(
+        forks.fork_caches(
             brain, fixed, requests, books, spare, scenario.frames, first, end, marked, horizon_s, room, caches
         )
 

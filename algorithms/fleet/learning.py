@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from edgegen.algorithms.fleet.decisions import SCORE_UNIT
-from edgegen.algorithms.fleet.kernel import GRID, Labels
+from edgegen.algorithms.fleet.forks import GRID, Labels
 from edgegen.algorithms.fleet.module import AVERAGE, CHAIN, FleetModule
 from edgegen.algorithms.fleet.nets import flat_size
 from edgegen.algorithms.fleet.policy import FleetPolicy

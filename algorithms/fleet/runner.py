@@ -55,8 +55,7 @@ class FleetEnvRunner(JointEnvRunner):
         if num_episodes is None:
             slots = self._kind.slots_per_round(world.scenario) * world.scenario.frames
             num_episodes = 1 if num_timesteps is None else -(-int(num_timesteps) // slots)
-        fragments = [self._play(world, explore) for _ in range(max(1, -(-num_episodes // world.copies)))]
-        return [fragment for fragment in fragments if fragment is not None]
+        return [self._play(world, explore) for _ in range(max(1, -(-num_episodes // world.copies)))]
 
     def _play(self, world: FleetWorld, explore: bool) -> JointFragment:
         policy, scenario, requests = cast(FleetPolicy, self.policy), world.scenario, world.future
@@ -107,18 +106,18 @@ class FleetEnvRunner(JointEnvRunner):
             for role, learner in learners.items()
         }
         fixed = fixed_of(scenario)
-        utility = np.zeros((2, len(requests.number)))
+        sides = [
+            (sign, books_of(scenario, requests), np.zeros((*requests.arrival_s.shape, RESULT))) for sign in (1.0, -1.0)
+        ]
 
         def play(first: int, end: int) -> None:
-            books = [books_of(scenario, requests) for _ in range(2)]
-            results = np.zeros((*requests.arrival_s.shape, RESULT))
             for copy in range(first, end):
-                for side, sign in enumerate((1.0, -1.0)):
+                for sign, books, results in sides:
                     moved = self._moved(brain, {role: sign * noise[role][copy // 2 % pairs] for role in noise})
-                    play_copies(moved, fixed, requests, books[side], scenario.frames, copy, copy + 1, results)
-                    utility[side, copy] = mean_utility(requests, results)[copy]
+                    play_copies(moved, fixed, requests, books, scenario.frames, copy, copy + 1, results)
 
         in_threads(len(requests.number), play)
+        utility = np.stack([mean_utility(requests, results) for _, _, results in sides])
         gained = np.zeros(pairs)
         np.add.at(gained, np.arange(len(requests.number)) // 2 % pairs, utility[0] - utility[1])
         told = torch.from_numpy(gained)

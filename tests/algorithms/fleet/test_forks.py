@@ -6,7 +6,7 @@ import torch
 
 from edgegen.algorithms.fleet.decisions import CACHER_FEATURES
 from edgegen.algorithms.fleet.episodes import label_caches, label_requests, play_brain
-from edgegen.algorithms.fleet.kernel import GRID
+from edgegen.algorithms.fleet.forks import GRID
 from edgegen.algorithms.fleet.policy import FleetPolicy
 from edgegen.envs.fleet.draws import draw_requests
 from edgegen.envs.fleet.physics import SITE, UTILITY
