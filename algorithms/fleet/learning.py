@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from edgegen.algorithms.fleet.replay import PERTURBATION, LabelReplay
 from edgegen.algorithms.fleet.settings import FleetSettings
 from edgegen.algorithms.fleet.spec import FEATURES, FleetSpec, make_chain
 from edgegen.algorithms.rllib.replay import TensorReplay
-from edgegen.algorithms.rllib.role import EpisodeLog, Learning, RoleLearner, Spaces, Tools
+from edgegen.algorithms.rllib.role import BatchLearner, EpisodeLog, Learning, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
@@ -33,7 +34,7 @@ LOST = "lost_utility"
 """What is reported of an episode: mean utility that its requests lose."""
 
 
-class ChainLearner(RoleLearner):
+class ChainLearner(BatchLearner):
     """Learns one role's chain.
 
     Args:
@@ -114,9 +115,9 @@ class ChainLearner(RoleLearner):
         latent = module.chain(columns[Columns.OBS], columns[LATENT])
         return -self.gain(latent, columns[Columns.REWARDS], columns).mean()
 
+    @abstractmethod
     def gain(self, latent: Tensor, value: Tensor, columns: dict[str, Tensor]) -> Tensor:
         """What denoised latents ``[rows, n]`` gain by the labelled values ``[rows, ...]``."""
-        raise NotImplementedError
 
 
 class FleetRouterLearner(ChainLearner):

@@ -69,8 +69,8 @@ class Tools(Protocol):
         """Change the step size of an optimizer."""
 
 
-class RoleLearner(ABC):
-    """Learns one role: its networks, what it remembers of the world, its losses and its schedule.
+class BatchLearner(ABC):
+    """Learns one role from batches of a replay: its networks, its losses and its schedule.
 
     Attributes:
         role: Name of the role, also of its RLModule.
@@ -118,20 +118,6 @@ class RoleLearner(ABC):
         del episodes
         return True
 
-    def noted(self, view: Any, decision: Any, outcome: Any) -> Notes:
-        """Return what of a decision and its outcome the transition will need.
-
-        Args:
-            view: What the role saw.
-            decision: The ``record`` that the policy's ``decide`` returned.
-            outcome: What the world returned.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not learn turn by turn")
-
-    def transitions(self, notes: list[Notes], following: Following) -> Fragment:
-        """Make transitions of the decisions of a round, in order of time."""
-        raise NotImplementedError(f"{type(self).__name__} does not learn turn by turn")
-
     @abstractmethod
     def optimizers(self, module: Any) -> Iterator[tuple[str, list[nn.Parameter], float]]:
         """Name, parameters and step size of each optimizer."""
@@ -147,6 +133,24 @@ class RoleLearner(ABC):
     def after_update(self, tools: Tools, slots: int) -> None:
         """Do what is due after updates, when some slots have been sampled in all."""
         del tools, slots
+
+
+class RoleLearner(BatchLearner):
+    """Learns one role of what is played turn by turn: what it remembers of decisions, and the transitions it makes."""
+
+    @abstractmethod
+    def noted(self, view: Any, decision: Any, outcome: Any) -> Notes:
+        """Return what of a decision and its outcome the transition will need.
+
+        Args:
+            view: What the role saw.
+            decision: The ``record`` that the policy's ``decide`` returned.
+            outcome: What the world returned.
+        """
+
+    @abstractmethod
+    def transitions(self, notes: list[Notes], following: Following) -> Fragment:
+        """Make transitions of the decisions of a round, in order of time."""
 
 
 class EpisodeLog(ABC):
@@ -201,7 +205,7 @@ class Learning(ABC):
         whole_episodes: Whether its env runner can play nothing shorter than an episode.
     """
 
-    roles: dict[str, RoleLearner]
+    roles: dict[str, BatchLearner]
     log_class: type[EpisodeLog]
     whole_episodes: ClassVar[bool] = False
 

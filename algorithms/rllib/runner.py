@@ -23,7 +23,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgegen.algorithms.core.policy import Memory
-from edgegen.algorithms.rllib.role import Following, Learning, Notes
+from edgegen.algorithms.rllib.role import Following, Learning, Notes, RoleLearner
 from edgegen.algorithms.rllib.rollout import Fragment, JointFragment, joined
 from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.world import World
@@ -95,6 +95,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self._seen: Any = None
         self._log = self.learning.log_class(self.simulator, self.settings)
         self._notes: dict[str, list[Notes]] = {name: [] for name in self.learning.roles}
+
+    def _learner_of(self, role: str) -> RoleLearner:
+        """What learns a role turn by turn: this runner plays no other."""
+        return cast(RoleLearner, self.learning.roles[role])
 
     @property
     def _slowest(self) -> str:
@@ -175,7 +179,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.memory = decided.memory
         self._outcome = world.decide(decided.action)
         self._seen = None
-        self._notes[role].append(self.learning.roles[role].noted(view, decided.record, self._outcome))
+        self._notes[role].append(self._learner_of(role).noted(view, decided.record, self._outcome))
         return self._log.add(role, self._outcome)
 
     def _transitions(self, role: str, view: Any) -> Fragment:
@@ -184,7 +188,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         done = self.simulator.turn is None
         following = Following(view, done, self._outcome, self.policy, self.memory)
         self._log.settle(role, notes, following)
-        return self.learning.roles[role].transitions(notes, following)
+        return self._learner_of(role).transitions(notes, following)
 
     def _finish_episode(self) -> None:
         self.finish_episodes(*self._log.report())
