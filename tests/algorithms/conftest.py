@@ -26,6 +26,32 @@ def weights():
     return learned_weights
 
 
+@pytest.fixture
+def halved(tmp_path):
+    """From what builds an algorithm to two after four iterations: one resumed in the middle, and one that was not."""
+    made = []
+
+    def train(build):
+        whole, half = build(), build()
+        made.append(whole)
+        for _ in range(4):
+            whole.train()
+        for _ in range(2):
+            half.train()
+        path = half.save_to_path(str(tmp_path / "checkpoint"))
+        half.stop()
+        resumed = build()
+        made.append(resumed)
+        resumed.restore_from_path(path)
+        for _ in range(2):
+            resumed.train()
+        return resumed, whole
+
+    yield train
+    for algorithm in made:
+        algorithm.stop()
+
+
 @pytest.fixture(scope="session")
 def assert_same_training():
     """From two algorithms to nothing, or to the first thing in which their trainings differ."""

@@ -110,26 +110,13 @@ def configure(preset="joint", seed=0, **settings):
 @pytest.mark.usefixtures("cluster")
 class TestAlgorithm:
     @pytest.mark.parametrize("preset", ["joint", "forks-es"])
-    def test_resumed_equals_uninterrupted_bit_for_bit(self, tmp_path, preset, assert_same_training):
+    def test_resumed_equals_uninterrupted_bit_for_bit(self, halved, preset, assert_same_training):
         settings = {"evolve_after": 16} if preset == "forks-es" else {}
-        whole = configure(preset, **settings).build_algo()
-        for _ in range(4):
-            whole.train()
-        half = configure(preset, **settings).build_algo()
-        for _ in range(2):
-            half.train()
-        path = half.save_to_path(str(tmp_path / "checkpoint"))
-        half.stop()
-        resumed = configure(preset, **settings).build_algo()
-        resumed.restore_from_path(path)
-        for _ in range(2):
-            resumed.train()
+        resumed, whole = halved(configure(preset, **settings).build_algo)
         assert_same_training(resumed, whole)
         expected = 6 + 2 if preset == "forks-es" else 12
         assert set(whole.updates.values()) == {expected}
         assert len(whole.episodes) == 32
-        for algorithm in (whole, resumed):
-            algorithm.stop()
 
     def test_a_router_learns_to_leave_a_rule_that_is_blind_to_queues(self):
         blind = Prices(load_weight=0, work_price=0, crowding_price=0, ladder_slope=0)

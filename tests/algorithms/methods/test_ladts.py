@@ -90,20 +90,9 @@ def test_workers_and_seeds_have_arrivals_of_their_own():
 
 
 @pytest.mark.parametrize("preset", ["paper", "improved", "d2sac-ts", "sac-ts", "dqn-ts"])
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset, assert_same_training):
+def test_resumed_equals_uninterrupted_bit_for_bit(halved, preset, assert_same_training):
     settings = {"copies": 3, "updates_per_slot": 0.7} if preset == "improved" else {"target_copy_every": 5}
-    whole = configure(preset, **settings).build_algo()
-    for _ in range(4):
-        whole.train()
-    half = configure(preset, **settings).build_algo()
-    for _ in range(2):
-        half.train()
-    path = half.save_to_path(str(tmp_path / "checkpoint"))
-    half.stop()
-    resumed = configure(preset, **settings).build_algo()
-    resumed.restore_from_path(path)
-    for _ in range(2):
-        resumed.train()
+    resumed, whole = halved(configure(preset, **settings).build_algo)
     assert resumed.updates[ROUTER] > 10
     assert_same_training(resumed, whole)
     if preset in ("paper", "improved"):
@@ -111,8 +100,6 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset, assert_same_
     else:
         assert resumed.kept_memory() == {}
     assert torch.equal(resumed.replays[ROUTER].sample(32)[Columns.OBS], whole.replays[ROUTER].sample(32)[Columns.OBS])
-    for algorithm in (whole, resumed):
-        algorithm.stop()
 
 
 def test_from_checkpoint_rebuilds_the_algorithm(tmp_path, assert_same_training):

@@ -93,26 +93,13 @@ def test_random_caches_give_way_as_episodes_pass():
 
 
 @pytest.mark.parametrize("preset", ["paper", "two-timescale", "improved", "ddpg"])
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, preset, assert_same_training):
+def test_resumed_equals_uninterrupted_bit_for_bit(halved, preset, assert_same_training):
     settings = {} if preset == "paper" else {"copies": 3, "updates_per_slot": 0.7}
-    whole = configure(preset, **settings).build_algo()
-    for _ in range(4):
-        whole.train()
-    half = configure(preset, **settings).build_algo()
-    for _ in range(2):
-        half.train()
-    path = half.save_to_path(str(tmp_path / "checkpoint"))
-    half.stop()
-    resumed = configure(preset, **settings).build_algo()
-    resumed.restore_from_path(path)
-    for _ in range(2):
-        resumed.train()
+    resumed, whole = halved(configure(preset, **settings).build_algo)
     assert min(resumed.updates.values()) > 2
     assert_same_training(resumed, whole)
     for name, replay in whole.replays.items():
         assert torch.equal(resumed.replays[name].sample(8)[Columns.OBS], replay.sample(8)[Columns.OBS])
-    for algorithm in (whole, resumed):
-        algorithm.stop()
 
 
 def test_step_sizes_fall_and_the_average_of_the_weights_is_returned(weights):
