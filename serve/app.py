@@ -53,7 +53,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     edges = []
     for edge in config.edges:
-        _check_model(edge.model)
+        for model in edge.all_models:
+            _check_model(model)
         deployment = serve.deployment(
             EdgeServer,
             name=edge.name,
@@ -70,7 +71,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             graceful_shutdown_timeout_s=drain_s,
             logging_config=quiet,
         )
-        card = cards[edge.model]
+        card = cards[edge.all_models[0]]
         edges.append(deployment.bind(edge, card, config.max_queue, config.warmup_steps, config.stalled_after_s))
 
     def web() -> FastAPI:

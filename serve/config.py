@@ -6,18 +6,19 @@ Ray or diffusers, so a command line can check a config in milliseconds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
-from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Seed, Whole
+from edgegen.envs.core.fields import Flag, Frozen, Positive, Real, Seed, Whole
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
 from edgegen.envs.core.named_files import find_file, names_in
 from edgegen.envs.core.yaml_files import read_mapping
+from edgegen.serve.edge_config import EdgeConfig
+from edgegen.serve.model_config import Count, ModelCard, ModelConfig
 from edgegen.serve.zoo.loading import UnknownModelError, model_info
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -25,117 +26,6 @@ DEFAULT_SIDE = 512
 """Width and height in pixels where neither the config nor the model says what they are."""
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
-_SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
-
-Count = Annotated[Whole, Field(ge=1, le=10_000)]
-
-
-def parse_size(size: str) -> tuple[int, int]:
-    """Return width and height in pixels of a size such as ``"64x64"``.
-
-    Raises:
-        ValueError: If the text is not a size.
-    """
-    match = _SIZE.fullmatch(size)
-    if match is None:
-        raise ValueError(f"a size is written WIDTHxHEIGHT in pixels, for example 64x64, not '{size}'")
-    return int(match[1]), int(match[2])
-
-
-def _capacity(value: object) -> float | Literal["measured"]:
-    # A plain union would put pydantic's branch names into the message.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value == "measured":
-        return "measured"
-    if not number or not LEAST <= value <= MOST:  # type: ignore[operator]
-        raise ValueError(f"it must be 'measured' or a positive number of Gcycle/s, from {LEAST:g} to {MOST:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-class ModelConfig(Frozen):
-    """What a model costs and what may be asked of it. Values left out come from the model's own card.
-
-    Attributes:
-        cycles_per_step_gcycles: Work of one denoising step of one picture of the first size, Gcycle.
-        default_steps: Denoising steps where a request names none.
-        max_steps: Most denoising steps of a request.
-        default_guidance: Classifier-free guidance scale where a request names none.
-        sizes: Allowed picture sizes; the first is the default.
-    """
-
-    cycles_per_step_gcycles: Positive
-    default_steps: Count | None = None
-    max_steps: Count = 50
-    default_guidance: Annotated[Real, Field(ge=0, le=50)] | None = None
-    sizes: tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for size in self.sizes or ():
-            parse_size(size)
-        if self.sizes == ():
-            raise ValueError("sizes must name at least one size")
-        if self.default_steps is not None and self.default_steps > self.max_steps:
-            raise ValueError(f"default_steps ({self.default_steps}) must not exceed max_steps ({self.max_steps})")
-        return self
-
-
-class ModelCard(Frozen):
-    """A model with every open value filled in.
-
-    Attributes:
-        name: Name in requests; an embedded model, a diffusers folder or a hub id.
-        cycles_per_step_gcycles: Work of one step of one picture of the first size, Gcycle.
-        default_steps: Denoising steps where a request names none.
-        max_steps: Most denoising steps of a request.
-        default_guidance: Guidance scale where a request names none.
-        sizes: Allowed sizes, the first is the default.
-    """
-
-    name: str
-    cycles_per_step_gcycles: float
-    default_steps: int
-    max_steps: int
-    default_guidance: float
-    sizes: tuple[str, ...]
-
-    def relative_area(self, size: str) -> float:
-        """Pixels of a size relative to the default size."""
-        (width, height), (default_width, default_height) = parse_size(size), parse_size(self.sizes[0])
-        return width * height / (default_width * default_height)
-
-    def workload_gcycles(self, pictures: int, steps: int, size: str) -> float:
-        """Work of a request, Gcycle: pictures × steps × work per step, in proportion to the pixels."""
-        return pictures * steps * self.cycles_per_step_gcycles * self.relative_area(size)
-
-
-class EdgeConfig(Frozen):
-    """One edge server.
-
-    Attributes:
-        name: Name in requests, answers and logs.
-        model: The model it holds.
-        capacity_gcycles_s: Computing capacity, Gcycle/s, or ``measured``: timed at the start and tracked from then on.
-        rate_mbit_s: Transmission rate towards it that the policy reckons with, Mbit/s; no traffic is shaped.
-        slowdown: Emulates slower hardware: after every denoising step the edge waits until this many times the
-            step's own duration have passed.
-        device: Torch device of the pipeline.
-        threads: CPU threads of the pipeline.
-        num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop.
-        num_gpus: Share of GPUs that Ray reserves.
-        resources: Custom Ray resources, to place the edge on a certain node.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    model: Annotated[str, Field(min_length=1)]
-    capacity_gcycles_s: Annotated[float | Literal["measured"], PlainValidator(_capacity)] = "measured"
-    rate_mbit_s: Positive = 450.0
-    slowdown: Annotated[Real, Field(ge=1, le=1000)] = 1.0
-    device: str = "cpu"
-    threads: Annotated[Whole, Field(ge=1, le=512)] = 1
-    num_cpus: NonNegative = 0.2
-    num_gpus: NonNegative = 0.0
-    resources: dict[str, Positive] = Field(default_factory=dict)
 
 
 class ServiceConfig(Frozen):
@@ -226,11 +116,12 @@ class ServiceConfig(Frozen):
             if names.count(name) > 1:
                 raise ValueError(f"edges names '{name}' {names.count(name)} times; names must differ")
         for edge in self.edges:
-            if edge.model not in self.models:
-                known = ", ".join(self.models)
-                raise ValueError(f"edge '{edge.name}' holds model '{edge.model}', but models only describes {known}")
+            for model in edge.all_models:
+                if model not in self.models:
+                    known = ", ".join(self.models)
+                    raise ValueError(f"edge '{edge.name}' holds model '{model}', but models only describes {known}")
         for model in self.models:
-            if all(edge.model != model for edge in self.edges):
+            if all(model not in edge.all_models for edge in self.edges):
                 raise ValueError(f"models describes '{model}', but no edge holds it")
         if self.stall_timeout_s is not None and self.stall_timeout_s >= self.request_timeout_s:
             raise ValueError(
@@ -265,6 +156,10 @@ class ServiceConfig(Frozen):
                 max_steps=model.max_steps,
                 default_guidance=guidance,
                 sizes=model.sizes or (f"{side}x{side}",),
+                size_gb=model.size_gb or 0.0,
+                load_s=model.load_s or 0.0,
+                fixed_gcycles=model.fixed_gcycles or 0.0,
+                least_steps=model.least_steps or 1,
             )
         return cards
 
@@ -282,16 +177,6 @@ class ServiceConfig(Frozen):
             else edge.capacity_gcycles_s
             for edge in self.edges
         )
-
-
-def text_mbit(text: str) -> float:
-    """Size of a text as UTF-8, Mbit."""
-    return len(text.encode("utf-8", errors="replace")) * 8e-6
-
-
-def picture_mbit(pixels: int) -> float:
-    """Size of an uncompressed picture with 3 bytes per pixel, Mbit."""
-    return pixels * 24e-6
 
 
 def config_names() -> list[str]:

@@ -14,8 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgegen.envs.core.errors import did_you_mean, from_validation
 from edgegen.envs.core.fields import MAX_SEED
-from edgegen.serve.config import ModelCard, ServiceConfig
+from edgegen.serve.config import ServiceConfig
 from edgegen.serve.http.errors import MOST_SHOWN, RequestError, short
+from edgegen.serve.model_config import ModelCard
 
 AUTO_SIZE = "auto"
 VISIBLE = (

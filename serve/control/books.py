@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ class Server:
 
     Attributes:
         name: The edge.
-        model: The model it holds.
+        models: The models it may hold.
         rate_mbit_s: Transmission rate towards it, Mbit/s.
         capacity_gcycles_s: Computing capacity, Gcycle/s.
         max_queue: Jobs that may wait besides the one in work.
@@ -27,10 +28,13 @@ class Server:
         elsewhere_jobs: Jobs with that work.
         updated_at: Clock reading of the last change of the job in front, s.
         report: Its latest report.
+        resident: Models in its memory, as of the latest report.
+        load_s: Expected time to load a model, by name, s.
+        memory_gb: Memory for models, GB.
     """
 
     name: str
-    model: str
+    models: tuple[str, ...]
     rate_mbit_s: float
     capacity_gcycles_s: float
     max_queue: int
@@ -42,6 +46,9 @@ class Server:
     elsewhere_jobs: int = 0
     updated_at: float = 0.0
     report: EdgeReport | None = None
+    resident: frozenset[str] = frozenset()
+    load_s: dict[str, float] = field(default_factory=dict)
+    memory_gb: float = math.inf
 
     @property
     def full(self) -> bool:
@@ -92,6 +99,8 @@ class Server:
         self.settle(now)
         self.report, self.healthy, self.reason, self.silent = report, True, None, False
         self.capacity_gcycles_s = report.capacity_gcycles_s
+        self.resident = frozenset(self.models if report.resident is None else report.resident)
+        self.load_s.update(report.load_s)
         self.elsewhere_gcycles, self.elsewhere_jobs = 0.0, 0
         for job, work in report.remaining_gcycles:
             if job in self.remaining_gcycles:
@@ -111,7 +120,7 @@ def working(servers: Iterable[Server], model: str | None = None) -> list[Server]
 
     Args:
         servers: The books.
-        model: Only servers that hold this model.
+        model: Only servers that may hold this model.
     """
-    healthy = [server for server in servers if server.healthy and model in (None, server.model)]
+    healthy = [server for server in servers if server.healthy and (model is None or model in server.models)]
     return [server for server in healthy if not server.silent] or healthy

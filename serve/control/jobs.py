@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -19,6 +20,13 @@ class Job:
         height: Picture height, pixels.
         seeds: One seed per picture.
         workload_gcycles: Work of all pictures together, Gcycle.
+        model: The model that paints them; the edge's only one if empty.
+        least_steps: Fewest steps that the edge's allocator may choose; exactly ``steps`` if None.
+        left_s: Time until the promised end, as it is sent, s.
+        weight: Worth of the request.
+        home: The edge that it arrived at.
+        mean_backlog_s: Mean backlog of all edges, as the router knew it, s.
+        key: Name of the request, whatever attempt this is; pictures can be fetched by it for a while.
     """
 
     id: str
@@ -30,6 +38,13 @@ class Job:
     height: int
     seeds: tuple[int, ...]
     workload_gcycles: float
+    model: str = ""
+    least_steps: int | None = None
+    left_s: float = math.inf
+    weight: float = 1.0
+    home: str = ""
+    mean_backlog_s: float = 0.0
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +55,15 @@ class Pictures:
         png: One encoded picture per seed.
         queue_s: Time it waited on the edge, s.
         generation_s: Time it was being generated, encoding included, s.
+        steps: Denoising steps of each picture; those of the job if None.
+        load_s: Time that it waited for its model to be loaded, part of neither, s.
     """
 
     png: tuple[bytes, ...]
     queue_s: float
     generation_s: float
+    steps: int | None = None
+    load_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,8 @@ class EdgeReport:
         step_s: Running mean time per denoising step, s, slowdown and share of encoding included.
         pictures: Pictures generated since the start.
         last_error: The latest failure, or None.
+        resident: Models in its memory; None where it holds one, always.
+        load_s: Expected time to load each model that it may hold, s.
     """
 
     name: str
@@ -72,6 +93,8 @@ class EdgeReport:
     step_s: float
     pictures: int
     last_error: str | None
+    resident: tuple[str, ...] | None = None
+    load_s: tuple[tuple[str, float], ...] = ()
 
 
 class EdgeError(Exception):

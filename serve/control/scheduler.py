@@ -156,7 +156,7 @@ class Scheduler:
     def retry_after_s(self, model: str) -> float:
         """Time after which a refused client should try again, s: the least expected wait, spread."""
         now = self._clock()
-        healthy = (server for server in self.servers.values() if server.model == model and server.healthy)
+        healthy = (server for server in self.servers.values() if model in server.models and server.healthy)
         wait_s = min((server.wait_s(now) for server in healthy), default=0.0)
         return wait_s * self._spread.uniform(1 - RETRY_SPREAD, 1 + RETRY_SPREAD)
 
@@ -212,8 +212,8 @@ class Scheduler:
 
     def _objection(self, server: Server, model: str) -> str:
         """Why the policy's choice can not be taken."""
-        if server.model != model:
-            return f"edge '{server.name}' holds the model '{server.model}', not '{model}'"
+        if model not in server.models:
+            return f"edge '{server.name}' holds the model '{', '.join(server.models)}', not '{model}'"
         if not server.healthy:
             return f"edge '{server.name}' is unhealthy: {server.reason}"
         if server.full:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgegen.envs.core.device import finish
-from edgegen.serve.config import EdgeConfig, ModelCard, parse_size
 from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Job, Pictures
+from edgegen.serve.edge_config import EdgeConfig
+from edgegen.serve.model_config import ModelCard, parse_size
 from edgegen.serve.zoo.loading import load_pipeline
 
 logger = logging.getLogger(__name__)
@@ -164,10 +165,10 @@ class EdgeServer:
         import torch
 
         torch.set_num_threads(self._edge.threads)
-        self._pipeline = load_pipeline(self._edge.model, self._edge.device)
+        self._pipeline = load_pipeline(self._edge.all_models[0], self._edge.device)
         self._parameters = set(inspect.signature(self._pipeline.__call__).parameters)
         if not {"prompt", "num_inference_steps", "generator"} <= self._parameters:
-            raise ValueError(f"model '{self._edge.model}' is not a text-to-image diffusion pipeline")
+            raise ValueError(f"model '{self._card.name}' is not a text-to-image diffusion pipeline")
         width, height = parse_size(self._card.sizes[0])
         guidance = self._card.default_guidance
         times = []

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pydantic import BaseModel, Field
 
 from edgegen.envs.core.fields import MAX_SEED
-from edgegen.serve.config import ModelCard, ServiceConfig, parse_size, picture_mbit, text_mbit
+from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.dispatcher import Outcome
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.http.errors import MediaTypeError, RequestError, short
 from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, validate_request
+from edgegen.serve.model_config import ModelCard, parse_size, picture_mbit, text_mbit
 
 
 class Picture(BaseModel):

@@ -43,7 +43,7 @@ class Gateway:
     ) -> None:
         capacities = config.capacities_gcycles_s()  # nominal where measured, until the first report
         servers = [
-            Server(edge.name, edge.model, edge.rate_mbit_s, capacity, config.max_queue)
+            Server(edge.name, edge.all_models, edge.rate_mbit_s, capacity, config.max_queue)
             for edge, capacity in zip(config.edges, capacities, strict=True)
         ]
         self.scheduler = Scheduler(
@@ -111,7 +111,7 @@ class Gateway:
                 "owned_by": "edgegen",
                 "edgegen": {
                     **card.model_dump(exclude={"name"}),
-                    "edges": [server.name for server in servers if server.model == card.name],
+                    "edges": [server.name for server in servers if card.name in server.models],
                 },
             }
             for card in self._cards.values()
@@ -153,7 +153,8 @@ def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:
         "name": server.name,
         "healthy": server.healthy,
         "reason": server.reason,
-        "model": server.model,
+        "models": list(server.models),
+        "resident": sorted(server.resident),
         "queue_length": max(len(server.remaining_gcycles) - 1, 0),
         "in_work": in_work,
         "backlog_gcycles": backlog_gcycles,

@@ -20,10 +20,11 @@ from edgegen.envs.offloading.draws import LEAST_SEEN
 from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
-from edgegen.serve.config import ServiceConfig, parse_size, picture_mbit, text_mbit
+from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server, working
 from edgegen.serve.control.live_world import LiveWorld, Waiting
 from edgegen.serve.kinds.registry import Clock, Served
+from edgegen.serve.model_config import parse_size, picture_mbit, text_mbit
 
 MAX_BYTES_PER_CHARACTER = 4
 MAX_LOAD = 1.05

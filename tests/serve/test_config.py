@@ -9,8 +9,9 @@ import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.envs.core.errors import InputError
-from edgegen.serve.config import build_config, config_names, load_config, parse_size
+from edgegen.serve.config import build_config, config_names, load_config
 from edgegen.serve.kinds.registry import scenario_of
+from edgegen.serve.model_config import parse_size
 
 EDGE = {"name": "edge-a", "model": "m"}
 GOOD = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edges": [EDGE]}

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from edgegen.platform.ports import free_ports
-from edgegen.serve.config import EdgeConfig, build_config
+from edgegen.serve.config import build_config
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.edge.server import EdgeServer
+from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.profile.profiler import ProfileRequest, run_profile
 from edgegen.serve.running import running_service
 

@@ -25,7 +25,7 @@ class Clock:
 def make_live(**options):
     """A live world of three idle edges, and its clock."""
     clock = Clock()
-    books = [Server(name, "m", 450.0, capacity, 1) for name, capacity in zip("abc", (4.0, 2.0, 1.0), strict=True)]
+    books = [Server(name, ("m",), 450.0, capacity, 1) for name, capacity in zip("abc", (4.0, 2.0, 1.0), strict=True)]
     for server in books:
         server.hear(EdgeReport(server.name, 1, (), 0, 0.0, server.capacity_gcycles_s, 0.1, 0, None), clock())
     return LiveOffloading(books, 0.5, clock=clock, **options), books, clock

@@ -61,7 +61,9 @@ def report(name, remaining=(), capacity=2.0):
 
 def scheduler(policy, *, capacities=(4.0, 2.0, 1.0), max_queue=2, healthy=NAMES, **options):
     clock = Clock()
-    servers = [Server(name, "m", 450.0, capacity, max_queue) for name, capacity in zip(NAMES, capacities, strict=True)]
+    servers = [
+        Server(name, ("m",), 450.0, capacity, max_queue) for name, capacity in zip(NAMES, capacities, strict=True)
+    ]
     made = Scheduler(live_world(servers, 1.0, policy, clock), policy, **options)
     for name, capacity in zip(NAMES, capacities, strict=True):
         if name in healthy:
@@ -198,7 +200,7 @@ def test_no_healthy_server():
 
 def test_server_without_the_model_is_not_chosen():
     made, _ = scheduler(Scripted([0]))
-    made.servers["a"].model = "other"
+    made.servers["a"].models = ("other",)
     decision = made.place(task(), "1")
     assert decision.server == "b"
     assert "holds the model 'other'" in decision.fallback
@@ -284,7 +286,7 @@ def test_what_can_not_do_a_request_is_shown_as_the_simulator_shows_a_failed_serv
     made.lose("b", "process died")
     made.place(task(), "1")
     made.update(report("b"))
-    made.servers["c"].model = "other"
+    made.servers["c"].models = ("other",)
     made.place(task(), "2")
     made.miss("a")
     made.place(task(), "3")

@@ -9,9 +9,9 @@ import time
 import pytest
 from PIL import Image
 
-from edgegen.serve.config import EdgeConfig
 from edgegen.serve.control.jobs import EdgeFullError, GenerationError, Job
 from edgegen.serve.edge.server import EdgeServer
+from edgegen.serve.edge_config import EdgeConfig
 
 
 def job(name="1", steps=3, seeds=(7,), **fields):

@@ -104,7 +104,7 @@ class Both:
         capacities = self.simulator.capacity_gcycles_s[0].tolist()
         self.edges = [EdgeInStep(f"edge-{number}", capacity) for number, capacity in enumerate(capacities)]
         # Nominal capacities differ from those reported; the books must follow the reports.
-        self.books = [Server(edge.name, "m", rate, 1.0, 99) for edge, rate in zip(self.edges, rates, strict=True)]
+        self.books = [Server(edge.name, ("m",), rate, 1.0, 99) for edge, rate in zip(self.edges, rates, strict=True)]
         self.live = LiveOffloading(self.books, scenario.slot_s, clock=self.clock)
 
     def failed(self):
