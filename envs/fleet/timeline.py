@@ -17,7 +17,7 @@ from edgegen.envs.fleet.sites import begin_s, changes_of, end_s
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER
 from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
 
-_RESULTS = (
+RESULTS = (
     *("site", "steps", "transfer_s", "wait_s", "load_s", "generation_s", "return_s", "delay_s", "late", "quality"),
     "utility",
 )
@@ -71,7 +71,7 @@ class FleetTimeline(Timeline):
         """See :meth:`Timeline.record`."""
         scenario, count = self._world.scenario, len(self._results)
         results = np.array(self._results).reshape(count, physics.RESULT)
-        served: dict[str, NDArray[Any]] = dict(zip(_RESULTS, results.T, strict=True))
+        served: dict[str, NDArray[Any]] = dict(zip(RESULTS, results.T, strict=True))
         served["site"], served["late"] = served["site"].astype(np.int64), served["late"] > 0
         names = ("arrival_s", "home", "model", "pictures", "deadline_s", "weight")
         arrivals = {name: getattr(self._requests, name)[0, :count] for name in names}

@@ -1,0 +1,1 @@
+"""Load on a live service: sequences of requests, sent when they are due, and what the answers were worth."""
