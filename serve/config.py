@@ -120,6 +120,11 @@ class ServiceConfig(Frozen):
                 if model not in self.models:
                     known = ", ".join(self.models)
                     raise ValueError(f"edge '{edge.name}' holds model '{model}', but models only describes {known}")
+        clouds = [edge.name for edge in self.edges if edge.cloud]
+        if len(clouds) > 1:
+            raise ValueError(f"edges '{clouds[0]}' and '{clouds[1]}' are both the cloud, but there is one at most")
+        if len(clouds) == len(self.edges):
+            raise ValueError(f"edge '{clouds[0]}' is the cloud, but there must be an edge that is not")
         for model in self.models:
             if all(model not in edge.all_models for edge in self.edges):
                 raise ValueError(f"models describes '{model}', but no edge holds it")
@@ -129,6 +134,11 @@ class ServiceConfig(Frozen):
                 f"({self.request_timeout_s:g}), or every request to an edge that hangs would time out"
             )
         return self
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """Edges that requests arrive at: all but the cloud."""
+        return tuple(edge.name for edge in self.edges if edge.cloud is None)
 
     @property
     def stalled_after_s(self) -> float:

@@ -25,6 +25,20 @@ def _capacity(value: object) -> float | Literal["measured"]:
     return float(value)  # type: ignore[arg-type]
 
 
+class CloudConfig(Frozen):
+    """What is different about an edge that is the cloud: everything is there, and it costs.
+
+    Attributes:
+        distance_s: The way there and back, s.
+        price: Price of a request there, in utility.
+        price_per_work_s: Price of a second of work there, counted at speed 1, in utility.
+    """
+
+    distance_s: NonNegative = 0.0
+    price: NonNegative = 0.1
+    price_per_work_s: NonNegative = 0.0
+
+
 class EdgeConfig(Frozen):
     """One edge server.
 
@@ -37,6 +51,7 @@ class EdgeConfig(Frozen):
         site: The place it is at. Edges of one site share its memory of the host and its links; its own if left out.
         engine: What makes the pictures: a ``diffusers`` pipeline on this device, a ``remote`` service with the images
             API of OpenAI, or an ``emulated`` one that takes the time of a measured profile and paints nothing.
+        cloud: Its prices, if it is the cloud: for policies it has all models and no queue, and is no request's home.
         capacity_gcycles_s: Computing capacity, Gcycle/s, or ``measured``: timed at the start and tracked from then on.
         rate_mbit_s: Transmission rate towards it that the policy reckons with, Mbit/s; no traffic is shaped.
         slowdown: Emulates slower hardware: after every denoising step the edge waits until this many times the
@@ -55,6 +70,7 @@ class EdgeConfig(Frozen):
     pinned: tuple[str, ...] = ()
     site: Annotated[str, Field(pattern=NAME)] | None = None
     engine: Literal["diffusers", "remote", "emulated"] = "diffusers"
+    cloud: CloudConfig | None = None
     capacity_gcycles_s: Annotated[float | Literal["measured"], PlainValidator(_capacity)] = "measured"
     rate_mbit_s: Positive = 450.0
     slowdown: Annotated[Real, Field(ge=1, le=1000)] = 1.0

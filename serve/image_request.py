@@ -125,7 +125,7 @@ def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type
         "n": Annotated[int, Field(ge=1, le=config.max_pictures), _WHOLE] | None,
         "size": _one_of((*sizes, AUTO_SIZE)),
         "num_inference_steps": Annotated[int, Field(ge=1, le=most_steps), _WHOLE] | None,
-        "edge": _one_of(edge.name for edge in config.edges),
+        "edge": _one_of(config.homes),
     }
     fields: dict[str, Any] = {}
     for name, type_ in types.items():

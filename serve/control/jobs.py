@@ -82,6 +82,8 @@ class EdgeReport:
         last_error: The latest failure, or None.
         resident: Models in its memory; None where it holds one, always.
         load_s: Expected time to load each model that it may hold, s.
+        expected: Models that will be in its memory when its queue is done; None if nobody can say.
+        loading_s: Time that the loads of its queue, and those that its cacher asked for, will still take, s.
     """
 
     name: str
@@ -95,6 +97,8 @@ class EdgeReport:
     last_error: str | None
     resident: tuple[str, ...] | None = None
     load_s: tuple[tuple[str, float], ...] = ()
+    expected: tuple[str, ...] | None = None
+    loading_s: float = 0.0
 
 
 class EdgeError(Exception):

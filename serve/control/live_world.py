@@ -30,6 +30,12 @@ class Task:
         workload_gcycles: Work, Gcycle.
         size_mbit: Size of the input, Mbit.
         result_mbit: Size of the result, Mbit.
+        pictures: Pictures, as many of the first size as have the same pixels together.
+        steps: Denoising steps that it asks for.
+        least_steps: Fewest steps that an allocator may choose; exactly ``steps`` if None.
+        deadline_s: Promised delay, s.
+        weight: Worth.
+        key: Name of the request, whatever attempt this is.
     """
 
     model: str
@@ -37,6 +43,12 @@ class Task:
     workload_gcycles: float
     size_mbit: float
     result_mbit: float
+    pictures: float = 1.0
+    steps: int = 1
+    least_steps: int | None = None
+    deadline_s: float = 300.0
+    weight: float = 1.0
+    key: str = ""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Intake:
         self.request_model = request_model(config, cards)
         self._cards = cards
         self._draw_seed = draw_seed
-        self._homes = [edge.name for edge in config.edges]
+        self._homes = config.homes
         self._turn = 0
 
     def admit(self, request: ImageRequest) -> tuple[Task, Job]:
@@ -161,6 +161,8 @@ class Intake:
             workload_gcycles=workload_gcycles,
             size_mbit=text_mbit(request.prompt + (request.negative_prompt or "")),
             result_mbit=pictures * picture_mbit(width * height),
+            pictures=pictures * card.relative_area(size),
+            steps=steps,
         )
         job = Job("", request.prompt, request.negative_prompt, steps, guidance, width, height, seeds, workload_gcycles)
         return task, job
