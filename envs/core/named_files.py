@@ -66,7 +66,8 @@ def find_file(
     if name in names_in(folder, ending):  # looked up among names, because what a person wrote need not be a file's
         return folder / f"{name}{ending}"
     known, wanted = names() if names else names_in(folder, ending), asked or name
+    plain = [one for one in known if ":" not in one]  # variants are many
     raise InputError(
-        f"Unknown {what} '{wanted}'; shipped ones are {', '.join(known)}, or give the path of a {ending} file."
+        f"Unknown {what} '{wanted}'; shipped ones are {', '.join(plain)}, or give the path of a {ending} file."
         f"{did_you_mean(wanted, known)}"
     )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from edgegen.platform.commands.options import JsonOption, console, write_then_show
 from edgegen.platform.screen import PlainTable
 
 
-def scenarios(json: JsonOption = None) -> None:
-    """List the shipped scenarios."""
+def scenarios(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORLD]...", help="Only these, shipped or of .yaml files.", show_default=False),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """List the shipped scenarios, or describe some worlds."""
     from edgegen.envs.core.kinds import kinds
     from edgegen.envs.core.scenarios import load_scenario, scenario_names
     from edgegen.platform.files import write_json
@@ -15,8 +25,9 @@ def scenarios(json: JsonOption = None) -> None:
     tables: list[PlainTable] = []
     notes: list[str] = []
     data: dict[str, object] = {}
+    given = {name: load_scenario(name) for name in files or []}
     for kind in kinds().values():
-        found = {name: load_scenario(name) for name in scenario_names(kind.name) or [kind.default_scenario]}
+        found = given or {name: load_scenario(name) for name in scenario_names(kind.name) or [kind.default_scenario]}
         found = {name: scenario for name, scenario in found.items() if scenario.kind == kind.name}
         if not found:
             continue

@@ -85,10 +85,14 @@ class Comparison:
             f"± is a 95 % interval over episodes. Differences, ratios, and the share of episodes with a lower "
             f"{kind.quantity} (better): paired with {self.reference}."
         )
+        load = kind.size(self.scenario).get("load")
+        if load is not None and load > 1:
+            caption += f" More work arrives than can be done (load {load:.2f}): longer episodes are worse."
         if with_closed:
             caption += f" Closed: share of the way from there to the {kind.ceiling}."
         table = PlainTable(
-            title=f"{self.scenario.name}: {self.episodes} episodes with identical {kind.paired_by}, seed {self.seed}",
+            title=f"{self.scenario.name}{'' if load is None else f', load {load:.2f}'}: {self.episodes} episodes with "
+            f"identical {kind.paired_by}, seed {self.seed}",
             caption=caption,
             pad_edge=False,
             collapse_padding=True,

@@ -89,7 +89,7 @@ class EpisodeReport:
 
     Attributes:
         episode: Episodes finished.
-        episodes: Episodes asked for.
+        episodes: Episodes asked for; copies of a world finish together, so it may be some more.
         label: What tells how good an episode was, with its unit; less is better.
         recent: Its mean over the last ten episodes.
     """

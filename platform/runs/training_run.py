@@ -206,9 +206,10 @@ class TrainingRun:
             self.tracker.log_metrics([*rows, (algorithm.slots_sampled, self._per_slot(algorithm, result))])
         if self.listener.on_episode is not None:
             recent = [episode[self.learner.headline] for episode in algorithm.episodes[-10:]]
+            finished = len(algorithm.episodes)  # copies finish together: perhaps some more than were asked for
             mean = sum(recent) / len(recent) if recent else float("nan")
             report = EpisodeReport(
-                len(algorithm.episodes), int(self.run["episodes"]), self.learner.headline_label, mean
+                finished, max(finished, int(self.run["episodes"])), self.learner.headline_label, mean
             )
             self.listener.on_episode(report)
 
