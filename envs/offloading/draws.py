@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from edgegen.envs.offloading.scenario import OffloadingScenario, Quantity
+from edgegen.envs.offloading.demands import Quantity
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.traffic import Floats, modulated
 from edgegen.envs.offloading.view import Tasks
 
-TRAFFIC_STREAM, SETS_STREAM, OUTAGES_STREAM, REPORTS_STREAM = 1, 2, 3, 4
+TRAFFIC_STREAM, SETS_STREAM, OUTAGES_STREAM, REPORTS_STREAM, DEMANDS_STREAM = 1, 2, 3, 4, 5
 """Places in the spawn key of an episode; arrivals have none."""
 
 LEAST_SEEN = 1e-3
@@ -40,28 +42,48 @@ def draw_episodes(
         dtype: Floating-point type of the quantities.
     """
     shape = (scenario.slots + 1, scenario.servers, scenario.max_tasks)
-    rngs = [np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(n,)))) for n in episodes]
-    low, high = scenario.tasks_per_slot.low, scenario.tasks_per_slot.high
-    count = np.stack([rng.integers(low, high, shape[:2], endpoint=True) for rng in rngs])
-    if not scenario.traffic.plain:
-        own = [
-            np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(n, TRAFFIC_STREAM))))
-            for n in episodes
-        ]
-        count = modulated(count, scenario.traffic.draw(own, *shape[:2]), own)
+    rngs = _generators(seed, episodes)
+    members = scenario.members
+    of = draw_members(scenario, seed, episodes)  # by episode
+    bounds = [(members[m].tasks_per_slot.low, members[m].tasks_per_slot.high) for m in of]
+    count = np.stack([rng.integers(*ends, shape[:2], endpoint=True) for rng, ends in zip(rngs, bounds, strict=True)])
+    if any(not member.traffic.plain for member in members):
+        own = _generators(seed, episodes, TRAFFIC_STREAM)
+        factors = np.ones(count.shape)
+        for number, member in enumerate(members):
+            mine = np.flatnonzero(of == number)
+            if mine.size and not member.traffic.plain:
+                factors[mine] = member.traffic.draw([own[episode] for episode in mine], *shape[:2])
+        count = modulated(count, factors, own)
     present = torch.from_numpy(np.arange(scenario.max_tasks) < count[..., None]).to(device)
 
-    def values(quantity: Quantity) -> Tensor:
-        if quantity.drawn == "per_index":  # one value per index: a view, however many copies there are
-            drawn = torch.from_numpy(quantity.by_index(scenario.max_tasks)).to(device, dtype)
+    def values(name: str) -> Tensor:
+        quantities: list[Quantity] = [getattr(member, name) for member in members]
+        if quantities[0].drawn == "per_index":  # one value per index: a view, however many copies there are
+            drawn = torch.from_numpy(quantities[0].by_index(scenario.max_tasks)).to(device, dtype)
             return drawn.expand(len(rngs), *shape)
-        return torch.from_numpy(np.stack([quantity.sample(rng, shape) for rng in rngs])).to(device, dtype)
+        sampled = [quantities[member].sample(rng, shape) for rng, member in zip(rngs, of, strict=True)]
+        return torch.from_numpy(np.stack(sampled)).to(device, dtype)
 
-    size_mbit = values(scenario.size_mbit)
-    workload_gcycles = values(scenario.cycles_per_step_gcycles) * values(scenario.steps)
+    size_mbit = values("size_mbit")
+    workload_gcycles = values("cycles_per_step_gcycles") * values("steps")
     if "per_task" not in (scenario.cycles_per_step_gcycles.drawn, scenario.steps.drawn):
         workload_gcycles = workload_gcycles[:1, :1, :1].expand(len(rngs), *shape)
-    return Tasks(present, size_mbit, workload_gcycles, values(scenario.result_mbit))
+    return Tasks(present, size_mbit, workload_gcycles, values("result_mbit"))
+
+
+def draw_members(scenario: OffloadingScenario, seed: int, episodes: range) -> NDArray[np.int64]:
+    """Draw what users ask for in each episode: its place among the scenario's ``members``, ``[E]``."""
+    count = len(scenario.members)
+    if count == 1:
+        return np.zeros(len(episodes), np.int64)
+    return np.array([rng.integers(count) for rng in _generators(seed, episodes, DEMANDS_STREAM)])
+
+
+def _generators(seed: int, episodes: range, *stream: int) -> list[np.random.Generator]:
+    """Return a generator for each episode, of its arrivals or of another stream."""
+    sequences = (np.random.SeedSequence(seed, spawn_key=(number, *stream)) for number in episodes)
+    return [np.random.Generator(np.random.PCG64(sequence)) for sequence in sequences]
 
 
 @dataclass(frozen=True)
@@ -91,18 +113,15 @@ def draw_servers(
     """Draw the servers of whole episodes; arguments as for :func:`edgegen.envs.offloading.draws.draw_episodes`."""
     count, slots, servers = len(episodes), scenario.slots + 1, scenario.servers
 
-    def rngs(stream: int) -> list[np.random.Generator]:
-        return [
-            np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number, stream))))
-            for number in episodes
-        ]
-
     def tensor(values: Floats) -> Tensor:
         return torch.from_numpy(values).to(device, dtype)
 
     sets = scenario.server_sets
     if sets is not None and sets.drawn == "per_episode":
-        drawn = [sets.draw(rng, scenario.work_gcycles_s) for rng in rngs(SETS_STREAM)]
+        work = [member.work_gcycles_s for member in scenario.members]
+        of = draw_members(scenario, seed, episodes)
+        rngs = _generators(seed, episodes, SETS_STREAM)
+        drawn = [sets.draw(rng, work[member]) for rng, member in zip(rngs, of, strict=True)]
         capacity, rate = (tensor(np.stack(values)) for values in zip(*drawn, strict=True))
     else:
         capacity = torch.tensor(scenario.capacity_gcycles_s, device=device, dtype=dtype).expand(count, servers)
@@ -110,7 +129,8 @@ def draw_servers(
         rate = rate.expand(count, *rate.shape)
     share = age = None
     if scenario.outages is not None:
-        share = tensor(scenario.outages.draw(rngs(OUTAGES_STREAM), slots, servers))
+        share = tensor(scenario.outages.draw(_generators(seed, episodes, OUTAGES_STREAM), slots, servers))
     if scenario.reports is not None:
-        age = torch.from_numpy(scenario.reports.draw(rngs(REPORTS_STREAM), slots, servers)).to(device)
+        age = torch.from_numpy(scenario.reports.draw(_generators(seed, episodes, REPORTS_STREAM), slots, servers))
+        age = age.to(device)
     return EpisodeServers(capacity, rate, share, age)

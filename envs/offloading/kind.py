@@ -10,19 +10,30 @@ from edgegen.envs.offloading.world import OffloadingWorld
 
 
 def _tasks(scenario: OffloadingScenario) -> str:
-    return f"{scenario.tasks_per_slot.low}-{scenario.tasks_per_slot.high}"
+    asked = [member.tasks_per_slot for member in scenario.members]
+    return f"{min(tasks.low for tasks in asked)}-{max(tasks.high for tasks in asked)}"
 
 
 def _traits(scenario: OffloadingScenario) -> Traits:
     sets = scenario.server_sets
-    load = sets.load if sets is not None and sets.drawn == "per_episode" else None
-    spread = (scenario.load, scenario.load) if load is None or isinstance(load, float) else (load.low, load.high)
-    work = (scenario.cycles_per_step_gcycles, scenario.steps)
+    several = sets is not None and sets.drawn == "per_episode"
+    load = sets.load if sets is not None and several else None
+    loads = (scenario.load, scenario.load) if load is None or isinstance(load, float) else (load.low, load.high)
+    capacity = scenario.capacity_gcycles_s
+    spread = (max(capacity) / min(capacity),) * 2
+    if sets is not None and several:
+        spread = (1.0, sets.capacity_gcycles_s.high / sets.capacity_gcycles_s.low)
+    asked = scenario.members
+    cycles = scenario.cycles_per_step_gcycles
     return {
-        "numbers of servers": (scenario.servers, scenario.servers),
-        "tasks per server and slot": (scenario.tasks_per_slot.low, scenario.max_tasks),
-        "work of a task in Gcycle": (work[0].low * work[1].low, work[0].high * work[1].high),
-        "offered loads": spread,
+        "servers": (scenario.servers, scenario.servers),
+        "fastest over slowest server": spread,
+        "tasks per server and slot": (min(member.tasks_per_slot.low for member in asked), scenario.max_tasks),
+        "Gcycle per task": (
+            cycles.low * min(member.steps.low for member in asked),
+            scenario.max_workload_gcycles,
+        ),
+        "load": loads,
     }
 
 

@@ -13,104 +13,21 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
-from edgegen.envs.core.distributions import AnyShape
-from edgegen.envs.core.fields import (
-    MOST_CELLS,
-    SINGLE_MAX,
-    Count,
-    Flag,
-    Frozen,
-    NonNegative,
-    Positive,
-    Seed,
-    Whole,
-)
+from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, Positive
 from edgegen.envs.core.links import check_rows, form_of
 from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.offloading.demands import MOST_TASKS, Demand, IntegerRange, Quantity
 from edgegen.envs.offloading.servers import MOST_SERVERS, Outages, Reports, ServerSets
 from edgegen.envs.offloading.traffic import Traffic, most_tasks
 
 SERVER_FIELDS = ("capacity_gcycles_s", "rate_mbit_s")
 """Fields that are given, or drawn by ``server_sets``."""
-MOST_TASKS = 100_000
-"""Most tasks that a server can receive in a slot."""
+MOST_DEMANDS = 1_000
+"""Most demands that episodes may differ in."""
 WORK_ELEMENTS = 2**22
 """Most elements of an array while the expected work is computed."""
 SAME_DRAW = 1e-9
 """Processors may differ by less in values of the same draw; relative."""
-
-
-class IntegerRange(Frozen):
-    """A discrete uniform distribution on ``{low, ..., high}``, both ends included."""
-
-    low: Whole
-    high: Annotated[Count, Field(le=MOST_TASKS)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Expected value."""
-        return (self.low + self.high) / 2
-
-
-class Quantity(Frozen):
-    """A task property, uniform on ``[low, high)``, or on ``{low, ..., high}`` if ``integer``.
-
-    ``drawn: per_task`` draws it afresh for every task. ``drawn: per_index`` draws it once per task index n from
-    numpy's legacy generator with ``seed``, the same for every server, slot and episode: the authors' code does this.
-    A ``shape`` distributes it otherwise between the two bounds; ``integer`` then rounds.
-    """
-
-    low: NonNegative
-    high: Positive
-    integer: Flag = False
-    drawn: Literal["per_task", "per_index"] = "per_task"
-    seed: Seed | None = None
-    shape: AnyShape | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
-        if self.integer and (self.low % 1 or self.high % 1):
-            raise ValueError("low and high must be whole numbers when integer is true")
-        if self.drawn == "per_index" and self.seed is None:
-            raise ValueError("drawn: per_index needs a seed")
-        if self.shape is not None:
-            self.shape.check(self.low, self.high)
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Expected value of a per-task draw; of integers with a shape, before they are rounded."""
-        return (self.low + self.high) / 2 if self.shape is None else self.shape.mean(self.low, self.high)
-
-    def by_index(self, tasks: int) -> np.ndarray:
-        """Return the ``tasks`` values of a ``per_index`` quantity, float64 ``[tasks]``; a prefix-stable sequence."""
-        legacy = np.random.RandomState(self.seed)
-        if self.shape is not None:
-            return self._shaped(legacy.random_sample(tasks))
-        if self.integer:
-            return legacy.randint(int(self.low), int(self.high) + 1, tasks).astype(np.float64)
-        return legacy.uniform(self.low, self.high, tasks)
-
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw per-task values, float32 of the given shape."""
-        if self.shape is not None:
-            return self._shaped(rng.random(shape)).astype(np.float32)
-        if self.integer:
-            return rng.integers(int(self.low), int(self.high), shape, endpoint=True).astype(np.float32)
-        return rng.random(shape, dtype=np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
-
-    def _shaped(self, uniform: np.ndarray) -> np.ndarray:
-        assert self.shape is not None
-        values = self.shape.values(uniform, self.low, self.high)
-        return np.rint(values) if self.integer else values
 
 
 PerServer = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MOST_SERVERS)]
@@ -145,6 +62,8 @@ class OffloadingScenario(WorldScenario):
         cycles_per_step_gcycles: Work of one denoising step [ρ_n], Gcycle.
         steps: Denoising steps the request asks for [z_n].
         result_mbit: Size of the generated picture [r_n], Mbit.
+        demands: What users ask for instead in an episode, one of these, each as likely as the others; ``server_sets``
+            that are drawn per episode are scaled to the work of its own.
     """
 
     files: ClassVar[tuple[str, ...]] = ("traffic.recorded",)
@@ -164,6 +83,7 @@ class OffloadingScenario(WorldScenario):
     cycles_per_step_gcycles: Quantity
     steps: Quantity
     result_mbit: Quantity
+    demands: Annotated[tuple[Demand, ...], Field(max_length=MOST_DEMANDS)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +96,9 @@ class OffloadingScenario(WorldScenario):
 
     @model_validator(mode="after")
     def _servers_are_known(self) -> Self:
-        self.traffic.check(self.servers)
+        for member in self.members:
+            member.traffic.check(self.servers)
+            member._check_tasks()
         self._check_size()
         if self.server_sets is not None:
             self._draw_the_set(self.server_sets)
@@ -189,14 +111,19 @@ class OffloadingScenario(WorldScenario):
         self._check_delays()
         return self
 
-    def _check_size(self) -> None:
-        """Refuse episodes that no memory holds, before anything of that size is made."""
+    def _check_tasks(self) -> None:
+        """Refuse more tasks than a server may get."""
         if self.max_tasks > MOST_TASKS:
             raise ValueError(
                 f"tasks_per_slot.high is {self.tasks_per_slot.high} and traffic has up to "
                 f"{self.traffic.highest(self.servers):.6g} times as many, but a server may get at most {MOST_TASKS} "
                 "tasks in a slot"
             )
+
+    def _check_size(self) -> None:
+        """Refuse episodes that no memory holds, before anything of that size is made."""
+        if self.demands and self.steps.drawn != "per_task":
+            raise ValueError("steps must be drawn per_task where there are demands")
         if self.cells_of_an_episode > MOST_CELLS:
             raise ValueError(
                 f"slots ({self.slots} and one more), servers ({self.servers}) and the most tasks of a server and slot "
@@ -208,7 +135,8 @@ class OffloadingScenario(WorldScenario):
         """Refuse capacities and delays that single precision does not hold."""
         least, most, rate = min(self.capacity_gcycles_s), max(self.capacity_gcycles_s), float(np.min(self.rate_mbit_s))
         if self.server_sets is not None and self.server_sets.drawn == "per_episode":
-            least, most, rate = self.server_sets.extremes(self.work_gcycles_s)
+            drawn = [self.server_sets.extremes(member.work_gcycles_s) for member in self.members]
+            least, most, rate = min(d[0] for d in drawn), max(d[1] for d in drawn), drawn[0][2]
         work = self.max_workload_gcycles * (self.slots + 1) * self.servers * self.max_tasks
         delay_s = work / least + (self.size_mbit.high + self.result_mbit.high) / rate
         if least < 1 / SINGLE_MAX or max(most, work, delay_s) > SINGLE_MAX:
@@ -234,7 +162,16 @@ class OffloadingScenario(WorldScenario):
         if self.server_sets is not None:
             for name in SERVER_FIELDS:
                 data.pop(name, None)
+        if not self.demands:
+            data.pop("demands", None)
         return data
+
+    @property
+    def members(self) -> tuple[OffloadingScenario, ...]:
+        """What an episode may be, each as likely as the others: one scenario for each demand, or this one alone."""
+        if not self.demands:
+            return (self,)
+        return tuple(self.model_copy(update={**demand.given, "demands": ()}) for demand in self.demands)
 
     @property
     def servers(self) -> int:
@@ -244,6 +181,8 @@ class OffloadingScenario(WorldScenario):
     @property
     def max_tasks(self) -> int:
         """Most tasks one server can receive in a slot, the padded length of the task axis."""
+        if self.demands:
+            return max(member.max_tasks for member in self.members)
         high = self.tasks_per_slot.high
         return high if self.traffic.plain else most_tasks(high, self.traffic.highest(self.servers))
 
@@ -268,7 +207,7 @@ class OffloadingScenario(WorldScenario):
     @property
     def max_workload_gcycles(self) -> float:
         """Largest workload a task can have."""
-        return self.cycles_per_step_gcycles.high * self.steps.high
+        return self.cycles_per_step_gcycles.high * max(member.steps.high for member in self.members)
 
     @property
     def load(self) -> float:
@@ -287,6 +226,11 @@ class OffloadingScenario(WorldScenario):
     @property
     def work_by_index_gcycles(self) -> np.ndarray:
         """Expected work of the n-th task of a server and slot, 0 where there is none, float64 ``[N]``, Gcycle."""
+        if self.demands:
+            work = np.zeros(self.max_tasks)
+            for member in self.members:
+                work[: member.max_tasks] += member.work_by_index_gcycles / len(self.demands)
+            return work
         count = np.arange(self.tasks_per_slot.low, self.tasks_per_slot.high + 1)
         factor, share = self.traffic.distribution(self.servers)
         # P(N_{b,t} > n): counts are multiplied and rounded up or down at random, see traffic.modulated. So c·r tasks
@@ -301,8 +245,9 @@ class OffloadingScenario(WorldScenario):
             certain += np.bincount(whole, weight, certain.size)
             left += np.bincount(whole, weight * (tasks - whole), left.size)
         exists = certain[::-1].cumsum()[::-1][1:] + left[:-1]
-        work: np.ndarray = exists * self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
-        return work
+        of_a_task = self._mean_by_index(self.cycles_per_step_gcycles) * self._mean_by_index(self.steps)
+        expected: np.ndarray = exists * of_a_task
+        return expected
 
     def _mean_by_index(self, quantity: Quantity) -> np.ndarray:
         if quantity.drawn == "per_index":

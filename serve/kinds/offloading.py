@@ -16,8 +16,9 @@ import torch
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.world import Role
+from edgegen.envs.offloading.demands import IntegerRange, Quantity
 from edgegen.envs.offloading.draws import LEAST_SEEN
-from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.serve.config import ServiceConfig

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
-from edgegen.envs.offloading.scenario import IntegerRange, OffloadingScenario, Quantity
+from edgegen.envs.offloading.demands import IntegerRange, Quantity
+from edgegen.envs.offloading.scenario import OffloadingScenario
 
 
 def test_every_shipped_scenario_loads_under_its_name() -> None:
