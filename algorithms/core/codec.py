@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from edgegen.algorithms.core.familiar import unfamiliar
+from edgegen.algorithms.core.familiar import MET, met_in, unfamiliar
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.algorithms.core.trained import (
@@ -29,7 +29,7 @@ from edgegen.algorithms.core.trained import (
 from edgegen.algorithms.core.tunable import TUNED, restore_tuned
 from edgegen.algorithms.methods.registry import find_method, methods, methods_for
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
+from edgegen.envs.core.kinds import DEFAULT_KIND, Traits, kind_named
 from edgegen.envs.core.world import WorldScenario
 
 
@@ -57,6 +57,7 @@ def save_policy(policy: TrainedPolicy, folder: Path, scenario: WorldScenario, tr
             "spec": policy.spec.model_dump(),
             "weights_sha256": _digest(temporary / WEIGHTS),
             "scenario": scenario.model_dump(),
+            MET: met_in(scenario, _also(policy.method, training)),
             "training": training,
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -80,10 +81,14 @@ def load_policy(folder: Path, scenario: WorldScenario, seed: int = 0) -> Policy:
             f"'{scenario.name}'; policies for it are trained by {fitting}."
         )
     policy = method.restore(StoredPolicy(folder, manifest, _tensors(folder, manifest)), scenario, seed)
-    training = manifest.get("training")
-    settings = training.get("settings") if isinstance(training, dict) else None
-    policy.notes = unfamiliar(manifest, method.met(settings if isinstance(settings, dict) else {}), scenario)
+    policy.notes = unfamiliar(manifest, _also(method.name, manifest.get("training")), scenario)
     return policy
+
+
+def _also(method: str, training: Any) -> Traits:
+    """What a training met besides what its scenario says."""
+    settings = training.get("settings") if isinstance(training, dict) else None
+    return find_method(method).met(settings if isinstance(settings, dict) else {})
 
 
 def _tuned(folder: Path, manifest: dict[str, Any], scenario: WorldScenario, seed: int) -> Policy:

@@ -15,6 +15,7 @@ from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError
 
+from edgegen.algorithms.core.familiar import MET, met_in
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.trained import FORMAT, MANIFEST, appearing_whole
 from edgegen.envs.core.errors import InputError, from_validation
@@ -120,6 +121,7 @@ def save_tuned(
         "roles": sorted(policy.roles),
         "constants": constants.model_dump(),
         "scenario": scenario.model_dump(),
+        MET: met_in(scenario, {}),
         "training": tuning,
     }
     with appearing_whole(folder) as temporary:

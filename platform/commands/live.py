@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.urls import shown
+from edgegen.platform.commands.compare import say_notes
 from edgegen.platform.commands.options import (
     AddressOption,
     JsonOption,
@@ -27,6 +29,9 @@ from edgegen.platform.commands.options import (
     write_then_show,
 )
 from edgegen.platform.overrides import parse_overrides
+
+if TYPE_CHECKING:
+    from edgegen.serve.config import ServiceConfig
 
 SERVE_MODULES = ("diffusers", "transformers", "fastapi", "uvicorn", "httpx", "PIL")
 DEFAULT_PORT = 8000
@@ -83,12 +88,23 @@ def serve(
 
     ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
     notes = progress_console()
+    _say_what_is_new(service, notes)
     notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)
     with running_service(service, port, address=address, ready_timeout_s=ready_timeout_s) as url:
         notes.print(f"Ready:  {url}", soft_wrap=True)
         notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
         notes.print("Stop:   Ctrl-C")
         threading.Event().wait()
+
+
+def _say_what_is_new(service: ServiceConfig, notes: Console) -> None:
+    """Say what of the service a policy has not met in training, taking its edges as busy as a training for it would."""
+    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.algorithms.core.registered import is_registered
+    from edgegen.serve.kinds.registry import training_scenario
+
+    if not is_registered(service.policy):
+        say_notes({service.policy: make_policy(service.policy, training_scenario(service))}, notes)
 
 
 def _check_policy(policy: str, kind: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.algorithms.core.familiar import unfamiliar
+from edgegen.algorithms.core.familiar import MET, met_in, unfamiliar
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.cli import app
 from edgegen.platform.runs.rule_search import TuneRequest
@@ -21,9 +21,19 @@ FAMILY = {"scenario": load_scenario("family").model_dump()}
     ("name", "fields", "notes"),
     [
         ("family", {}, []),
-        ("family", {"server_sets.servers": 30}, ["numbers of servers of 10, and meets 30 here"]),
-        ("family", {"tasks_per_slot.high": 60}, ["tasks per server and slot of"]),
-        ("family", {"steps.high": 600}, ["work of a task in Gcycle of"]),
+        ("family", {"server_sets.servers": 30}, ["has met servers 10; here it meets servers 30"]),
+        ("family", {"tasks_per_slot.high": 60}, ["tasks per server and slot 1 to 15; here it meets tasks"]),
+        ("family", {"steps.high": 600}, ["Gcycle per task 0.1 to 4.2; here it meets Gcycle per task 0.1 to 180"]),
+        (
+            "family",
+            {"server_sets.capacity_gcycles_s": {"low": 1, "high": 16}},
+            ["fastest over slowest server 1 to 8; here"],
+        ),
+        (
+            "family",
+            {"server_sets.servers": 30, "server_sets.load": {"low": 0.4, "high": 0.9}},
+            ["has met servers 10, load 0.6 to 0.9; here it meets servers 30, load 0.4 to 0.9"],
+        ),
     ],
 )
 def test_what_lies_beyond_is_named(name: str, fields: dict[str, Any], notes: list[str]) -> None:
@@ -34,7 +44,23 @@ def test_what_lies_beyond_is_named(name: str, fields: dict[str, Any], notes: lis
 
 def test_what_a_training_met_besides_its_scenario_is_no_news() -> None:
     scenario = load_scenario("family", {"server_sets.servers": 20})
-    assert unfamiliar(FAMILY, {"numbers of servers": (5.0, 20.0)}, scenario) == ()
+    assert unfamiliar(FAMILY, {"servers": (5.0, 20.0)}, scenario) == ()
+
+
+def test_what_was_met_is_stored_and_counts_before_what_the_scenario_says() -> None:
+    met = met_in(load_scenario("family"), {"servers": (5.0, 20.0)})
+    assert met["servers"] == (5, 20)
+    assert met["load"] == (0.6, 0.9)
+    stored = json.loads(json.dumps({**FAMILY, MET: met}))
+    assert unfamiliar(stored, {}, load_scenario("family:b20")) == ()
+    assert len(unfamiliar(stored, {}, load_scenario("family", {"server_sets.servers": 21}))) == 0  # within a twentieth
+    assert len(unfamiliar(stored, {}, load_scenario("family", {"server_sets.servers": 22}))) == 1
+
+
+def test_a_world_of_several_demands_is_all_of_them() -> None:
+    met = met_in(load_scenario("family-wide"), {})
+    assert met["tasks per server and slot"] == (0, 20)
+    assert met["Gcycle per task"] == pytest.approx((0.1, 27.0))
 
 
 def test_other_kinds_and_damaged_scenarios_are_others_business() -> None:
@@ -50,7 +76,9 @@ def test_it_is_said_by_evaluate_and_compare(tmp_path: Path) -> None:
     for command in ("evaluate", "compare"):
         done = CliRunner().invoke(app, [command, folder, "-s", "ladts-paper", "--set", "slots=3", "-n", "2"])
         assert done.exit_code == 0, done.output
-        assert "has met numbers of servers of 5, and meets 20 here." in done.stderr
+        assert "has met servers 5, " in done.stderr
+        assert "; here it meets servers 20, " in done.stderr
         assert "tasks per server and slot" in done.stderr
     manifest = json.loads((tmp_path / "t" / "policy" / "policy.json").read_text())
     assert manifest["training"]["trials"] == 1
+    assert manifest[MET]["servers"] == [5, 5]
