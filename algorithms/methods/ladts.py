@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": "none",
         "network": "set",
         "credit": "all",
-        "initial_temperature": 0.05,
+        "initial_temperature": 0.5,
     },
     "d2sac-ts": {"memory": "gaussian"},
     "sac-ts": {"actor": "mlp", "memory": "none"},
@@ -160,7 +160,7 @@ def _config() -> JointConfig:
 
 def _met(settings: Mapping[str, Any]) -> Traits:
     servers = settings.get("train_servers") or ()
-    return {"numbers of servers": (min(servers), max(servers))} if servers else {}
+    return {"servers": (min(servers), max(servers))} if servers else {}
 
 
 METHOD = Method(

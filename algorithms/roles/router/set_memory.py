@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.roles.router.set_arrivals import SUMS, add_arrivals, close_slots
 from edgegen.algorithms.roles.router.set_view import LOOK_BACK, RECENT_RATE
-from edgegen.envs.offloading.view import RouterView
+from edgegen.envs.offloading.view import RouterView, Tasks
 
 PLACED = "placed_gcycles"
 """Work each server has probably placed on each, by slot modulo K ``[E, B, K, B]``."""
@@ -22,6 +23,9 @@ ARRIVED = "arrived_gcycles"
 """Running sum of each server's own arrivals in the slots before, of its weights, and arrivals so far in the present
 slot ``[E, B, 3]``."""
 
+SEEN = "arrivals_seen"
+"""Running sums of each server's own arrivals ``[E, B, SUMS]``, see :mod:`.set_arrivals`."""
+
 
 def empty_memory(observation: RouterView) -> Memory:
     """Return a memory of nothing."""
@@ -31,6 +35,7 @@ def empty_memory(observation: RouterView) -> Memory:
         PLACED: like.new_zeros(copies, servers, LOOK_BACK, servers),
         SLOT: torch.full((copies, LOOK_BACK), -1, dtype=torch.long, device=like.device),
         ARRIVED: like.new_zeros(copies, servers, 3),
+        SEEN: like.new_zeros(copies, servers, SUMS),
     }
 
 
@@ -41,7 +46,7 @@ def begin_slot(memory: Memory, slot: int) -> None:
     """
     place = slot % LOOK_BACK
     if bool((memory[SLOT] > slot).any()):  # a new episode
-        for values in (memory[PLACED], memory[ARRIVED]):
+        for values in (memory[PLACED], memory[ARRIVED], memory[SEEN]):
             values.zero_()
         memory[SLOT].fill_(-1)
     if not bool((memory[SLOT][:, place] == slot).all()):
@@ -50,6 +55,7 @@ def begin_slot(memory: Memory, slot: int) -> None:
         memory[SLOT][:, place] = slot
         if begun >= 0:
             _close(memory[ARRIVED], slot - begun)
+            close_slots(memory[SEEN], slot - begun)
 
 
 def _close(arrived: Tensor, slots: int) -> None:
@@ -62,7 +68,7 @@ def _close(arrived: Tensor, slots: int) -> None:
     arrived[..., 2] = 0
 
 
-def before(memory: Memory, slot: int, arriving_gcycles: float) -> Tensor:
+def before(memory: Memory, slot: int, arriving_gcycles: Tensor) -> Tensor:
     """Work that all servers together have probably placed in the slots before, newest first ``[E, B, K, B]``.
 
     A server takes it that the others have spread their work as it has, and that as much came in as does on average.
@@ -70,13 +76,13 @@ def before(memory: Memory, slot: int, arriving_gcycles: float) -> Tensor:
     Args:
         memory: The memory.
         slot: The present slot.
-        arriving_gcycles: Work that reaches all servers in a slot on average.
+        arriving_gcycles: Work that reaches all servers in a slot on average, by observer ``[E, B]``.
     """
     ago = torch.arange(1, LOOK_BACK + 1, device=memory[SLOT].device)
     place = (slot - ago) % LOOK_BACK
     known = (memory[SLOT][:, place] == slot - ago) & (ago <= slot)  # [E, K]
     placed = memory[PLACED][:, :, place] * known[:, None, :, None]
-    return placed / placed.sum(-1, keepdim=True).clamp_min(1e-9) * arriving_gcycles
+    return placed / placed.sum(-1, keepdim=True).clamp_min(1e-9) * arriving_gcycles[..., None, None]
 
 
 def recent_arrivals(memory: Memory) -> Tensor:
@@ -84,7 +90,8 @@ def recent_arrivals(memory: Memory) -> Tensor:
     return memory[ARRIVED][..., 0] / memory[ARRIVED][..., 1].clamp_min(1e-6)
 
 
-def remember(memory: Memory, slot: int, expected_gcycles: Tensor, arrived_gcycles: Tensor) -> None:
-    """Add the placements and arrivals of a slot, or of a part of it, in place."""
+def remember(memory: Memory, slot: int, expected_gcycles: Tensor, tasks: Tasks) -> None:
+    """Add the placements and tasks of a slot, or of a part of it, in place."""
     memory[PLACED][:, :, slot % LOOK_BACK] += expected_gcycles
-    memory[ARRIVED][..., 2] += arrived_gcycles
+    memory[ARRIVED][..., 2] += (tasks.workload_gcycles * tasks.present).sum(-1)
+    add_arrivals(memory[SEEN], tasks.present, tasks.workload_gcycles)

@@ -16,9 +16,9 @@ from edgegen.algorithms.nets.diffusion import OUTPUTS, reverse_chain
 from edgegen.algorithms.nets.sets import StackedSet
 from edgegen.algorithms.roles.router.actor import EMBEDDING, Actor, ChainActor
 from edgegen.algorithms.roles.router.set_view import (
-    COMMON_FEATURES,
     MEMBER_FEATURES,
-    expected_delay_slots,
+    common_features,
+    expected_delay_units,
     log_capacity,
     split,
 )
@@ -31,20 +31,21 @@ class SetCritic(nn.Module):
     Args:
         spec: The state's form.
         groups: Number of critics G.
-        reward_scale: Factor on delays in the reward.
+        reward_scale: Factor on delays in the reward: in s if arrivals are ``frozen``, in units if ``seen``.
     """
 
     def __init__(self, spec: RouterSpec, groups: int, reward_scale: float = 1.0) -> None:
         super().__init__()
-        self.scale = reward_scale * spec.slot_s
-        self.net = StackedSet(groups, MEMBER_FEATURES, COMMON_FEATURES, [spec.hidden, spec.hidden], 1)
+        self.spec = spec
+        self.scale = reward_scale * (spec.slot_s if spec.arrivals == "frozen" else 1.0)
+        self.net = StackedSet(groups, MEMBER_FEATURES, common_features(spec), [spec.hidden, spec.hidden], 1)
         _start_from_nothing(self.net)
 
     def forward(self, state: Tensor) -> Tensor:
         """``[G, rows, D] -> [G, rows, B]``."""
-        common, members = split(state)
+        common, members = split(state, self.spec)
         values: Tensor = self.net(members, common)[..., 0]
-        return (values - expected_delay_slots(members)) * self.scale
+        return (values - expected_delay_units(members)) * self.scale
 
 
 class _SetActor(Actor):
@@ -52,11 +53,13 @@ class _SetActor(Actor):
 
     def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
-        self.log_slope = nn.Parameter(torch.tensor(math.log(spec.slot_s / spec.start_temperature_s)))
+        frozen = spec.arrivals == "frozen"
+        slope = spec.slot_s / spec.start_temperature_s if frozen else 1 / spec.start_temperature
+        self.log_slope = nn.Parameter(torch.tensor(math.log(slope)))
 
     def prior(self, members: Tensor) -> Tensor:
         """Logits without the network ``[G, rows, B]``."""
-        return log_capacity(members) - self.log_slope.exp() * expected_delay_slots(members)
+        return log_capacity(members) - self.log_slope.exp() * expected_delay_units(members)
 
 
 class SetActor(_SetActor):
@@ -64,13 +67,13 @@ class SetActor(_SetActor):
 
     def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
-        self.net = StackedSet(1, MEMBER_FEATURES, COMMON_FEATURES, [spec.hidden, spec.hidden], 1)
+        self.net = StackedSet(1, MEMBER_FEATURES, common_features(spec), [spec.hidden, spec.hidden], 1)
         _start_from_nothing(self.net)
 
     def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Return the logits ``[1, rows, B]`` of states ``[1, rows, D]``; there is no latent and no noise."""
         del latent, noise
-        common, members = split(state)
+        common, members = split(state, self.spec)
         output: Tensor = self.net(members, common)[..., 0]
         return self.prior(members) + output
 
@@ -80,11 +83,12 @@ class SetDiffusionActor(ChainActor, _SetActor):
 
     def __init__(self, spec: RouterSpec) -> None:
         super().__init__(spec)
-        self.net = StackedSet(1, MEMBER_FEATURES + 1, COMMON_FEATURES + EMBEDDING, [spec.hidden, spec.hidden], 1)
+        common = common_features(spec) + EMBEDDING
+        self.net = StackedSet(1, MEMBER_FEATURES + 1, common, [spec.hidden, spec.hidden], 1)
 
     def logits(self, state: Tensor, latent: Tensor, noise: Tensor | None) -> Tensor:
         """Run the chain from latents ``[1, rows, B]``; x_0 is added to the logits of the simple estimate."""
-        common, members = split(state)
+        common, members = split(state, self.spec)
         output = OUTPUTS[self.spec.epsilon_output]
 
         def noise_estimate(x: Tensor, step: int) -> Tensor:

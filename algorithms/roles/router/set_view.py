@@ -1,10 +1,10 @@
 """What a deciding server knows of every server, one row of features each: the state of the set networks.
 
-Every feature is a ratio or a time in slots, and none depends on how the servers are numbered or how many there are, so
-a network that scores all servers with the same weights fits any set of servers.
+Every feature is a ratio or a time in units of the mean task, and none depends on how the servers are numbered or how
+many there are, so a network that scores all servers with the same weights fits any set of servers.
 
 Servers decide at once and do not see each other's placements of the slot. What the others do is estimated in two ways:
-as this server does (times B), and from the arrivals that the policy was trained with, spread as this server's own
+as this server does (times B), and from the arrivals that it expects (:mod:`.set_arrivals`), spread as its own
 decisions have been. Probabilities are summed rather than samples: the servers share one policy, so what it would do on
 average is what the others do on average.
 """
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgegen.algorithms.roles.router.set_arrivals import UNIT, Arrivals, FrozenArrivals, SeenArrivals
 from edgegen.algorithms.roles.router.spec import RouterSpec
 from edgegen.envs.offloading.view import RouterView, Tasks
 
 MEMBER_FEATURES = 12
-COMMON_FEATURES = 11
 LOOK_BACK = 8
 """Slots of own placements that are remembered to bring old reports up to date."""
 
@@ -29,16 +29,31 @@ RECENT_RATE = 0.2
 
 _BASE = 0  # place of the expected delay among the features of a member
 _CAPACITY = 1  # place of the log of the relative capacity
+_SHARED = 7  # common features before those of the task
+_ARRIVALS: dict[str, type[FrozenArrivals] | type[SeenArrivals]] = {"frozen": FrozenArrivals, "seen": SeenArrivals}
 
 
-def split(state: Tensor) -> tuple[Tensor, Tensor]:
+def common_features(spec: RouterSpec) -> int:
+    """Number of features C that all servers have in common."""
+    return _SHARED + _ARRIVALS[spec.arrivals].features + 1
+
+
+def split(state: Tensor, spec: RouterSpec) -> tuple[Tensor, Tensor]:
     """Split states ``[..., C + B·F]`` into what is common ``[..., C]`` and the members ``[..., B, F]``."""
-    common, members = state[..., :COMMON_FEATURES], state[..., COMMON_FEATURES:]
+    width = common_features(spec)
+    common, members = state[..., :width], state[..., width:]
     return common, members.reshape(*members.shape[:-1], -1, MEMBER_FEATURES)
 
 
-def expected_delay_slots(members: Tensor) -> Tensor:
-    """Delay expected on each server ``[..., B]``, slots, from the features of the members."""
+def unit_slots(state: Tensor, spec: RouterSpec) -> Tensor:
+    """Time that stands for 1 in states ``[..., D]``, slots ``[...]``."""
+    if spec.arrivals == "frozen":
+        return torch.ones_like(state[..., 0])
+    return state[..., _SHARED + UNIT].exp()
+
+
+def expected_delay_units(members: Tensor) -> Tensor:
+    """Delay expected on each server ``[..., B]``, in units, from the features of the members."""
     return members[..., _BASE].expm1()
 
 
@@ -52,8 +67,9 @@ class SlotView:
     """One slot as the B servers see it while they place their tasks one by one.
 
     Args:
-        spec: Scales and expected arrivals.
+        spec: Slot length.
         observation: The slot.
+        arrivals: What is expected to come.
         waiting_gcycles: Estimated backlogs by observer and server ``[E, B, B]``.
         recent_gcycles: Running mean of each server's own arrivals per slot ``[E, B]``.
 
@@ -65,6 +81,7 @@ class SlotView:
 
     spec: RouterSpec
     observation: RouterView
+    arrivals: Arrivals
     waiting_gcycles: Tensor
     recent_gcycles: Tensor
 
@@ -82,14 +99,12 @@ class SlotView:
         rate = seen.rate_mbit_s if seen.rate_mbit_s.dim() == 3 else seen.rate_mbit_s[:, None]
         self._rate = rate.expand(wide)
         self._local = torch.eye(servers, dtype=torch.bool, device=work.device).expand(wide)
-        profile = servers * work.new_tensor(self.spec.work_profile_gcycles)
-        self._before = torch.cat([profile.new_zeros(1), profile.cumsum(0)])  # [N + 1]
-        per_slot = self._per_slot
-        wait = (seen.backlog_gcycles[:, None] / per_slot).log1p()
+        per_slot, unit = self._per_slot, self.arrivals.unit_slots
+        wait = (seen.backlog_gcycles[:, None] / per_slot / unit).log1p()
         self._fixed = [
             (per_slot * (servers / self._all[..., None])).log().expand(wide),
             wait.expand(wide),
-            (self.waiting_gcycles / per_slot).log1p(),
+            (self.waiting_gcycles / per_slot / unit).log1p(),
             self._local.to(work.dtype),
             seen.age_slots[:, None].log1p().expand(wide),
         ]
@@ -99,27 +114,26 @@ class SlotView:
 
     def state(self, task: Tasks) -> Tensor:
         """State of the next task of every server ``[E, B]``, as ``[E, B, 1, D]``."""
-        spec, per_slot = self.spec, self._per_slot
+        per_slot, unit = self._per_slot, self.arrivals.unit_slots
         servers = task.present.shape[1]
-        done = self.rank.clamp_max(len(self._before) - 1)
-        before, after = self._before[done], self._before[-1] - self._before[(done + 1).clamp_max(len(self._before) - 1)]
+        before, after = self.arrivals.placed(self.rank)
         placed = self.expected_gcycles.sum(-1, keepdim=True)
         share = torch.where(placed > 0, self.expected_gcycles / placed.clamp_min(1e-9), per_slot / self._all[..., None])
         arrived = share * before[..., None] / per_slot
         work = task.workload_gcycles[..., None] / per_slot
-        slot_s = spec.slot_s
+        slot_s = self.spec.slot_s
         transfer = torch.where(self._local, 0.0, task.size_mbit[..., None] / self._rate / slot_s)
         back = task.result_mbit[..., None] / self._rate / slot_s
         base = self.waiting_gcycles / per_slot + arrived + work + transfer + back
         members = torch.stack(
             [
-                base.log1p(),
+                (base / unit).log1p(),
                 *self._fixed,
-                arrived.log1p(),
-                (servers * self.own_gcycles / per_slot).log1p(),
-                (servers * self.expected_gcycles / per_slot).log1p(),
-                work.log1p(),
-                transfer.log1p(),
+                (arrived / unit).log1p(),
+                (servers * self.own_gcycles / per_slot / unit).log1p(),
+                (servers * self.expected_gcycles / per_slot / unit).log1p(),
+                (work / unit).log1p(),
+                (transfer / unit).log1p(),
                 share * servers,
             ],
             -1,
@@ -129,14 +143,12 @@ class SlotView:
             [
                 before / self._all,
                 after / self._all,
-                self.rank / len(spec.work_profile_gcycles),
+                self.arrivals.progress(self.rank),
                 self._total,
                 servers * self._left / self._all,
                 self._recent,
                 self._queued,
-                task.size_mbit / spec.size_scale_mbit,
-                task.workload_gcycles / spec.workload_scale_gcycles,
-                (servers * task.workload_gcycles / self._all),
+                *self.arrivals.of_task(task),
                 one / servers,
             ],
             -1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -11,22 +11,25 @@ from torch import Tensor
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.roles.router.actor import Actor
 from edgegen.algorithms.roles.router.credit import CREDITS
-from edgegen.algorithms.roles.router.router import Choose, Decision, Router
-from edgegen.algorithms.roles.router.set_memory import before, begin_slot, empty_memory, recent_arrivals, remember
+from edgegen.algorithms.roles.router.router import Choose, Decision, Experience, Router
+from edgegen.algorithms.roles.router.set_arrivals import Arrivals, FrozenArrivals, SeenArrivals
+from edgegen.algorithms.roles.router.set_memory import SEEN, before, begin_slot, empty_memory, recent_arrivals, remember
 from edgegen.algorithms.roles.router.set_networks import SetActor, SetCritic, SetDiffusionActor
 from edgegen.algorithms.roles.router.set_view import (
-    COMMON_FEATURES,
     MEMBER_FEATURES,
     SlotView,
     catch_up,
+    common_features,
     log_capacity,
     split,
+    unit_slots,
 )
 from edgegen.envs.offloading.physics import SlotOutcome
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import RouterView
 
 if TYPE_CHECKING:
+    from edgegen.algorithms.rllib.role import Following
     from edgegen.algorithms.roles.router.settings import RouterSettings
 
 
@@ -39,11 +42,9 @@ class SetRouter(Router):
 
     @classmethod
     def further(cls, scenario: OffloadingScenario, settings: RouterSettings) -> dict[str, Any]:
-        """What the network begins with: expected arrivals, and how much it minds a delay."""
-        return {
-            "work_profile_gcycles": tuple(scenario.work_by_index_gcycles.tolist()),
-            "start_temperature_s": settings.initial_temperature / settings.reward_scale,
-        }
+        """What the network begins with: how it learns what comes, and how much it minds a delay."""
+        del scenario
+        return {"arrivals": "seen", "start_temperature": settings.initial_temperature / settings.reward_scale}
 
     @classmethod
     def check(cls, settings: RouterSettings) -> None:
@@ -59,7 +60,8 @@ class SetRouter(Router):
     @property
     def information(self) -> str:
         """See :meth:`Router.information`."""
-        return f"{super().information} and before, mean arrivals"
+        known = "own arrivals" if self.spec.arrivals == "seen" else "mean arrivals"
+        return f"{super().information} and before, {known}"
 
     def for_servers(self, scenario: OffloadingScenario) -> Self:
         """See :meth:`Router.for_servers`."""
@@ -68,7 +70,7 @@ class SetRouter(Router):
     @property
     def state_size(self) -> int:
         """Length D of the state vector."""
-        return COMMON_FEATURES + self.spec.servers * MEMBER_FEATURES
+        return common_features(self.spec) + self.spec.servers * MEMBER_FEATURES
 
     def actor(self) -> Actor:
         """See :meth:`Router.actor`."""
@@ -87,9 +89,9 @@ class SetRouter(Router):
         tasks, spec, slot = view.tasks, self.spec, view.slot
         copies, servers, width = tasks.present.shape
         begin_slot(memory, slot)
-        arriving = servers * sum(spec.work_profile_gcycles)
-        waiting = catch_up(view, before(memory, slot, arriving), spec.slot_s)
-        seen = SlotView(spec, view, waiting, recent_arrivals(memory))
+        arrivals = self.arrivals(view, memory)
+        waiting = catch_up(view, before(memory, slot, arrivals.all_gcycles), spec.slot_s)
+        seen = SlotView(spec, view, arrivals, waiting, recent_arrivals(memory))
         like = view.backlog_gcycles
         shape = (copies, servers, width)
         decision = Decision(
@@ -104,8 +106,24 @@ class SetRouter(Router):
             seen.place(task, one.action[:, :, 0], one.probability[:, :, 0])
             for field in fields(Decision):
                 getattr(decision, field.name)[:, :, n : n + 1] = getattr(one, field.name)
-        remember(memory, slot, seen.expected_gcycles, (tasks.workload_gcycles * tasks.present).sum(-1))
+        remember(memory, slot, seen.expected_gcycles, tasks)
         return decision
+
+    def arrivals(self, view: RouterView, memory: Memory) -> Arrivals:
+        """What is expected to come in a slot."""
+        if self.spec.arrivals == "frozen":
+            return FrozenArrivals(self.spec, view)
+        return SeenArrivals(self.spec, view, memory[SEEN])
+
+    def experience(
+        self, settings: RouterSettings, view: RouterView, decision: Decision, outcome: SlotOutcome, following: Following
+    ) -> Experience:
+        """See :meth:`Router.experience`; rewards are in the units that the state of the task is in."""
+        met = super().experience(settings, view, decision, outcome, following)
+        if self.spec.arrivals == "frozen":
+            return met
+        unit_s = unit_slots(met.state, self.spec) * self.spec.slot_s
+        return replace(met, reward=met.reward / unit_s)
 
     def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
         """What placements cost, s ``[M]``, by the setting ``credit``."""
@@ -113,7 +131,7 @@ class SetRouter(Router):
 
     def prior(self, state: Tensor) -> Tensor:
         """The shares of the capacity."""
-        return log_capacity(split(state)[1])
+        return log_capacity(split(state, self.spec)[1])
 
 
 class SetDiffusionRouter(SetRouter):

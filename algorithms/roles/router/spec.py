@@ -21,9 +21,12 @@ class RouterSpec(BaseModel):
         actor: The kind of network; policies saved before there was a choice are of the first.
         epsilon: Share of random actions of actor ``q``.
         network: Whether servers are scored by outputs of their own or all by the same weights.
+        arrivals: What network ``set`` expects to come. ``seen``: what own arrivals so far let expect. ``frozen``: the
+            mean arrivals of the training scenario; policies saved before there was a choice are so.
         work_profile_gcycles: Work of the n-th task of a server and slot that the training scenario brings on average
-            ``[N]``; of network ``set``.
-        start_temperature_s: Delay by which a server's probability falls by e before training; of network ``set``.
+            ``[N]``; of ``frozen`` arrivals.
+        start_temperature_s: Delay by which a server's probability falls by e before training; of ``frozen`` arrivals.
+        start_temperature: The same in units of what the mean task takes on an average server; of ``seen`` arrivals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +49,10 @@ class RouterSpec(BaseModel):
     actor: Literal["diffusion", "mlp", "q"] = "diffusion"
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.01
     network: Literal["mlp", "set"] = "mlp"
+    arrivals: Literal["frozen", "seen"] = "frozen"
     work_profile_gcycles: tuple[Annotated[float, Field(ge=0)], ...] = ()
     start_temperature_s: Annotated[float, Field(gt=0)] = 1.0
+    start_temperature: Annotated[float, Field(gt=0)] = 1.0
 
     @property
     def shared(self) -> bool:

@@ -13,6 +13,7 @@ from edgegen.algorithms.roles.router.credit import delay_to_others
 from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.algorithms.roles.router.set_memory import (
     PLACED,
+    SEEN,
     before,
     begin_slot,
     empty_memory,
@@ -20,7 +21,7 @@ from edgegen.algorithms.roles.router.set_memory import (
     remember,
 )
 from edgegen.algorithms.roles.router.set_networks import SetCritic
-from edgegen.algorithms.roles.router.set_view import SlotView, catch_up, expected_delay_slots, split
+from edgegen.algorithms.roles.router.set_view import SlotView, catch_up, expected_delay_units, split, unit_slots
 from edgegen.algorithms.rules.routing import expected_delay
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
@@ -45,7 +46,8 @@ def make(scenario=WORLD, seed=0, random_output=True, **overrides):
 def fresh_view(policy, observation):
     shape = observation.tasks.present.shape
     waiting = observation.backlog_gcycles[:, None].expand(shape[0], shape[1], shape[1])
-    return SlotView(policy.spec, observation, waiting, torch.zeros(shape[:2]))
+    arrivals = policy.router.arrivals(observation, empty_memory(observation))
+    return SlotView(policy.spec, observation, arrivals, waiting, torch.zeros(shape[:2]))
 
 
 def busy(scenario=WORLD, copies=3, seed=1):
@@ -128,9 +130,11 @@ def test_the_expected_delay_of_a_first_task_is_the_real_one_if_nobody_else_comes
     policy = make()
     observation = busy()
     task = observation.tasks.at_index(0)
-    _, members = split(fresh_view(policy, observation).state(task)[:, :, 0])
+    state = fresh_view(policy, observation).state(task)[:, :, 0]
+    _, members = split(state, policy.spec)
     real = expected_delay(observation, task, observation.backlog_gcycles[:, None])
-    torch.testing.assert_close(expected_delay_slots(members), real, rtol=1e-4, atol=1e-5)
+    found = expected_delay_units(members) * unit_slots(state, policy.spec)[..., None]
+    torch.testing.assert_close(found, real, rtol=1e-4, atol=1e-5)
 
 
 def test_an_untrained_policy_prefers_what_is_fast():
@@ -139,11 +143,13 @@ def test_an_untrained_policy_prefers_what_is_fast():
     decision = policy.place(observation, policy.begin(ROUTER, observation))
     present = observation.tasks.present[:, :, 0]
     real = expected_delay(observation, observation.tasks.at_index(0), observation.backlog_gcycles[:, None])
-    wanted = (observation.capacity_gcycles_s[:, None].log() - real / 0.05).softmax(-1)
+    unit_s = unit_slots(decision.state[:, :, 0], policy.spec)[..., None]
+    wanted = (observation.capacity_gcycles_s[:, None].log() - real / unit_s / 0.5).softmax(-1)
     torch.testing.assert_close(decision.probability[:, :, 0][present], wanted[present], rtol=1e-3, atol=1e-4)
     critic = SetCritic(policy.spec, 2)
     state = policy.spec.grouped(decision.state[:, :, :1])
-    torch.testing.assert_close(critic(torch.cat([state, state]))[1].view(3, 10, 10), -real, rtol=1e-4, atol=1e-4)
+    values = critic(torch.cat([state, state]))[1].view(3, 10, 10)
+    torch.testing.assert_close(values, -real / unit_s, rtol=1e-4, atol=1e-3)
 
 
 def test_own_placements_reach_the_next_state():
@@ -154,12 +160,13 @@ def test_own_placements_reach_the_next_state():
     before_it = view.state(task)
     sent = torch.full((3, 10), 4)
     view.place(task, sent, torch.nn.functional.one_hot(sent, 10).float())
-    _, members = split(view.state(task)[:, :, 0])
-    _, members_before = split(before_it[:, :, 0])
-    grown = expected_delay_slots(members) - expected_delay_slots(members_before)
+    _, members = split(view.state(task)[:, :, 0], policy.spec)
+    _, members_before = split(before_it[:, :, 0], policy.spec)
+    grown = expected_delay_units(members) - expected_delay_units(members_before)
     # All are taken to do the same: everything that came before is now expected on server 4.
-    expected = 10 * policy.spec.work_profile_gcycles[0] / observation.capacity_gcycles_s[:, 4]
-    torch.testing.assert_close(grown[..., 4], expected[:, None].expand(3, 10), rtol=1e-3, atol=1e-3)
+    came = view.arrivals.placed(view.rank)[0] * task.present
+    expected = came / observation.capacity_gcycles_s[:, 4:5] / view.arrivals.unit_slots[..., 0]
+    torch.testing.assert_close(grown[..., 4], expected, rtol=1e-3, atol=1e-3)
     assert float(grown[..., :4].abs().max()) < 1e-4
 
 
@@ -215,6 +222,11 @@ def test_old_reports_are_brought_up_to_date_by_hand():
     assert catch_up(now, placed, 1.0).tolist() == [[[5, 5], [5, 5]]]
 
 
+def tasks_of(*gcycles, servers=10):
+    work = torch.tensor(gcycles).expand(1, servers, -1)
+    return Tasks(torch.ones_like(work, dtype=torch.bool), torch.ones_like(work), work, torch.ones_like(work))
+
+
 def test_memory_of_placements_and_arrivals():
     observation = busy(copies=1)
     memory = empty_memory(observation)
@@ -222,14 +234,14 @@ def test_memory_of_placements_and_arrivals():
     work[..., 2] = 3.0
     for slot, arrived in ((4, 10.0), (5, 20.0)):
         begin_slot(memory, slot)
-        remember(memory, slot, work * slot, torch.full((1, 10), arrived))
+        remember(memory, slot, work * slot, tasks_of(arrived))
     begin_slot(memory, 6)
-    known = before(memory, 6, 50.0)
+    known = before(memory, 6, torch.full((1, 10), 50.0))
     assert known[0, 0, :, 2].tolist() == [50, 50, 0, 0, 0, 0, 0, 0]  # slots 5 and 4, as shares of all that came
     # weights 0.2 and 0.2 * 0.8: (20 + 0.8 * 10) / 1.8
     assert recent_arrivals(memory)[0, 0] == pytest.approx(28 / 1.8)
     begin_slot(memory, 0)  # a new episode
-    assert float(memory[PLACED].abs().sum()) == 0
+    assert float(memory[PLACED].abs().sum()) == float(memory[SEEN].abs().sum()) == 0
     assert recent_arrivals(memory).tolist() == [[0] * 10]
 
 
@@ -241,16 +253,17 @@ def test_arrivals_are_remembered_as_they_came_however_often_a_service_asks():
         for gcycles in requests:
             begin_slot(memory, slot)
             known = recent_arrivals(memory)
-            remember(memory, slot, torch.zeros(1, 10, 10), torch.full((1, 10), gcycles))
+            remember(memory, slot, torch.zeros(1, 10, 10), tasks_of(gcycles))
         if slot == 5:
             assert known[0, 0] == pytest.approx(10)  # what came in this slot does not count yet
     by_slot = empty_memory(observation)
     for slot in range(4, 9):
         begin_slot(by_slot, slot)
-        remember(by_slot, slot, torch.zeros(1, 10, 10), torch.full((1, 10), sum(slots.get(slot, [0.0]))))
+        remember(by_slot, slot, torch.zeros(1, 10, 10), tasks_of(*slots.get(slot, [])))
     for each in (memory, by_slot):
         begin_slot(each, 9)
     torch.testing.assert_close(recent_arrivals(memory), recent_arrivals(by_slot))
+    torch.testing.assert_close(memory[SEEN], by_slot[SEEN])
 
 
 def test_who_takes_over_meets_new_arrivals_in_every_world():
