@@ -17,8 +17,8 @@ from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tra
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
+from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.edge.remote import RemoteEdge
-from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.registry import scenario_of
@@ -29,12 +29,16 @@ from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
 APP_NAME = "edgegen"
 GATEWAY = "gateway"
 SPARE_REQUESTS = 1024
-"""Requests beyond all queues that the gateway takes at a time: those that it refuses at once, state queries, and, where
+"""Requests beyond all queues that a gateway takes at a time: those that it refuses at once, state queries, and, where
 nothing stands in front of it, bodies on their way."""
+SPARE_CALLS = 8
+"""Calls beyond its queue that an edge takes from every gateway at a time: reports, and what it is to find."""
+HEALTH_TIMEOUT_S = 5.0
+"""Time that a gateway may take to say that it is well, s; after three in vain Serve replaces it."""
 
 
 def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
-    """Build the application: one deployment per edge, named like it, and the gateway in front.
+    """Build the application: one deployment per edge, named like it, and one of all gateways in front.
 
     Args:
         config: The service.
@@ -51,17 +55,18 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     edges = []
     for edge in config.edges:
         for model in edge.all_models:
             _check_model(model)
         deployment = serve.deployment(
-            EdgeServer,
+            KeepingEdge,
             name=edge.name,
             num_replicas=1,
-            # The edge keeps its own queue; Serve lets all of it in, and state reports besides.
-            max_ongoing_requests=config.max_queue + 9,
-            max_queued_requests=config.max_queue + 9,
+            # The edge keeps its own queue; Serve lets all of it in, requests that join others, and reports besides.
+            max_ongoing_requests=calls,
+            max_queued_requests=calls,
             ray_actor_options={
                 "num_cpus": edge.num_cpus,
                 "num_gpus": edge.num_gpus,
@@ -72,7 +77,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             logging_config=quiet,
         )
         card = cards[edge.all_models[0]]
-        edges.append(deployment.bind(edge, card, config.max_queue, config.warmup_steps, config.stalled_after_s))
+        kept = (edge.name, config.keep_s, config.keep_mb)
+        edges.append(deployment.bind(*kept, edge, card, config.max_queue, config.warmup_steps, config.stalled_after_s))
 
     def web() -> FastAPI:
         """Make the web application inside the gateway's replica."""
@@ -92,7 +98,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
 
         app: FastAPI
 
-        def __init__(self, *edges: EdgeServer) -> None:
+        def __init__(self, *edges: KeepingEdge) -> None:
             """Take the edges, so that they are deployed, too; the web application finds them by name."""
 
         async def drain(self, grace_s: float) -> None:
@@ -102,11 +108,13 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     gateway = serve.deployment(
         GatewayReplica,
         name=GATEWAY,
-        num_replicas=1,  # the one place where all queues are known
+        num_replicas=config.gateways,
+        max_replicas_per_node=config.gateways_per_node,
         max_ongoing_requests=len(config.edges) * (config.max_queue + 1) + SPARE_REQUESTS,
         max_queued_requests=SPARE_REQUESTS,  # while it is being replaced
         ray_actor_options={"num_cpus": 0.1, "resources": dict(config.gateway_resources)},
-        health_check_period_s=1,  # requests wait for its successor
+        health_check_period_s=1,  # requests may wait for its successor
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
         graceful_shutdown_timeout_s=drain_s,
         logging_config=quiet,
     )

@@ -39,14 +39,18 @@ class ServiceConfig(Frozen):
         policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; also
             as ``router=POLICY``.
         explore: Sample from the policy's distribution instead of taking its most likely action.
-        seed: Seed of the policy and of pictures whose request names no seed.
-        gateway_resources: Custom Ray resources of the gateway, to place it on a certain node.
+        seed: Seed of the policy and, with the key of the request, of pictures whose request names no seed.
+        gateways: Gateways, each a process with its own books and its own copy of the policy.
+        gateways_per_node: Most gateways on one node of the cluster; as many as there are if left out.
+        gateway_resources: Custom Ray resources of every gateway, to place them on certain nodes.
         fallback: What happens when the policy fails: the least expected completion time among the healthy servers,
             or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
         slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
         max_queue: Requests that may wait on an edge, besides the one being generated.
         max_wait_s: Longest time that a request may be expected to wait for its turn on an edge, s; no edge whose queue
             is longer gets it. One that finds an idle edge is always taken.
+        keep_s: How long an edge keeps finished pictures, to be fetched or asked for again by the request's key, s.
+        keep_mb: Most megabytes of pictures that an edge keeps; beyond that the oldest are dropped.
         max_prompt_chars: Longest prompt.
         max_pictures: Most pictures of one request.
         warmup_steps: Denoising steps of each of the three pictures that an edge is timed with at the start.
@@ -71,11 +75,15 @@ class ServiceConfig(Frozen):
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
     explore: Flag = False
     seed: Seed = 0
+    gateways: Annotated[Whole, Field(ge=1, le=64)] = 1
+    gateways_per_node: Annotated[Whole, Field(ge=1, le=64)] | None = None
     gateway_resources: dict[str, Positive] = Field(default_factory=dict)
     fallback: Literal["least-work", "none"] = "least-work"
     slot_s: Positive = 1.0
     max_queue: Annotated[Whole, Field(ge=0, le=10_000)] = 16
     max_wait_s: Positive = 60.0
+    keep_s: Annotated[Real, Field(ge=0, le=3600)] = 60.0
+    keep_mb: Annotated[Real, Field(ge=0, le=100_000)] = 64.0
     max_prompt_chars: Count = 300
     max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 4
     warmup_steps: Annotated[Whole, Field(ge=1, le=100)] = 8

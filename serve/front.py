@@ -2,7 +2,8 @@
 
 Serve gives a request to the gateway with its first byte and lets it read the rest from there, so half-sent requests
 would fill the gateway. And what Serve itself has to say, for example that the gateway has died, it says in plain text.
-The proxy lives on when the gateway dies, so a request that was with it can be given to its successor.
+The proxy lives on when a gateway dies, so a request that was with it can be given to another one. It goes there under
+the same name, and so is not done twice.
 
 Serve calls :func:`middlewares` in every proxy, because ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import uuid
+from contextlib import suppress
 from typing import Any
 
 import uvicorn.config
@@ -23,6 +26,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgegen.serve.bounded_http import BoundedProtocol
+from edgegen.serve.http.caller import TRY_HEADER
 from edgegen.serve.http.errors import GatewayLostError, ServiceError, StoppingError, TimedOutError
 from edgegen.serve.receiving import receive_body
 from edgegen.serve.request_log import ID_HEADER, ProxyIds
@@ -32,8 +36,10 @@ logger = logging.getLogger(__name__)
 CALLBACK = "edgegen.serve.front:middlewares"
 SERVES_OWN = "/-/"
 """Where Serve's own routes begin; nobody but operators asks there."""
-MOST_TRIES = 2
+MOST_TRIES = 3
 """Gateways that a request may see die; one that kills them must not go on."""
+STATE_TRIES = 2
+"""Gateways that are asked for the state of the service, one after the other, in the time there is for that."""
 _VARIABLE = "EDGEGEN_FRONT_"
 
 
@@ -109,20 +115,27 @@ class Front:
             await JSONResponse(_body(scope, error), error.status, headers)(scope, receive, send)
 
     async def _answer(self, attempt: _Attempt) -> None:
-        limits = self._limits
-        asks = attempt.scope["method"] in ("GET", "HEAD")
-        limit_s = limits.state_timeout_s if asks else limits.answer_timeout_s
+        if attempt.scope["method"] in ("GET", "HEAD"):
+            await self._answer_state(attempt)
+            return
+        limit_s = self._limits.answer_timeout_s
         end = asyncio.get_running_loop().time() + limit_s
         for _ in range(MOST_TRIES):
             try:
                 if await attempt.run(end):
                     return
             except TimeoutError:
-                if asks:
-                    raise GatewayLostError(f"The gateway does not answer within {limit_s:g} s.") from None
                 raise TimedOutError(f"The request was not finished within {limit_s:g} s.") from None
-            logger.warning("the gateway died with a request")
-        raise GatewayLostError(f"The gateway died {MOST_TRIES} times while it served the request.")
+            logger.warning("a gateway died with a request")
+        raise GatewayLostError(f"A gateway died {MOST_TRIES} times while it served the request.")
+
+    async def _answer_state(self, attempt: _Attempt) -> None:
+        limit_s = self._limits.state_timeout_s
+        for _ in range(STATE_TRIES):
+            with suppress(TimeoutError):
+                if await attempt.run(asyncio.get_running_loop().time() + limit_s / STATE_TRIES):
+                    return
+        raise GatewayLostError(f"No gateway answers within {limit_s:g} s.")
 
 
 class _Attempt:
@@ -140,6 +153,7 @@ class _Attempt:
         self._send = send
         self.body = b""
         self.passed_on = False
+        self._name, self._tries = uuid.uuid4().hex, 0
         self._gone = False
 
     async def run(self, end: float) -> bool:
@@ -154,7 +168,9 @@ class _Attempt:
         """
         self._begin()
         # A copy, because Serve changes it.
-        scope = {**self.scope, "headers": list(self.scope["headers"])}
+        headers = [(name, value) for name, value in self.scope["headers"] if name != TRY_HEADER.encode()]
+        headers.append((TRY_HEADER.encode(), f"{self._name}.{self._tries}".encode()))
+        scope = {**self.scope, "headers": headers}
         # A task and not asyncio.timeout: Serve takes a cancellation for a client that went away, and returns.
         work = asyncio.ensure_future(self._app(scope, self._read, self._pass))
         try:
@@ -171,6 +187,7 @@ class _Attempt:
         return False
 
     def _begin(self) -> None:
+        self._tries += 1
         self._sent = False
         self._own: tuple[int, Headers] | None = None
 

@@ -19,6 +19,7 @@ from edgegen.serve.http.errors import MOST_SHOWN, RequestError, short
 from edgegen.serve.model_config import ModelCard
 
 AUTO_SIZE = "auto"
+LEAST_DEADLINE_S = 0.01
 VISIBLE = (
     r"[^\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
     r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]"
@@ -84,6 +85,12 @@ class ImageRequest(BaseModel):
         None, description="Seed of the first picture; further pictures count up. Drawn if left out."
     )
     edge: str | None = Field(None, description="The edge that the request arrived at; in turn if left out.")
+    deadline_s: Annotated[float, Field(ge=LEAST_DEADLINE_S, allow_inf_nan=False)] | None = Field(
+        None, description="Time by which the answer is wanted, s from now; as long as a request may take if left out."
+    )
+    weight: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)] | None = Field(
+        1.0, description="Worth of the request, for policies that know of it."
+    )
     user: str | None = Field(None, description="Means nothing here.")
     quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None = Field(
         None, description="Means nothing here; num_inference_steps does."
@@ -125,6 +132,8 @@ def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type
         "n": Annotated[int, Field(ge=1, le=config.max_pictures), _WHOLE] | None,
         "size": _one_of((*sizes, AUTO_SIZE)),
         "num_inference_steps": Annotated[int, Field(ge=1, le=most_steps), _WHOLE] | None,
+        "deadline_s": Annotated[float, Field(ge=LEAST_DEADLINE_S, le=config.request_timeout_s, allow_inf_nan=False)]
+        | None,
         "edge": _one_of(config.homes),
     }
     fields: dict[str, Any] = {}

@@ -1,7 +1,8 @@
-"""Metrics of a service for Prometheus: what the gateway sees of every edge server, exported by Ray.
+"""Metrics of a service for Prometheus: what the gateways see of every edge server, exported by Ray.
 
-The gateway is the one process that knows all queues, so it alone counts; the edges need not know. Ray adds the prefix
-``ray_``, the suffix ``_total`` to counters, and labels such as ``application``. ``docs/serving.md`` lists the names.
+Gateways count, and the edges need not know: counters of all gateways add up, and of an edge's state each has its own
+view. Ray adds the prefix ``ray_``, the suffix ``_total`` to counters, and labels such as ``application`` and
+``replica``. ``docs/serving.md`` lists the names.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class RayMeter(Meter):
     def state(self, server: Server, backlog_gcycles: float) -> None:
         """See :class:`Meter`."""
         tags = {"edge": server.name}
-        self._queue.set(max(len(server.remaining_gcycles) - 1, 0), tags=tags)
+        self._queue.set(max(server.jobs - 1, 0), tags=tags)
         self._backlog.set(backlog_gcycles, tags=tags)
         self._capacity.set(server.capacity_gcycles_s, tags=tags)
         self._healthy.set(float(server.healthy), tags=tags)

@@ -113,12 +113,13 @@ def running_service(
 
 
 def _drain(grace_s: float) -> None:
-    """Have the gateway finish what it has accepted; a second Ctrl-C cuts that short."""
+    """Have the gateways finish what they have accepted; a second Ctrl-C cuts that short."""
     try:
         state = serve.status().applications.get(APP_NAME)
         if state is not None and state.status == ApplicationStatus.RUNNING:
             gateway = serve.get_deployment_handle(GATEWAY, APP_NAME)
-            gateway.drain.remote(grace_s).result(timeout_s=grace_s + DRAIN_S)
+            drained = gateway.broadcast("drain", grace_s)
+            drained.results(timeout_s=grace_s + DRAIN_S, return_exceptions=True)  # one may die meanwhile
     except (RayError, RayServeException, TimeoutError, KeyboardInterrupt):
         logger.warning("the service ends with requests under way")
 

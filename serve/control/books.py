@@ -22,6 +22,7 @@ class Server:
         healthy: Whether it may get work; not before its first report.
         reason: Why it is not healthy.
         silent: Whether its latest report is missing. While others report, it gets no work.
+        refused: Whether it has said since its latest report that it is full, because of other gateways' jobs.
         remaining_gcycles: Work left of each admitted job, in order of service, as of ``updated_at``.
         elsewhere_gcycles: Work on the edge that is not in these books, as of ``updated_at``: another gateway's, or a
             client's that left, until the edge has dropped it.
@@ -41,6 +42,7 @@ class Server:
     healthy: bool = False
     reason: str | None = "no report yet"
     silent: bool = False
+    refused: bool = False
     remaining_gcycles: dict[str, float] = field(default_factory=dict)
     elsewhere_gcycles: float = 0.0
     elsewhere_jobs: int = 0
@@ -51,9 +53,14 @@ class Server:
     memory_gb: float = math.inf
 
     @property
+    def jobs(self) -> int:
+        """Jobs on the edge, the one in work included."""
+        return len(self.remaining_gcycles) + self.elsewhere_jobs
+
+    @property
     def full(self) -> bool:
         """Whether another job would exceed the queue."""
-        return len(self.remaining_gcycles) + self.elsewhere_jobs > self.max_queue
+        return self.refused or self.jobs > self.max_queue
 
     @property
     def in_work(self) -> str | None:
@@ -70,18 +77,19 @@ class Server:
 
     def backlog_gcycles(self, now: float) -> float:
         """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""
-        work = list(self.remaining_gcycles.values()) or [0.0]
         done = self.capacity_gcycles_s * (now - self.updated_at)
+        in_work = self.in_work
         # Only the job in front: the next one starts when the edge says so.
-        return max(work[0] - done, 0.0) + sum(work[1:]) + max(self.elsewhere_gcycles - done, 0.0)
+        shrinking = self.elsewhere_gcycles if in_work is None else self.remaining_gcycles[in_work]
+        return sum(self.remaining_gcycles.values()) + self.elsewhere_gcycles - min(done, shrinking)
 
     def settle(self, now: float) -> None:
         """Write down the work done since the last change."""
         done = self.capacity_gcycles_s * (now - self.updated_at)
-        for job, work in self.remaining_gcycles.items():
-            self.remaining_gcycles[job] = max(work - done, 0.0)
-            break
-        self.elsewhere_gcycles = max(self.elsewhere_gcycles - done, 0.0)
+        if (in_work := self.in_work) is None:
+            self.elsewhere_gcycles = max(self.elsewhere_gcycles - done, 0.0)
+        else:
+            self.remaining_gcycles[in_work] = max(self.remaining_gcycles[in_work] - done, 0.0)
         self.updated_at = now
 
     def admit(self, job: str, workload_gcycles: float, now: float) -> None:
@@ -97,7 +105,7 @@ class Server:
     def hear(self, report: EdgeReport, now: float) -> None:
         """Take over what the edge reports: it is alive, its capacity, and the work left of its jobs."""
         self.settle(now)
-        self.report, self.healthy, self.reason, self.silent = report, True, None, False
+        self.report, self.healthy, self.reason, self.silent, self.refused = report, True, None, False, False
         self.capacity_gcycles_s = report.capacity_gcycles_s
         self.resident = frozenset(self.models if report.resident is None else report.resident)
         self.load_s.update(report.load_s)
@@ -111,7 +119,7 @@ class Server:
 
     def lose(self, reason: str) -> None:
         """Mark it as unhealthy until its next report."""
-        self.healthy, self.reason = False, reason
+        self.healthy, self.reason, self.refused = False, reason, False
         self.elsewhere_gcycles, self.elsewhere_jobs = 0.0, 0
 
 

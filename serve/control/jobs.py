@@ -27,6 +27,7 @@ class Job:
         home: The edge that it arrived at.
         mean_backlog_s: Mean backlog of all edges, as the router knew it, s.
         key: Name of the request, whatever attempt this is; pictures can be fetched by it for a while.
+        alias: Another name of the request, by which pictures can be fetched, too.
     """
 
     id: str
@@ -45,6 +46,25 @@ class Job:
     home: str = ""
     mean_backlog_s: float = 0.0
     key: str | None = None
+    alias: str | None = None
+
+
+def same_pictures(one: Job, other: Job) -> bool:
+    """Whether two jobs ask for the same pictures, however and whenever they are sent."""
+    return _asked(one) == _asked(other)
+
+
+def _asked(job: Job) -> tuple[object, ...]:
+    return (
+        job.model,
+        job.prompt,
+        job.negative_prompt,
+        job.steps,
+        job.guidance_scale,
+        job.width,
+        job.height,
+        job.seeds,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,21 @@ class Pictures:
     generation_s: float
     steps: int | None = None
     load_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A request that an edge knows by its name.
+
+    Attributes:
+        server: The edge.
+        job: The request.
+        pictures: Its pictures; None while they are being made or wait for it.
+    """
+
+    server: str
+    job: Job
+    pictures: Pictures | None
 
 
 @dataclass(frozen=True)
@@ -115,3 +150,7 @@ class EdgeFullError(EdgeError):
 
 class GenerationError(EdgeError):
     """The pipeline raised; the edge itself lives on."""
+
+
+class KeyReusedError(Exception):
+    """The key of a job names another one."""

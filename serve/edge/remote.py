@@ -6,7 +6,19 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from edgegen.serve.control.jobs import EdgeFullError, EdgeLostError, EdgeReport, GenerationError, Job, Pictures
+from edgegen.serve.control.jobs import (
+    EdgeFullError,
+    EdgeLostError,
+    EdgeReport,
+    GenerationError,
+    Job,
+    Kept,
+    KeyReusedError,
+    Pictures,
+)
+
+SENTENCES = (EdgeFullError, GenerationError, KeyReusedError)
+"""What an edge says itself."""
 
 
 class RemoteEdge:
@@ -23,15 +35,24 @@ class RemoteEdge:
         """See :meth:`EdgeServer.generate`."""
         try:
             pictures: Pictures = await self._handle.generate.remote(job)
-        except (EdgeFullError, GenerationError) as error:
+        except SENTENCES as error:
             # The remote class carries a traceback in its text; its cause is the edge's own sentence.
             cause = error.cause if isinstance(error, RayTaskError) else error
-            raise (EdgeFullError if isinstance(error, EdgeFullError) else GenerationError)(str(cause)) from None
+            kind = next(kind for kind in SENTENCES if isinstance(error, kind))
+            raise kind(str(cause)) from None
         except BackPressureError as error:
             raise EdgeFullError(str(error)) from None
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return pictures
+
+    async def find(self, name: str) -> Kept | None:
+        """See :meth:`KeepingEdge.find`."""
+        try:
+            kept: Kept | None = await self._handle.find.remote(name)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return kept
 
     async def report(self) -> EdgeReport:
         """See :meth:`EdgeServer.report`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pydantic import BaseModel, Field
 
@@ -14,6 +15,7 @@ from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.dispatcher import Outcome
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.live_world import Task
+from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import MediaTypeError, RequestError, short
 from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, validate_request
 from edgegen.serve.model_config import ModelCard, parse_size, picture_mbit, text_mbit
@@ -32,6 +34,7 @@ class Service(BaseModel):
     home: str = Field(description="The edge that the request arrived at.")
     decision_s: float = Field(description="Time of the scheduling decision, s.")
     queue_s: float = Field(description="Time waited on the edge, s.")
+    load_s: float = Field(description="Time the edge took to load the model, s.")
     generation_s: float = Field(description="Time of generation, s.")
     total_s: float = Field(description="Time from arrival at the gateway to the answer, s.")
     steps: int = Field(description="Denoising steps of each picture.")
@@ -111,24 +114,26 @@ class Intake:
     Args:
         config: Limits and edges.
         cards: Models by name.
-        draw_seed: Supplies seeds for requests without one.
 
     Attributes:
         request_model: The body of a request as this service takes it.
     """
 
-    def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard], draw_seed: Callable[[], int]) -> None:
+    def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard]) -> None:
         self.request_model = request_model(config, cards)
         self._cards = cards
-        self._draw_seed = draw_seed
+        self._seed = config.seed
+        self._timeout_s = config.request_timeout_s
         self._homes = config.homes
         self._turn = 0
 
-    def admit(self, request: ImageRequest) -> tuple[Task, Job]:
+    def admit(self, request: ImageRequest, caller: Caller) -> tuple[Task, Job]:
         """Return a request as the scheduler and as an edge see it.
 
         Args:
             request: An instance of :attr:`request_model`; what depends on the chosen model is checked here.
+            caller: Who sends it, and how it is named. The seed of a request without one comes from its key, so that
+                it is the same however often the request is sent.
 
         Raises:
             RequestError: If the model does not allow the size or the steps.
@@ -151,7 +156,7 @@ class Intake:
             )
         width, height = parse_size(size)
         pictures = 1 if request.n is None else request.n
-        seed = self._draw_seed() if request.seed is None else request.seed
+        seed = _seed_of(self._seed, caller.key) if request.seed is None else request.seed
         workload_gcycles = card.workload_gcycles(pictures, steps, size)
         guidance = card.default_guidance if request.guidance_scale is None else request.guidance_scale
         seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(pictures))
@@ -163,8 +168,29 @@ class Intake:
             result_mbit=pictures * picture_mbit(width * height),
             pictures=pictures * card.relative_area(size),
             steps=steps,
+            least_steps=card.least_steps if request.num_inference_steps is None else None,
+            deadline_s=self._timeout_s if request.deadline_s is None else request.deadline_s,
+            weight=1.0 if request.weight is None else request.weight,
+            key=caller.key,
         )
-        job = Job("", request.prompt, request.negative_prompt, steps, guidance, width, height, seeds, workload_gcycles)
+        job = Job(
+            id="",
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            steps=steps,
+            guidance_scale=guidance,
+            width=width,
+            height=height,
+            seeds=seeds,
+            workload_gcycles=workload_gcycles,
+            model=card.name,
+            least_steps=task.least_steps,
+            left_s=task.deadline_s,
+            weight=task.weight,
+            home=task.home,
+            key=caller.key,
+            alias=caller.alias,
+        )
         return task, job
 
     def _next_home(self) -> str:
@@ -173,22 +199,28 @@ class Intake:
         return home
 
 
-def respond(request: ImageRequest, task: Task, job: Job, outcome: Outcome) -> ImageResponse:
+def _seed_of(service_seed: int, key: str) -> int:
+    digest = hashlib.sha256(f"{service_seed} {key}".encode()).digest()
+    return int.from_bytes(digest[:8]) % (MAX_SEED + 1)
+
+
+def respond(job: Job, outcome: Outcome, ignored: list[str]) -> ImageResponse:
     """Return the answer to a request that was served."""
     return ImageResponse(
         created=int(time.time()),
         data=[Picture(b64_json=base64.b64encode(png).decode("ascii")) for png in outcome.pictures.png],
         edgegen=Service(
             server=outcome.server,
-            home=task.home,
+            home=job.home,
             decision_s=outcome.decision_s,
             queue_s=outcome.pictures.queue_s,
+            load_s=outcome.pictures.load_s,
             generation_s=outcome.pictures.generation_s,
             total_s=outcome.total_s,
-            steps=job.steps,
-            workload_gcycles=task.workload_gcycles,
+            steps=job.steps if outcome.pictures.steps is None else outcome.pictures.steps,
+            workload_gcycles=job.workload_gcycles,
             seed=job.seeds[0],
             fallback=outcome.fallback,
-            ignored=request.ignored(),
+            ignored=ignored,
         ),
     )

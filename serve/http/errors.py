@@ -75,6 +75,18 @@ class MediaTypeError(RequestError):
     status = 415
 
 
+class OtherRequestError(RequestError):
+    """The key of a request was used for another one."""
+
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The header Idempotency-Key names another request; every request needs a key of its own.",
+            code="idempotency_key_reused",
+        )
+
+
 class QueuesFullError(ServiceError):
     """Every healthy server's queue is full.
 

@@ -1,19 +1,24 @@
-"""The gateway: takes requests in, schedules them, and knows the state of everything. The scheduler is inside it."""
+"""A gateway: takes requests in, schedules them, and knows the state of everything. The scheduler is inside it.
+
+A service may have several. Each keeps books of its own, and what the others have sent to an edge it learns from the
+reports of that edge.
+"""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.envs.core.fields import MAX_SEED
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server
-from edgegen.serve.control.dispatcher import Dispatcher, Edge
+from edgegen.serve.control.contact import Edge
+from edgegen.serve.control.dispatcher import Dispatcher, Outcome, Terms
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
+from edgegen.serve.http.caller import Caller
+from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.image_request import ImageRequest, request_schema
 from edgegen.serve.kinds.registry import served
 from edgegen.serve.metrics import Meter
@@ -55,9 +60,9 @@ class Gateway:
             seed=config.seed,
         )
         self.receive_timeout_s = config.receive_timeout_s
+        self._keep_s = config.keep_s
         self._cards = config.cards()
-        seeds = random.Random(config.seed)
-        self._intake = Intake(config, self._cards, lambda: seeds.randint(0, MAX_SEED))
+        self._intake = Intake(config, self._cards)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
 
     async def start(self) -> None:
@@ -88,17 +93,38 @@ class Gateway:
         """The JSON schema of the bodies that this service takes."""
         return request_schema(self._intake.request_model, self._cards)
 
-    async def generate(self, request: ImageRequest) -> ImageResponse:
+    async def generate(self, request: ImageRequest, caller: Caller) -> ImageResponse:
         """Serve a request.
 
         Args:
             request: As :meth:`parse` returned it.
+            caller: Who sends it, and how it is named.
 
         Raises:
             ServiceError: If it can not be served.
         """
-        task, job = self._intake.admit(request)
-        return respond(request, task, job, await self._dispatcher.run(task, job))
+        task, job = self._intake.admit(request, caller)
+        outcome = await self._dispatcher.run(task, job, Terms(lasting=caller.lasting, known=caller.known))
+        return respond(job, outcome, request.ignored())
+
+    async def fetch(self, name: str) -> ImageResponse | None:
+        """Return the answer to an earlier request by its scoped key or id; None if it is still under way.
+
+        Raises:
+            NotFoundError: If nobody knows it, or no more.
+        """
+        kept = await self._dispatcher.find(name)
+        if kept is None:
+            raise NotFoundError(
+                "There are no pictures of this request: it was never accepted, it failed, or it was finished more than "
+                f"{self._keep_s:g} s ago.",
+                "request_id",
+                "request_not_found",
+            )
+        if kept.pictures is None:
+            return None
+        total_s = kept.pictures.queue_s + kept.pictures.generation_s
+        return respond(kept.job, Outcome(kept.pictures, kept.server, 0.0, total_s, None), [])
 
     def models(self) -> list[dict[str, Any]]:
         """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part."""
@@ -148,14 +174,14 @@ class Gateway:
 
 
 def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:
-    report, in_work = server.report, len(server.remaining_gcycles) > 0
+    report, in_work = server.report, server.jobs > 0
     return {
         "name": server.name,
         "healthy": server.healthy,
         "reason": server.reason,
         "models": list(server.models),
         "resident": sorted(server.resident),
-        "queue_length": max(len(server.remaining_gcycles) - 1, 0),
+        "queue_length": max(server.jobs - 1, 0),
         "in_work": in_work,
         "backlog_gcycles": backlog_gcycles,
         "capacity_gcycles_s": server.capacity_gcycles_s,

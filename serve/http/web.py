@@ -4,34 +4,41 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from edgegen.envs.core.errors import did_you_mean
 from edgegen.serve.http.api import ErrorAnswer, ImageResponse, check_media_type
+from edgegen.serve.http.caller import Caller, account_of, scoped
 from edgegen.serve.http.errors import NotFoundError, ServiceError, error_body, short
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.receiving import receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
-ROUTES = "POST /v1/images/generations, GET /v1/models, GET /v1/models/MODEL, GET /v1/edges, GET /healthz"
+GENERATIONS = "/v1/images/generations"
+ROUTES = (
+    "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/models, GET /v1/models/MODEL, GET /v1/edges, "
+    "GET /healthz"
+)
 _ERRORS = {
     400: "Bad JSON, an unknown field, or a value outside its limits",
-    404: "There is no such model",
+    404: "There is nothing of this name",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body does not say that it is JSON",
+    422: "The header Idempotency-Key names another request",
     429: "All queues are full; the header Retry-After says when a place should be free, in seconds",
     500: "The service failed unexpectedly",
     502: "Generation failed on every edge that was tried",
     503: "No healthy edge holds the model, or the policy failed and nothing may stand in for it",
     504: "Not finished in time",
 }
-_REFUSALS = (400, 408, 413, 415, 429, 500, 502, 503, 504)
+_REFUSALS = (400, 408, 413, 415, 422, 429, 500, 502, 503, 504)
 _MODEL_PARAMETER = {
     "name": "model",
     "in": "path",
@@ -39,6 +46,26 @@ _MODEL_PARAMETER = {
     "description": "An id of GET /v1/models.",
     "schema": {"type": "string"},
 }
+_REQUEST_PARAMETER = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "description": "The X-Request-Id or the Idempotency-Key of an earlier request of the same sender.",
+    "schema": {"type": "string"},
+}
+_KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A name for the request: however often it is sent, it is done once.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+
+
+class UnderWay(BaseModel):
+    """A request that is known and not finished."""
+
+    status: Literal["in_progress"] = "in_progress"
 
 
 def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
@@ -61,14 +88,34 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     app.add_middleware(RequestLog, echo=not behind_proxy)
     body = {"required": True, "content": {"application/json": {"schema": gateway.request_schema()}}}
 
-    @app.post("/v1/images/generations", openapi_extra={"requestBody": body}, responses=_errors(*_REFUSALS))
+    @app.post(
+        GENERATIONS,
+        openapi_extra={"requestBody": body, "parameters": [_KEY_PARAMETER]},
+        responses=_errors(*_REFUSALS),
+    )
     async def generate(request: Request) -> ImageResponse:
         """Generate pictures from a prompt."""
         # Parsed here and not by FastAPI, so that a wrong body gets the same one-sentence answers as a wrong value.
         check_media_type(request.headers.get("content-type"))
-        answer = await gateway.generate(gateway.parse(await receive_body(request.receive, gateway.receive_timeout_s)))
+        caller = Caller.of(request.headers, request.state.request_id)
+        body = gateway.parse(await receive_body(request.receive, gateway.receive_timeout_s))
+        answer = await gateway.generate(body, caller)
         request.state.edge = answer.edgegen.server
         return answer
+
+    # Ids may hold slashes, too.
+    @app.get(
+        "/v1/images/{request_id:path}",
+        openapi_extra={"parameters": [_REQUEST_PARAMETER]},
+        responses={202: {"description": "The request is under way", "model": UnderWay}, **_errors(404, 500)},
+        response_model=ImageResponse,
+    )
+    async def fetch(request: Request) -> ImageResponse | JSONResponse:
+        """Fetch the pictures of an earlier request."""
+        if request.url.path == GENERATIONS:
+            raise HTTPException(405, headers={"Allow": "POST"})
+        answer = await gateway.fetch(scoped(request.path_params["request_id"], account_of(request.headers)))
+        return JSONResponse(UnderWay().model_dump(), 202) if answer is None else answer
 
     @app.get("/v1/models", responses=_errors(500))
     async def models() -> dict[str, Any]:

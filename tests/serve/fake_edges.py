@@ -43,6 +43,9 @@ class FakeEdge:
             raise self.failure
         return EdgeReport(self.name, 42, self.remaining, 0, self.stalled_s, self.capacity, 0.05, len(self.jobs), None)
 
+    async def find(self, name):
+        return None
+
 
 def serve(scenario, config, policy=None):
     """Run a scenario ``async (client, edges, gateway)`` against a gateway with fake edges."""

@@ -74,6 +74,9 @@ class SlowEdge:
             raise EdgeLostError("process died")
         return EdgeReport(self.name, 1, tuple(self.left.items()), 0, 0.0, self.capacity, 0.1, 0, None)
 
+    async def find(self, name):
+        return None
+
 
 class Service:
     """A gateway with slow edges in virtual time."""

@@ -9,6 +9,7 @@ import sys
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -199,10 +200,11 @@ class Serve:
     """Stands for Serve's proxy: does what the next entry of a list says, and counts."""
 
     def __init__(self, *does):
-        self.does, self.bodies = list(does), []
+        self.does, self.bodies, self.tries = list(does), [], []
 
     async def __call__(self, scope, receive, send):
         what = self.does.pop(0)
+        self.tries.append(Headers(scope=scope).getlist("x-edgegen-try"))
         self.bodies.append((await receive())["body"])
         if what == "dies":  # Serve's proxy then returns without a word
             return
@@ -228,7 +230,7 @@ def through(run_virtually, proxy, method="POST", path="/v1/images/generations", 
     async def scenario():
         transport = httpx.ASGITransport(Front(proxy, limits))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            headers = {"x-request-id": "mine"}
+            headers = {"x-request-id": "mine", "x-edgegen-try": "what a client says.1"}
             answers.append(await client.request(method, path, content=b"{}", headers=headers, timeout=None))
 
     run_virtually(scenario())
@@ -239,13 +241,17 @@ def test_request_is_given_to_the_successor_of_a_gateway_that_dies(run_virtually)
     proxy = Serve("dies", OK)
     assert through(run_virtually, proxy).json() == {"created": 1}
     assert proxy.bodies == [b"{}", b"{}"]
+    (first,), (second,) = proxy.tries
+    name = first.removesuffix(".1")
+    assert len(name) == 32
+    assert second == f"{name}.2"
 
 
 @pytest.mark.parametrize(
     ("does", "status", "code"),
     [
-        (["dies", "dies"], 503, "gateway_lost"),
-        ([(500, b"text/plain", b"Internal Server Error")] * 2, 503, "gateway_lost"),
+        (["dies", "dies", "dies"], 503, "gateway_lost"),
+        ([(500, b"text/plain", b"Internal Server Error")] * 3, 503, "gateway_lost"),
         ([(503, b"text/plain", b"Deployment unavailable")], 503, "gateway_lost"),
         ([(404, b"text/plain; charset=utf-8", b"Path '/' not found.")], 503, "stopping"),
         ([(408, b"text/plain", b"timed out")], 504, "timeout"),
@@ -262,9 +268,10 @@ def test_what_serve_says_is_said_in_the_shape_of_the_api(run_virtually, does, st
 
 
 def test_state_is_asked_for_in_vain_only_for_a_moment(run_virtually):
-    health = through(run_virtually, Serve("hangs"), "GET", "/healthz")
+    health = through(run_virtually, Serve("hangs", "hangs"), "GET", "/healthz")
     assert (health.status_code, health.json()["status"]) == (503, "unavailable")
-    edges = through(run_virtually, Serve("hangs"), "GET", "/v1/edges")
+    assert through(run_virtually, Serve("hangs", OK), "GET", "/healthz").status_code == 200  # another one is well
+    edges = through(run_virtually, Serve("hangs", "hangs"), "GET", "/v1/edges")
     assert (edges.status_code, edges.json()["error"]["code"]) == (503, "gateway_lost")
 
 

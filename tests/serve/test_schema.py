@@ -36,6 +36,9 @@ class Edge:
     async def report(self):
         return EdgeReport(self.name, 1, (), 0, 0.0, 4.0, 0.1, 0, None)
 
+    async def find(self, name):
+        return None
+
 
 @pytest.mark.parametrize("models", [ONE, TWO], ids=["one model", "two models"])
 def test_schema_and_service_agree(models):
@@ -67,6 +70,7 @@ def test_schema_and_service_agree(models):
     assert answers[*generations, 200] >= EXAMPLES // 2
     assert answers[*generations, 400] >= EXAMPLES // 2
     assert answers["GET", "/v1/models/{model}", 404]
+    assert answers["GET", "/v1/images/{request_id}", 404]
     for path in ("/v1/models", "/v1/edges", "/healthz"):
         assert answers["GET", path, 200]
 

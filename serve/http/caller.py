@@ -1,0 +1,71 @@
+"""Who sends a request, how it is named, and whether it was sent before: what its headers say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from edgegen.serve.http.errors import RequestError, short
+
+KEY_HEADER = "idempotency-key"
+TRY_HEADER = "x-edgegen-try"
+"""Written by what stands in front of the gateways: a name for the request, a dot, and how often it has been sent."""
+
+_KEY = re.compile(r"[!-~]{1,255}")
+_TRY = re.compile(r"([0-9a-f]{32})\.([1-9])")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A request's sender, its names and its history.
+
+    Attributes:
+        key: Name of the request; all that have it are one.
+        alias: Another name, made from the id that its answer and its line in the log carry.
+        account: Name of the sender, as far as its API key tells; "" of one without an API key.
+        lasting: Whether the sender has named the request, and so may come back for it.
+        known: Whether the request may have been sent before.
+    """
+
+    key: str
+    alias: str | None = None
+    account: str = ""
+    lasting: bool = False
+    known: bool = False
+
+    @classmethod
+    def of(cls, headers: Headers, request_id: str) -> Caller:
+        """Read the headers of a request that has an id.
+
+        Raises:
+            RequestError: If its key is none.
+        """
+        account = account_of(headers)
+        alias = scoped(request_id, account)
+        given = headers.get(KEY_HEADER)
+        tried = _TRY.fullmatch(headers.get(TRY_HEADER, ""))
+        again = tried is not None and tried[2] != "1"
+        if given is None:
+            return cls(tried[1] if tried else uuid.uuid4().hex, alias, account, known=again)
+        if not _KEY.fullmatch(given):
+            raise RequestError(
+                f"The header Idempotency-Key is {short(repr(given))}, but it must be 1 to 255 visible characters "
+                "of ASCII.",
+                code="invalid_key",
+            )
+        return cls(scoped(given, account), alias, account, lasting=True, known=True)
+
+
+def account_of(headers: Headers) -> str:
+    """Return a name for the API key of a request that does not tell the key; "" if there is none."""
+    secret = headers.get("authorization", "")
+    return hashlib.sha256(secret.encode()).hexdigest()[:16] if secret else ""
+
+
+def scoped(name: str, account: str) -> str:
+    """Return the name of a request among those of all senders: no one can fetch or meet what another has named."""
+    return hashlib.sha256(f"{account} {name}".encode()).hexdigest()[:32]
