@@ -17,8 +17,9 @@ from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tra
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
+from edgegen.serve.edge.checks import check_edges
+from edgegen.serve.edge.handle import EdgeHandle
 from edgegen.serve.edge.kept import KeepingEdge
-from edgegen.serve.edge.remote import RemoteEdge
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.registry import scenario_of
@@ -46,14 +47,15 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             may take if None.
 
     Raises:
-        InputError: If its kind can not be served, the policy does not exist or does not fit the edges, or a model is a
-            folder without a pipeline.
+        InputError: If its kind can not be served, the policy does not exist or does not fit the edges, an edge has no
+            room for a model, or a model is a folder without a pipeline.
     """
     if config.policy not in rule_book(config.kind).makers:  # replicas may run in another folder
         config = config.model_copy(update={"policy": _lasting(config.policy)})
     make_policy(config.policy, scenario_of(config), config.seed)  # fail here and not in a replica
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
+    check_edges(config.edges, cards)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     edges = []
@@ -76,16 +78,15 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             graceful_shutdown_timeout_s=drain_s,
             logging_config=quiet,
         )
-        card = cards[edge.all_models[0]]
         kept = (edge.name, config.keep_s, config.keep_mb)
-        edges.append(deployment.bind(*kept, edge, card, config.max_queue, config.warmup_steps, config.stalled_after_s))
+        edges.append(deployment.bind(*kept, edge, cards, config.max_queue, config.warmup_steps, config.stalled_after_s))
 
     def web() -> FastAPI:
         """Make the web application inside the gateway's replica."""
         torch.set_num_threads(1)  # decisions are small; threads would only compete with the edges
         log_to_stdout()
         here = serve.get_replica_context().app_name
-        remote = {edge.name: RemoteEdge(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
+        remote = {edge.name: EdgeHandle(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
         policy = make_policy(config.policy, scenario_of(config), config.seed)
         gateway = Gateway(config, policy, remote, RayMeter())
         app = create_app(gateway, behind_proxy=True)

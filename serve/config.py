@@ -18,12 +18,10 @@ from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
 from edgegen.envs.core.named_files import find_file, names_in
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.edge_config import EdgeConfig
-from edgegen.serve.model_config import Count, ModelCard, ModelConfig
-from edgegen.serve.zoo.loading import UnknownModelError, model_info
+from edgegen.serve.model_config import Count, ModelCard, ModelConfig, card_of
+from edgegen.serve.zoo.loading import UnknownModelError
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
-DEFAULT_SIDE = 512
-"""Width and height in pixels where neither the config nor the model says what they are."""
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
 
@@ -162,23 +160,9 @@ class ServiceConfig(Frozen):
         cards = {}
         for name, model in self.models.items():
             try:
-                info = model_info(name)
+                cards[name] = card_of(name, model)
             except UnknownModelError as error:
                 raise InputError(f"Service config '{self.name}': {error}.") from None
-            side = info.native_size or DEFAULT_SIDE
-            guidance = info.default_guidance if model.default_guidance is None else model.default_guidance
-            cards[name] = ModelCard(
-                name=name,
-                cycles_per_step_gcycles=model.cycles_per_step_gcycles,
-                default_steps=model.default_steps or min(info.default_steps, model.max_steps),
-                max_steps=model.max_steps,
-                default_guidance=guidance,
-                sizes=model.sizes or (f"{side}x{side}",),
-                size_gb=model.size_gb or 0.0,
-                load_s=model.load_s or 0.0,
-                fixed_gcycles=model.fixed_gcycles or 0.0,
-                least_steps=model.least_steps or 1,
-            )
         return cards
 
     def capacities_gcycles_s(self, measured_gcycles_s: Mapping[str, float] | None = None) -> tuple[float, ...]:

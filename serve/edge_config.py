@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
@@ -47,8 +48,10 @@ class EdgeConfig(Frozen):
         model: The model it holds, where it holds one.
         models: The models it may hold, where they are several; as many at a time as ``memory_gb`` has room for.
         memory_gb: Memory for models, GB; room for all of its models if left out.
+        host_memory_gb: Memory of the host for models that had to leave that of the edge, GB; of edges of one site each
+            has its share. Only where the edge's memory is another one: with a GPU, or emulated.
         pinned: Models that it never drops.
-        site: The place it is at. Edges of one site share its memory of the host and its links; its own if left out.
+        site: The place it is at. Edges of one site share its links; its own if left out.
         engine: What makes the pictures: a ``diffusers`` pipeline on this device, a ``remote`` service with the images
             API of OpenAI, or an ``emulated`` one that takes the time of a measured profile and paints nothing.
         cloud: Its prices, if it is the cloud: for policies it has all models and no queue, and is no request's home.
@@ -67,6 +70,7 @@ class EdgeConfig(Frozen):
     model: Name | None = None
     models: Annotated[tuple[Name, ...], Field(min_length=1, max_length=1000)] | None = None
     memory_gb: Positive | None = None
+    host_memory_gb: NonNegative = 0.0
     pinned: tuple[str, ...] = ()
     site: Annotated[str, Field(pattern=NAME)] | None = None
     engine: Literal["diffusers", "remote", "emulated"] = "diffusers"
@@ -91,7 +95,16 @@ class EdgeConfig(Frozen):
         for name in self.pinned:
             if name not in self.all_models:
                 raise ValueError(f"edge '{self.name}' pins '{name}', which is none of its models")
+        if self.host_memory_gb and self.engine == "diffusers" and self.device.startswith("cpu"):
+            raise ValueError(
+                f"edge '{self.name}' has host_memory_gb, but its device is {self.device}, whose memory is the host's"
+            )
         return self
+
+    @property
+    def models_gb(self) -> float:
+        """Memory for models, GB; without a bound if none was given."""
+        return math.inf if self.memory_gb is None else self.memory_gb
 
     @property
     def all_models(self) -> tuple[str, ...]:

@@ -8,6 +8,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from edgegen.envs.core.fields import Frozen, NonNegative, Positive, Real, Whole
+from edgegen.serve.profile.model_profile import PROFILE_FILE, ModelProfile, read_profile
+from edgegen.serve.zoo.loading import model_folder, model_info
+
+DEFAULT_SIDE = 512
+"""Width and height in pixels where neither the config nor the model says what they are."""
 
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
@@ -27,7 +32,9 @@ def parse_size(size: str) -> tuple[int, int]:
 
 
 class ModelConfig(Frozen):
-    """What a model costs and what may be asked of it. Values left out come from the model's own card.
+    """What a model costs and what may be asked of it.
+
+    Values left out come from the model's own card and from its profile, where there are such.
 
     Attributes:
         cycles_per_step_gcycles: Work of one denoising step of one picture of the first size, Gcycle.
@@ -76,6 +83,7 @@ class ModelCard(Frozen):
         load_s: Time to load it, s; 0 where nobody said.
         fixed_gcycles: Work of a picture of the first size beside its steps, Gcycle.
         least_steps: Fewest steps that an allocator may choose.
+        profile: What was measured of it, where somebody did.
     """
 
     name: str
@@ -88,6 +96,7 @@ class ModelCard(Frozen):
     load_s: float = 0.0
     fixed_gcycles: float = 0.0
     least_steps: int = 1
+    profile: ModelProfile | None = None
 
     def relative_area(self, size: str) -> float:
         """Pixels of a size relative to the default size."""
@@ -97,6 +106,50 @@ class ModelCard(Frozen):
     def workload_gcycles(self, pictures: int, steps: int, size: str) -> float:
         """Work of a request, Gcycle: pictures × (fixed work + steps × work per step), in proportion to the pixels."""
         return pictures * (self.fixed_gcycles + steps * self.cycles_per_step_gcycles) * self.relative_area(size)
+
+
+def card_of(name: str, config: ModelConfig) -> ModelCard:
+    """Return a model with its open values filled in from its own card and its profile.
+
+    Args:
+        name: An embedded model, a diffusers folder or a hub id.
+        config: What the service says of it.
+
+    Raises:
+        UnknownModelError: If its card can not be read.
+        InputError: If its profile can not be read.
+    """
+    info, profile = model_info(name), profile_of(name)
+    side = info.native_size or DEFAULT_SIDE
+    default_steps = config.default_steps or min(info.default_steps, config.max_steps)
+    size_gb, load_s, fixed_gcycles, least_steps = 0.0, 0.0, 0.0, 1
+    if profile is not None:
+        size_gb, load_s, least_steps = profile.size_gb, profile.load_s, profile.least_steps
+        fixed_gcycles = config.cycles_per_step_gcycles * profile.fixed_s / profile.step_s
+    return ModelCard(
+        name=name,
+        cycles_per_step_gcycles=config.cycles_per_step_gcycles,
+        default_steps=default_steps,
+        max_steps=config.max_steps,
+        default_guidance=info.default_guidance if config.default_guidance is None else config.default_guidance,
+        sizes=config.sizes or (f"{side}x{side}",),
+        size_gb=config.size_gb or size_gb,
+        load_s=config.load_s or load_s,
+        fixed_gcycles=fixed_gcycles if config.fixed_gcycles is None else config.fixed_gcycles,
+        least_steps=config.least_steps or min(least_steps, config.max_steps),
+        profile=profile,
+    )
+
+
+def profile_of(model: str) -> ModelProfile | None:
+    """Return the profile in the folder of a model; None if there is none.
+
+    Raises:
+        InputError: If it can not be read.
+    """
+    folder = model_folder(model)
+    path = None if folder is None else folder / PROFILE_FILE
+    return None if path is None or not path.is_file() else read_profile(path)
 
 
 def text_mbit(text: str) -> float:

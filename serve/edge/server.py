@@ -1,4 +1,4 @@
-"""An edge server: one real diffusion pipeline behind a first-in-first-out queue.
+"""An edge server: models in a bounded memory behind a first-in-first-out queue.
 
 The class knows nothing of Ray; the application turns it into one named Serve deployment per edge.
 """
@@ -6,134 +6,156 @@ The class knows nothing of Ray; the application turns it into one named Serve de
 from __future__ import annotations
 
 import asyncio
-import inspect
-import io
 import logging
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
-from edgegen.envs.core.device import finish
 from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Job, Pictures
+from edgegen.serve.edge.engines.base import Engine, Painting
+from edgegen.serve.edge.engines.make import make_engine
+from edgegen.serve.edge.pace import Pace
+from edgegen.serve.edge.queue import Item, Queue
+from edgegen.serve.edge.residency import FORGETTING, NOTHING, Residency, Wish
+from edgegen.serve.edge.steps import DecideSteps, StepsState, all_in_time, within_limits
+from edgegen.serve.edge.turn import Entry, Turn, load_entry
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard, parse_size
-from edgegen.serve.zoo.loading import load_pipeline
 
 logger = logging.getLogger(__name__)
 
-MEMORY_OF_STEP_TIME = 0.7
-"""Weight of the past in the running mean step time: about the last three pictures count."""
-WARMUP_PICTURES = 3
-"""Pictures that are timed before an edge takes requests."""
-
-
-class _StoppedError(Exception):
-    """Leaves the pipeline when nobody waits for the picture any more."""
-
-
-@dataclass
-class _Entry:
-    """A job on the edge: how many steps of how many are done, and whether it is still wanted."""
-
-    job: Job
-    steps_done: int = 0
-    moved_at: float = field(default_factory=time.monotonic)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def steps(self) -> int:
-        return self.job.steps * len(self.job.seeds)
-
-    @property
-    def remaining_gcycles(self) -> float:
-        return self.job.workload_gcycles * (1 - self.steps_done / self.steps)
-
-    def advance(self, steps_done: int) -> None:
-        self.steps_done = min(steps_done, self.steps)
-        self.moved_at = time.monotonic()
+IDLE_S = 30.0
+"""Time without work after which an edge is timed again, s; from then on after twice as long each time."""
 
 
 class EdgeServer:
-    """Generates pictures one at a time, in order of arrival.
-
-    Pipelines run in a single worker thread, so the event loop stays free to answer health checks and state reports.
+    """Generates pictures in order of arrival, and loads the models that they need.
 
     Args:
         edge: Which server this is.
-        card: The model it holds.
-        max_queue: Requests that may wait besides the one being generated.
+        cards: The models of the service by name, among them those that it may hold.
+        max_queue: Requests that may wait besides those that are being generated.
         warmup_steps: Denoising steps of each picture of the timed warm-up.
         stall_timeout_s: Without progress for this long the server declares itself unhealthy, s.
+        decide_steps: Chooses the steps of jobs that leave a choice, when they join the queue. Without it they are all
+            that the deadline allows, found out when they join and again when they start.
+        engine: What loads and paints; that which the config names if None.
+        clock: Monotonic time, s.
     """
 
     def __init__(
-        self, edge: EdgeConfig, card: ModelCard, max_queue: int, warmup_steps: int = 8, stall_timeout_s: float = 300.0
+        self,
+        edge: EdgeConfig,
+        cards: Mapping[str, ModelCard],
+        max_queue: int,
+        warmup_steps: int = 8,
+        stall_timeout_s: float = 300.0,
+        *,
+        decide_steps: DecideSteps | None = None,
+        engine: Engine | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._edge = edge
-        self._card = card
+        self._cards = {model: cards[model] for model in edge.all_models}
         self._max_queue = max_queue
+        self._warmup_steps = warmup_steps
         self._stall_timeout_s = stall_timeout_s
-        self._entries: dict[str, _Entry] = {}
-        self._running: _Entry | None = None
-        self._turn = asyncio.Lock()  # wakes waiters in order of arrival: this is the queue
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=edge.name)
+        self._decide_steps = decide_steps
+        self._clock = clock
+        self._engine = engine or make_engine(edge, self._cards)
+        self._running: list[Turn] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._timing: asyncio.Task[None] | None = None
+        self._wish = NOTHING
+        self._demand = dict.fromkeys(self._cards, 0.0)
         self._pictures = 0
         self._last_error: str | None = None
-        self._step_s = self._worker.submit(self._prepare, warmup_steps).result()
+        memory = Residency(
+            {model: card.size_gb for model, card in self._cards.items()},
+            edge.models_gb,
+            edge.pinned,
+            edge.host_memory_gb,
+        )
+        host_s = {model: load_s for model in self._cards if (load_s := self._engine.host_load_s(model)) is not None}
+        self._pace = Pace(self._cards, self._engine.work_s, host_s)
+        first = memory.at_start()
+        for model in first:
+            memory.bring(model)
+        self._queue: Queue[Entry] = Queue(memory)
+        self._start(first)
+        self._idle_s, self._idle_since_s = IDLE_S, clock()
 
     async def generate(self, job: Job) -> Pictures:
         """Wait for the turn and generate the pictures of a job.
 
         Raises:
             EdgeFullError: If too many jobs wait already.
-            GenerationError: If the pipeline fails.
+            GenerationError: If the edge may not hold the model, or it can not be loaded or fails.
         """
-        if len(self._entries) > self._max_queue:
-            raise EdgeFullError(f"edge '{self._edge.name}' has {len(self._entries) - 1} requests waiting already")
-        entry = self._entries[job.id] = _Entry(job)
-        arrived = time.perf_counter()
+        model = job.model or next(iter(self._cards))
+        if model not in self._cards:
+            raise GenerationError(f"edge '{self._edge.name}' does not hold the model '{model}'")
+        jobs = sum(item.job is not None for item in self._queue.waiting) + sum(len(t.entries) for t in self._running)
+        if jobs >= self._max_queue + self._engine.concurrency:
+            raise EdgeFullError(f"edge '{self._edge.name}' has {jobs - 1} requests waiting already")
+        outcome: asyncio.Future[Pictures] = asyncio.get_running_loop().create_future()
+        entry = Entry(job, model, self._clock(), outcome, job.steps, job.workload_gcycles)
+        self._demand[model] += 1
+        front_s = self._backlog_s()
+        item = self._queue.join(model, entry, entry.arrived_s, self._wish)
+        self._choose_steps(entry, front_s, 0.0, self._load_s(item))
+        self._wake()
         try:
-            async with self._turn:
-                started = time.perf_counter()
-                entry.moved_at = time.monotonic()
-                self._running = entry
-                try:
-                    png = await self._in_worker(entry)
-                finally:
-                    self._running = None
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._last_error = reason
-            logger.exception("edge '%s' failed on a request", self._edge.name)
-            raise GenerationError(reason) from None
-        finally:
-            del self._entries[job.id]
-        generation_s = time.perf_counter() - started
-        self._pictures += len(png)
-        area = self._card.relative_area(f"{job.width}x{job.height}")
-        step_s = generation_s / (entry.steps * area)
-        self._step_s = MEMORY_OF_STEP_TIME * self._step_s + (1 - MEMORY_OF_STEP_TIME) * step_s
-        return Pictures(png, started - arrived, generation_s)
+            return await outcome
+        except asyncio.CancelledError:
+            self._abandon(item)
+            raise
+
+    async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
+        """Take the cacher's decision for a frame.
+
+        What is wanted and not there is loaded at the end of the queue, in the order of the edge's models. What is not
+        wanted goes when room is needed.
+
+        Args:
+            wanted: Models to keep; of more than there is room for the least worthy are left out.
+            scores: Worth of each model by name; of what is not wanted the least worthy goes first, and without scores
+                what was asked for longest ago.
+        """
+        wish = Wish(frozenset(wanted) & self._cards.keys(), dict(scores or {}))
+        self._wish = self._queue.end.affordable(wish, self._demand)
+        for model in self._queue.end.missing(self._wish):
+            self._queue.join(model, None, self._clock(), self._wish)
+        self._demand = {model: FORGETTING * demand for model, demand in self._demand.items()}
+        self._wake()
 
     async def report(self) -> EdgeReport:
         """Return the state of the server."""
-        capacity = self._edge.capacity_gcycles_s
-        if capacity == "measured":
-            capacity = self._card.cycles_per_step_gcycles / self._step_s
-        running = self._running
+        self._time_again()
+        now, capacity = self._clock(), self._capacity_gcycles_s
+        left = [part for turn in self._running for part in turn.remaining_gcycles(now, capacity)]
+        for item in self._queue.waiting:
+            load = self._load_s(item) * capacity
+            entry = item.job
+            left.append((entry.job.id, entry.work_gcycles + load) if entry else load_entry(item.model, load))
+        several = len(self._cards) > 1
+        front, end = self._queue.front, self._queue.end
+        loading_s = sum(turn.load_left_s(now) for turn in self._running) + sum(map(self._load_s, self._queue.waiting))
         return EdgeReport(
             name=self._edge.name,
             pid=os.getpid(),
-            remaining_gcycles=tuple((name, entry.remaining_gcycles) for name, entry in self._entries.items()),
-            steps_left=running.steps - running.steps_done if running else 0,
+            remaining_gcycles=tuple(left),
+            steps_left=sum(turn.steps - turn.steps_done for turn in self._running if turn.entries),
             stalled_s=self._stalled_s(),
             capacity_gcycles_s=capacity,
-            step_s=self._step_s,
+            step_s=self._pace.step_s,
             pictures=self._pictures,
             last_error=self._last_error,
+            resident=tuple(model for model in self._cards if model in front.resident) if several else None,
+            load_s=tuple((m, self._pace.load_s(m, m in end.host)) for m in self._cards) if several else (),
+            expected=tuple(model for model in self._cards if model in end.resident) if several else None,
+            loading_s=loading_s,
         )
 
     async def check_health(self) -> None:
@@ -145,82 +167,225 @@ class EdgeServer:
         if self._stalled_s() > self._stall_timeout_s:
             raise RuntimeError(f"edge '{self._edge.name}' made no progress for {self._stall_timeout_s:g} s")
 
-    def _stalled_s(self) -> float:
-        return 0.0 if self._running is None else time.monotonic() - self._running.moved_at
+    async def close(self) -> None:
+        """Give back what the engine holds."""
+        await self._engine.close()
 
-    async def _in_worker(self, entry: _Entry) -> tuple[bytes, ...]:
-        work = asyncio.get_running_loop().run_in_executor(self._worker, self._paint_all, entry)
+    @property
+    def _capacity_gcycles_s(self) -> float:
+        configured = self._edge.capacity_gcycles_s
+        if configured == "measured":
+            return self._pace.capacity_gcycles_s * self._engine.concurrency
+        return configured
+
+    def _start(self, models: Sequence[str]) -> None:
+        """Have the engine load what the edge starts with, and take its pace from the warm-up."""
+        times = {}
+        for model, started in self._engine.start(models, self._warmup_steps).items():
+            card = self._cards[model]
+            if started.load_s is not None:
+                self._pace.loaded(model, False, started.load_s)
+            if started.picture_s is not None:
+                work = card.workload_gcycles(1, self._warmup_steps, card.sizes[0])
+                times[model] = (started.picture_s / work, started.picture_s / self._warmup_steps)
+            size_gb = self._engine.size_gb(model)
+            if size_gb is not None and card.size_gb and size_gb > 1.1 * card.size_gb:
+                logger.warning("model '%s' takes %.3g GB, but size_gb is %.3g", model, size_gb, card.size_gb)
+        self._pace.start(times)
+
+    def _wake(self) -> None:
+        """Have as many workers as the engine can do things at a time, while there is something to do."""
+        for _ in range(min(self._engine.concurrency - len(self._workers), len(self._queue.waiting))):
+            worker = asyncio.create_task(self._work())
+            self._workers.add(worker)
+
+    async def _work(self) -> None:
         try:
-            return await asyncio.shield(work)
+            if self._timing is not None:
+                self._timing.cancel()
+                await asyncio.wait([self._timing])
+            while self._queue.waiting:
+                await self._take_turn(self._queue.begin())
+        finally:  # at once: whoever comes next must not count on this worker
+            self._workers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _take_turn(self, item: Item[Entry]) -> None:
+        now = self._clock()
+        turn = Turn(item, [item.job] if item.job else [], now, moved_s=now)
+        self._running.append(turn)
+        try:
+            await self._serve(turn)
+        except Exception as error:  # engines are foreign code: whatever they do, the queue must go on
+            self._fail(turn, error)
+        finally:
+            self._running.remove(turn)
+            self._idle_s, self._idle_since_s = IDLE_S, self._clock()
+
+    async def _serve(self, turn: Turn) -> None:
+        loaded_s = await self._load(turn)
+        if not turn.wanted:
+            return
+        begun = self._clock()
+        self._gather(turn)
+        first = turn.entries[0]
+        painting = Painting(tuple(entry.job for entry in turn.entries), first.model, first.steps, self._advance(turn))
+        turn.steps, turn.moved_s = first.steps * len(painting.pictures), begun
+        turn.task = asyncio.ensure_future(self._engine.paint(painting))
+        try:
+            await asyncio.wait([turn.task])
         except asyncio.CancelledError:
-            # The thread can not be interrupted from here: it leaves at the next step, and the next job must not
-            # begin before.
-            entry.stop.set()
-            await asyncio.wait([work])
-            work.exception()  # seen
+            turn.task.cancel()
             raise
+        if turn.task.cancelled():  # nobody waits any more
+            return
+        png = turn.task.result()
+        generation_s = self._clock() - begun
+        self._pictures += len(painting.pictures)
+        area = self._cards[first.model].relative_area(f"{first.job.width}x{first.job.height}")
+        work = sum(entry.work_gcycles for entry in turn.entries)
+        self._pace.worked(first.model, work, turn.steps * area, generation_s)
+        for entry, pictures in zip(turn.entries, png, strict=True):
+            waited_s = begun - entry.arrived_s
+            load_s = min(loaded_s, waited_s)
+            if entry.wanted:
+                entry.outcome.set_result(Pictures(pictures, waited_s - load_s, generation_s, entry.steps, load_s))
 
-    def _prepare(self, warmup_steps: int) -> float:
-        """Load the pipeline, warm it up, and return the time of a denoising step, s."""
-        import torch
+    async def _load(self, turn: Turn) -> float:
+        """Do the load of a turn; returns the time that it took, s."""
+        load = turn.item.load
+        if load is None:
+            return 0.0
+        turn.load_s = self._pace.load_s(load.model, load.from_host)
+        try:
+            for eviction in load.evictions:
+                await self._engine.unload(eviction.model, eviction.shelved)
+                for model in eviction.forgotten:
+                    await self._engine.unload(model, False)
+            begun = self._clock()
+            await self._engine.load(load.model)
+        except Exception:
+            self._queue.fail(turn.item)
+            raise
+        now = self._clock()
+        self._pace.loaded(load.model, load.from_host, now - begun)
+        turn.load_s, turn.moved_s = None, now
+        return now - turn.begun_s
 
-        torch.set_num_threads(self._edge.threads)
-        self._pipeline = load_pipeline(self._edge.all_models[0], self._edge.device)
-        self._parameters = set(inspect.signature(self._pipeline.__call__).parameters)
-        if not {"prompt", "num_inference_steps", "generator"} <= self._parameters:
-            raise ValueError(f"model '{self._card.name}' is not a text-to-image diffusion pipeline")
-        width, height = parse_size(self._card.sizes[0])
-        guidance = self._card.default_guidance
-        times = []
-        for steps in (1, *[warmup_steps] * WARMUP_PICTURES):
-            job = Job("warm-up", "a red circle", None, steps, guidance, width, height, (0,), 1.0)
-            begun = time.perf_counter()
-            self._paint_all(_Entry(job))
-            times.append((time.perf_counter() - begun) / steps)
-        # The first picture pays for lazy initialisation. Of the others the fastest counts: while a service starts,
-        # edges on the same machine are loading their models and disturb the rest.
-        return min(times[1:])
+    def _gather(self, turn: Turn) -> None:
+        """Choose the steps of a turn's job, and add those that come next and can be painted together with it."""
+        first = turn.entries[0]
+        self._choose_steps_again(first)
+        pictures = len(first.job.seeds)
+        while self._queue.waiting:
+            entry = self._queue.waiting[0].job
+            if entry is None or _kind(entry) != _kind(first):
+                return
+            pictures += len(entry.job.seeds)
+            if pictures > self._engine.max_pictures:
+                return
+            self._choose_steps_again(entry)
+            if entry.steps != first.steps:
+                return
+            self._queue.begin()
+            turn.entries.append(entry)
 
-    def _paint_all(self, entry: _Entry) -> tuple[bytes, ...]:
-        return tuple(self._paint(entry, index) for index in range(len(entry.job.seeds)))
+    def _choose_steps_again(self, entry: Entry) -> None:
+        # A policy saw the queue in front as it will see it in no other moment; the plain rule only needs the time.
+        if self._decide_steps is None:
+            self._choose_steps(entry, 0.0, self._waiting_s(), 0.0)
 
-    def _paint(self, entry: _Entry, index: int) -> bytes:
-        """Generate one picture of a job and return it as PNG (in the worker thread)."""
-        import torch
+    def _choose_steps(self, entry: Entry, front_s: float, behind_s: float, load_s: float) -> None:
+        job, card = entry.job, self._cards[entry.model]
+        if job.least_steps is None:
+            return
+        size, pictures = f"{job.width}x{job.height}", len(job.seeds)
 
-        job = entry.job
-        before = index * job.steps
-        mark = time.perf_counter()
+        def time_s(steps: int) -> float:
+            return self._pace.work_s(entry.model, card.workload_gcycles(pictures, steps, size))
 
-        def pace() -> None:
-            nonlocal mark
-            finish(self._edge.device)  # or a step on a GPU would count as done, and as short, when it is only asked for
-            entry.stop.wait((self._edge.slowdown - 1) * (time.perf_counter() - mark))
-            if entry.stop.is_set():
-                raise _StoppedError
-            mark = time.perf_counter()
+        state = StepsState(
+            backlog_s=front_s,
+            load_s=load_s,
+            capacity_gcycles_s=1 / self._pace.work_s(entry.model, 1.0),
+            behind_s=behind_s,
+            step_s=time_s(1) - time_s(0),
+            fixed_s=time_s(0),
+            left_s=job.left_s - (self._clock() - entry.arrived_s),
+        )
+        try:
+            steps = within_limits(job, (self._decide_steps or all_in_time)(job, state))
+        except Exception:  # a policy is foreign code: whatever it does, the job must be done
+            logger.exception("edge '%s' could not choose the steps of a request", self._edge.name)
+            steps = all_in_time(job, state)
+        entry.steps = steps
+        share = card.workload_gcycles(pictures, steps, size) / card.workload_gcycles(pictures, job.steps, size)
+        entry.work_gcycles = job.workload_gcycles * share
 
-        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            pace()
-            entry.advance(before + min(step + 1, job.steps))
-            return tensors
+    def _backlog_s(self) -> float:
+        """Time of all work on the edge, loads included, s."""
+        now, capacity = self._clock(), self._capacity_gcycles_s
+        running = sum(work for turn in self._running for _, work in turn.remaining_gcycles(now, capacity))
+        return running / capacity + self._waiting_s()
 
-        wanted = {
-            "prompt": job.prompt,
-            "negative_prompt": job.negative_prompt,
-            "num_inference_steps": job.steps,
-            "guidance_scale": job.guidance_scale,
-            "width": job.width,
-            "height": job.height,
-            # Drawn on the host, so that a seed gives the same picture on every device.
-            "generator": torch.Generator("cpu").manual_seed(job.seeds[index]),
-            "callback_on_step_end": after_step,
-            "output_type": "pil",
-        }
-        with torch.inference_mode():
-            output = self._pipeline(**{key: value for key, value in wanted.items() if key in self._parameters})
-        encoded = io.BytesIO()
-        output.images[0].save(encoded, format="PNG")
-        pace()
-        entry.advance(before + job.steps)
-        return encoded.getvalue()
+    def _waiting_s(self) -> float:
+        """Time of all work that has not begun, loads included, s."""
+        work_s = (self._pace.work_s(item.model, item.job.work_gcycles) for item in self._queue.waiting if item.job)
+        return (sum(work_s) + sum(map(self._load_s, self._queue.waiting))) / self._engine.concurrency
+
+    def _load_s(self, item: Item[Entry]) -> float:
+        return 0.0 if item.load is None else self._pace.load_s(item.model, item.load.from_host)
+
+    def _advance(self, turn: Turn) -> Callable[[int], None]:
+        def advance(steps_done: int) -> None:
+            turn.steps_done, turn.moved_s = min(steps_done, turn.steps), self._clock()
+
+        return advance
+
+    def _abandon(self, item: Item[Entry]) -> None:
+        """Drop a job for which nobody waits any more; what is being painted for nobody stops at the next step."""
+        if item in self._queue.waiting:
+            self._queue.leave(item)
+            return
+        for turn in self._running:
+            if item.job in turn.entries and not turn.wanted and turn.task is not None:
+                turn.task.cancel()
+
+    def _fail(self, turn: Turn, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self._last_error = reason
+        logger.error("edge '%s' failed on a request", self._edge.name, exc_info=error)
+        for entry in turn.entries:
+            if entry.wanted:
+                entry.outcome.set_exception(GenerationError(reason))
+
+    def _stalled_s(self) -> float:
+        now = self._clock()
+        return max((turn.stalled_s(now) for turn in self._running), default=0.0)
+
+    def _time_again(self) -> None:
+        """Time an edge that has been idle for long: at the start others on the same machine were loading models."""
+        idle = not self._workers and not self._queue.waiting and self._timing is None
+        if idle and self._engine.is_timed and self._clock() - self._idle_since_s > self._idle_s:
+            self._idle_s *= 2
+            self._timing = asyncio.ensure_future(self._warm_up())
+            self._timing.add_done_callback(self._timed)
+
+    async def _warm_up(self) -> None:
+        for model in sorted(self._queue.front.resident):
+            card, steps = self._cards[model], self._warmup_steps
+            width, height = parse_size(card.sizes[0])
+            job = Job("warm-up", "a red circle", None, steps, card.default_guidance, width, height, (0,), 1.0)
+            begun = self._clock()
+            await self._engine.paint(Painting((job,), model, steps, lambda done: None))
+            self._pace.timed(model, card.workload_gcycles(1, steps, card.sizes[0]), steps, self._clock() - begun)
+
+    def _timed(self, timing: asyncio.Task[None]) -> None:
+        self._timing, self._idle_since_s = None, self._clock()
+        if not timing.cancelled() and timing.exception() is not None:
+            logger.error("edge '%s' could not be timed", self._edge.name, exc_info=timing.exception())
+
+
+def _kind(entry: Entry) -> tuple[object, ...]:
+    """What must be equal of jobs that are painted together, besides their steps."""
+    job = entry.job
+    return entry.model, job.width, job.height, job.guidance_scale, job.negative_prompt is None

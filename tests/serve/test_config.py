@@ -46,6 +46,8 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"edges": [{**EDGE, "threads": True}]}, ["edges.0.threads", "True", "must be a number"]),
         ({"explore": "yes"}, ["explore", "'yes'", "must be true or false"]),
         ({"seed": 2**63}, ["seed", "must be finite, and between"]),
+        ({"edges": [{**EDGE, "host_memory_gb": 4}]}, ["edge-a", "host_memory_gb", "cpu"]),
+        ({"edges": [{**EDGE, "pinned": ["n"]}]}, ["edge-a", "'n'", "none of its models"]),
         ({"edges": [{**EDGE, "name": "Edge A"}]}, ["edges.0.name", "Edge A"]),
         ({"edges": [{**EDGE, "slow_down": 2}]}, ["slow_down", "Did you mean 'slowdown'"]),
         ({"models": {}}, ["models"]),

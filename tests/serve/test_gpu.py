@@ -24,7 +24,7 @@ pytestmark = pytest.mark.gpu
 GPU = "cuda:0"
 MODEL = "shapes-64"
 MODELS = {MODEL: {"cycles_per_step_gcycles": 0.03}}
-CARD = build_config({"models": MODELS, "edges": [{"name": "a", "model": MODEL}]}).cards()[MODEL]
+CARDS = build_config({"models": MODELS, "edges": [{"name": "a", "model": MODEL}]}).cards()
 
 
 def job(steps: int = 12) -> Job:
@@ -36,9 +36,9 @@ def levels(png: bytes) -> np.ndarray:
 
 
 def test_a_seed_gives_the_same_picture_on_gpu_and_cpu():
-    edges = [EdgeServer(EdgeConfig(name="a", model=MODEL, device=device), CARD, 4, 2) for device in (GPU, "cpu")]
+    edges = [EdgeServer(EdgeConfig(name="a", model=MODEL, device=device), CARDS, 4, 2) for device in (GPU, "cpu")]
     there, here = (levels(asyncio.run(edge.generate(job())).png[0]) for edge in edges)
-    assert edges[0]._pipeline.device.type == "cuda"
+    assert edges[0]._engine._resident[MODEL].pipeline.device.type == "cuda"
     assert np.abs(there - here).mean() < 2  # of 255; rounding, after twelve steps
 
 
@@ -46,7 +46,7 @@ def test_a_slowed_gpu_takes_so_much_longer():
     """Were the card not waited for, it would work on while the edge sleeps, and the factor would be missed."""
     took = []
     for slowdown in (1, 5):
-        edge = EdgeServer(EdgeConfig(name="a", model=MODEL, device=GPU, slowdown=slowdown), CARD, 4, 2)
+        edge = EdgeServer(EdgeConfig(name="a", model=MODEL, device=GPU, slowdown=slowdown), CARDS, 4, 2)
         took.append(min(asyncio.run(edge.generate(job(40))).generation_s for _ in range(3)))
     assert took[1] > 4 * took[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -33,10 +34,10 @@ def job(name="1", steps=3, seeds=(7,), **fields):
 
 @pytest.fixture(scope="module")
 def make_edge(tiny_pipeline, make_config):
-    card = make_config(tiny_pipeline).cards()[tiny_pipeline]
+    cards = make_config(tiny_pipeline).cards()
 
     def make(max_queue=8, **fields):
-        return EdgeServer(EdgeConfig(name="edge-a", model=tiny_pipeline, **fields), card, max_queue, 2, 0.05)
+        return EdgeServer(EdgeConfig(name="edge-a", model=tiny_pipeline, **fields), cards, max_queue, 2, 0.05)
 
     return make
 
@@ -165,16 +166,16 @@ def test_slowdown_stretches_generation(make_edge, edge, run_async):
 
 def test_stalled_pipeline_fails_the_health_check(make_edge, run_async):
     edge = make_edge()
-    painted = edge._pipeline
+    ((model, loaded),) = edge._engine._resident.items()
 
     class Stuck:
         def __call__(self, **arguments):
             time.sleep(0.3)
-            return painted(**arguments)
+            return loaded.pipeline(**arguments)
 
     async def run():
         await edge.check_health()
-        edge._pipeline = Stuck()
+        edge._engine._resident[model] = replace(loaded, pipeline=Stuck())
         work = asyncio.create_task(edge.generate(job()))
         await asyncio.sleep(0.15)
         with pytest.raises(RuntimeError, match="no progress"):

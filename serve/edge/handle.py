@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -21,7 +23,7 @@ SENTENCES = (EdgeFullError, GenerationError, KeyReusedError)
 """What an edge says itself."""
 
 
-class RemoteEdge:
+class EdgeHandle:
     """An edge behind a Serve handle; turns Ray's many failures into those of :mod:`edgegen.serve.control.jobs`.
 
     Args:
@@ -53,6 +55,13 @@ class RemoteEdge:
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return kept
+
+    async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
+        """See :meth:`EdgeServer.keep`."""
+        try:
+            await self._handle.keep.remote(wanted, scores)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
 
     async def report(self) -> EdgeReport:
         """See :meth:`EdgeServer.report`."""

@@ -1,0 +1,1 @@
+"""What makes the pictures of an edge: a pipeline on its device, a service elsewhere, or an emulation."""

@@ -1,0 +1,71 @@
+"""Steps that an edge chooses: what it knows then, what the plain rule takes, and what the books say."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from fake_engine import edge_with, job, send
+
+from edgegen.serve.edge.steps import StepsState, all_in_time, within_limits
+
+
+def state(**changes):
+    values = {"backlog_s": 3.0, "load_s": 2.0, "behind_s": 0.0, "step_s": 0.5, "fixed_s": 1.0, "left_s": 10.0}
+    return StepsState(capacity_gcycles_s=2.0, **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [({}, 8), ({"left_s": 9.9}, 7), ({"left_s": 100.0}, 20), ({"left_s": math.inf}, 20), ({"left_s": 1.0}, 5)],
+)
+def test_all_steps_that_the_deadline_allows(changes, steps):
+    assert all_in_time(job("1", steps=20, least_steps=5), state(**changes)) == steps
+
+
+def test_a_job_without_a_choice_gets_what_it_asks_for():
+    assert all_in_time(job("1", steps=20), state(left_s=0.0)) == 20
+    assert within_limits(job("1", steps=3, least_steps=5), 1) == 3
+    assert within_limits(job("1", steps=20, least_steps=5), math.nan) == 20
+
+
+def test_steps_follow_the_deadline_and_the_books_the_steps(run_virtually):
+    async def run():
+        edge, _ = edge_with(fixed_gcycles=1.0)
+        # 2 Gcycle/s: the first takes 8 s, so 6.5 s are left for the second: 4 s of load, .5 s beside the steps.
+        first = job("1", steps=16)
+        second = job("2", "d", steps=20, least_steps=2, left_s=14.5)
+        third = job("3", "d", steps=20, least_steps=2, left_s=15.0)
+        under_way = send(edge, first, second, third)
+        await asyncio.sleep(0)
+        left = dict((await edge.report()).remaining_gcycles)
+        assert left["2"] == pytest.approx(8 + (1 + 4) * 20 / 21)
+        assert left["3"] == pytest.approx((1 + 2) * 20 / 21)
+        one, two, three = await asyncio.gather(*under_way)
+        # What can not be in time gets the fewest.
+        assert (one.steps, two.steps, three.steps) == (16, 4, 2)
+
+    run_virtually(run())
+
+
+def test_a_policy_decides_when_a_job_joins_and_may_fail(run_virtually):
+    seen = []
+
+    def decide(job, state):
+        seen.append(state)
+        if len(seen) == 3:
+            raise ZeroDivisionError
+        return 99 if len(seen) == 2 else 3
+
+    async def run():
+        edge, _ = edge_with(decide_steps=decide)
+        jobs = (job(str(number), "d", steps=8, least_steps=2, left_s=12.0) for number in range(3))
+        pictures = await asyncio.gather(*send(edge, *jobs), *send(edge, job("4")))
+        assert [made.steps for made in pictures] == [3, 8, 5, 4]
+        first, second, third = seen
+        assert (first.backlog_s, first.load_s, first.step_s, first.fixed_s, first.left_s) == (0, 4, 0.5, 0, 12)
+        assert (second.backlog_s, second.load_s) == (5.5, 0)
+        assert third.backlog_s == 9.5
+
+    run_virtually(run())
