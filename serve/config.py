@@ -19,6 +19,7 @@ from edgegen.envs.core.named_files import find_file, names_in
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import Count, ModelCard, ModelConfig, card_of
+from edgegen.serve.terms import Terms
 from edgegen.serve.zoo.loading import UnknownModelError
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -44,6 +45,8 @@ class ServiceConfig(Frozen):
         fallback: What happens when the policy fails: the least expected completion time among the healthy servers,
             or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
         slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
+        frame_s: Time between two decisions of the cachers, s.
+        terms: Worth and costs of requests.
         max_queue: Requests that may wait on an edge, besides the one being generated.
         max_wait_s: Longest time that a request may be expected to wait for its turn on an edge, s; no edge whose queue
             is longer gets it. One that finds an idle edge is always taken.
@@ -78,6 +81,8 @@ class ServiceConfig(Frozen):
     gateway_resources: dict[str, Positive] = Field(default_factory=dict)
     fallback: Literal["least-work", "none"] = "least-work"
     slot_s: Positive = 1.0
+    frame_s: Annotated[Real, Field(ge=0.1, le=86_400)] = 30.0
+    terms: Terms = Terms()
     max_queue: Annotated[Whole, Field(ge=0, le=10_000)] = 16
     max_wait_s: Positive = 60.0
     keep_s: Annotated[Real, Field(ge=0, le=3600)] = 60.0
@@ -147,6 +152,11 @@ class ServiceConfig(Frozen):
         return tuple(edge.name for edge in self.edges if edge.cloud is None)
 
     @property
+    def promise_s(self) -> float:
+        """Promised delay of a request that says nothing of it, s."""
+        return self.request_timeout_s if self.terms.deadline_s is None else self.terms.deadline_s
+
+    @property
     def stalled_after_s(self) -> float:
         """Time without progress after which an edge counts as hung, s."""
         return self.request_timeout_s / 2 if self.stall_timeout_s is None else self.stall_timeout_s
@@ -212,6 +222,6 @@ def build_config(data: Mapping[str, Any]) -> ServiceConfig:
         return ServiceConfig.model_validate(dict(data))
     except ValidationError as error:
         place = error.errors(include_url=False)[0]["loc"]
-        parts: dict[str, Iterable[str]] = {"edges": EdgeConfig.model_fields, "models": ModelConfig.model_fields}
+        parts: dict[str, Iterable[str]] = {"edges": EdgeConfig.model_fields, "models": ModelConfig.model_fields, "terms": Terms.model_fields}
         known = parts.get(str(place[0]), ()) if len(place) > 1 else ServiceConfig.model_fields
         raise from_validation(error, f"Service config '{data.get('name', '?')}'", known) from None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edgegen.serve.control.jobs import EdgeReport
+
+if TYPE_CHECKING:
+    from edgegen.serve.control.ledger import Ledger
 
 
 @dataclass(eq=False)  # a server is itself and no other, however alike
@@ -32,6 +36,9 @@ class Server:
         resident: Models in its memory, as of the latest report.
         load_s: Expected time to load a model, by name, s.
         memory_gb: Memory for models, GB.
+        cloud: Whether it is the cloud.
+        ledger: Where it is written down beside all others, if anybody keeps a ledger.
+        row: Its row there.
     """
 
     name: str
@@ -51,6 +58,9 @@ class Server:
     resident: frozenset[str] = frozenset()
     load_s: dict[str, float] = field(default_factory=dict)
     memory_gb: float = math.inf
+    cloud: bool = False
+    ledger: Ledger | None = None
+    row: int = 0
 
     @property
     def jobs(self) -> int:
@@ -92,15 +102,19 @@ class Server:
             self.remaining_gcycles[in_work] = max(self.remaining_gcycles[in_work] - done, 0.0)
         self.updated_at = now
 
-    def admit(self, job: str, workload_gcycles: float, now: float) -> None:
-        """Add a job at the end of the queue."""
+    def admit(self, job: str, workload_gcycles: float, now: float, model: str = "") -> None:
+        """Add a job, and the model that it needs, at the end of the queue."""
         self.settle(now)
         self.remaining_gcycles[job] = workload_gcycles
+        if self.ledger is not None:
+            self.ledger.admitted(self.row, job, model or self.models[0], workload_gcycles, now)
 
     def drop(self, job: str, now: float) -> None:
         """Take a job, done or failed, off the books."""
         self.settle(now)
-        self.remaining_gcycles.pop(job, None)
+        left_gcycles = self.remaining_gcycles.pop(job, None)
+        if self.ledger is not None and left_gcycles is not None:
+            self.ledger.dropped(self.row, job, left_gcycles)
 
     def hear(self, report: EdgeReport, now: float) -> None:
         """Take over what the edge reports: it is alive, its capacity, and the work left of its jobs."""
@@ -116,11 +130,15 @@ class Server:
             else:
                 self.elsewhere_gcycles += work
                 self.elsewhere_jobs += 1
+        if self.ledger is not None:
+            self.ledger.heard(self.row, now)
 
     def lose(self, reason: str) -> None:
         """Mark it as unhealthy until its next report."""
         self.healthy, self.reason, self.refused = False, reason, False
         self.elsewhere_gcycles, self.elsewhere_jobs = 0.0, 0
+        if self.ledger is not None:
+            self.ledger.lost(self.row)
 
 
 def working(servers: Iterable[Server], model: str | None = None) -> list[Server]:

@@ -1,7 +1,9 @@
 """The live world: the edges of a service as a world that policies know from the simulator, whatever its kind.
 
-Requests come one by one, and each is placed when it comes, by a decision of the one role that its kind of world has.
-What a policy sees of it is the business of each kind: :mod:`edgegen.serve.kinds`.
+Requests come one by one, and each is placed when it comes, by a decision of the role that routes. Where the kind of
+world has cachers, they decide at the beginning of every frame what the edges are to keep. Steps are chosen where a
+request runs: :mod:`edgegen.serve.control.steps`. What policies see is the business of each kind:
+:mod:`edgegen.serve.kinds`.
 """
 
 from __future__ import annotations
@@ -68,6 +70,35 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What the cacher of an edge wants.
+
+    Attributes:
+        models: Models that are to be in its memory.
+        scores: How much each model is worth there; what is worth least goes first.
+    """
+
+    models: tuple[str, ...]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the edges are to keep in a frame.
+
+    Attributes:
+        wishes: By name of the edge.
+    """
+
+    wishes: Mapping[str, Wish]
+
+    @property
+    def rewards(self) -> Mapping[str, Tensor]:
+        """None yet: what it is worth shows in the requests of the frame."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Waiting:
     """A request that waits to be placed.
 
@@ -101,6 +132,7 @@ class LiveWorld(World):
         servers: The books.
         clock: Monotonic time, s.
         waiting: The request that waits to be placed, if one does.
+        framing: Whether a frame has begun and its cachers have not decided.
     """
 
     scenario: None = None
@@ -114,13 +146,15 @@ class LiveWorld(World):
         self.clock = clock
         self._names = [server.name for server in servers]
         self._slot_s = slot_s
+        self.framing = False
         self.reset()
 
     @abstractmethod
     def observe(self) -> Any:
         """Return the view of the request that waits, and of the servers as the books have them now.
 
-        While none waits, it is the view of a slot in which nothing arrived.
+        While none waits, it is the view of a slot in which nothing arrived; or that of the cachers, if a frame has
+        begun.
         """
 
     @abstractmethod
@@ -129,9 +163,14 @@ class LiveWorld(World):
 
     @property
     def role(self) -> str:
-        """The one role of its kind: whoever has it places requests."""
+        """The role that places requests: the one that its kind has, unless a kind with several says which."""
         (name,) = self.roles
         return name
+
+    @property
+    def cacher(self) -> str | None:
+        """The role that says at the beginning of a frame what edges keep; None if its kind has none."""
+        return None
 
     def reset(self, seed: int | None = None, first_episode: int = 0) -> Any:
         """Begin to count slots anew. The books stay as they are: they are of edges that go on working.
@@ -176,15 +215,47 @@ class LiveWorld(World):
 
     @property
     def turn(self) -> str | None:
-        """The turn of its role, while a request waits to be placed."""
-        return None if self.waiting is None else self.role
+        """The router's while a request waits to be placed, else the cacher's if a frame has begun."""
+        if self.waiting is not None:
+            return self.role
+        return self.cacher if self.framing else None
 
     @property
     def round(self) -> int:
         """Slots that are over, by the clock."""
         return int((self.clock() - self._started) / self._slot_s)
 
-    def decide(self, action: Tensor) -> Chosen:
+    def begin_frame(self) -> None:
+        """Let the cachers have a turn.
+
+        Raises:
+            ValueError: If the kind has none.
+        """
+        if self.cacher is None:
+            raise ValueError(f"worlds of the kind {self.kind} have no cachers")
+        self.framing = True
+
+    def end_frame(self) -> None:
+        """Take their turn from the cachers, if they still have it."""
+        self.framing = False
+
+    def keep(self, action: Tensor) -> Kept:
+        """Take what edges are to keep, in the shape that the kind's policies give.
+
+        Raises:
+            ValueError: If it is impossible.
+        """
+        raise ValueError(f"worlds of the kind {self.kind} have no cachers")
+
+    def decide(self, action: Tensor) -> Chosen | Kept:
+        """Take the decision of whoever's turn it is; see :meth:`choose` and :meth:`keep`."""
+        if self.turn is not None and self.turn == self.cacher:
+            kept = self.keep(action)
+            self.end_frame()
+            return kept
+        return self.choose(action)
+
+    def choose(self, action: Tensor) -> Chosen:
         """Take the choice for the request that waits; it waits no longer.
 
         Args:

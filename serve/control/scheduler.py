@@ -175,7 +175,7 @@ class Scheduler:
                 if memory is None:
                     memory = self.policy.prepare(self.world) | self.policy.begin(role, view)
                 action, memory = self.policy.act(role, view, memory, self._explore)
-                chosen = self.world.decide(action).server
+                chosen = self.world.choose(action).server
                 # A sum is finite only if all its terms are; the index alone would not betray a broken network.
                 for name, values in memory.items():
                     if values.is_floating_point() and not math.isfinite(float(values.sum())):
@@ -223,13 +223,15 @@ class Scheduler:
         return f"edge '{server.name}' would begin it in {server.wait_s(self._clock()):.0f} s"
 
     def _least_work(self, open_servers: list[Server], task: Task) -> str:
-        """Name of the server with the least expected completion time."""
+        """Name of the server with the least expected completion time, the cloud only if nobody else can."""
         now = self._clock()
 
-        def completion_s(server: Server) -> float:
-            return (server.backlog_gcycles(now) + task.workload_gcycles) / server.capacity_gcycles_s
+        def cost(server: Server) -> tuple[bool, float]:
+            load_s = 0.0 if task.model in server.resident else server.load_s.get(task.model, 0.0)
+            work_gcycles = server.backlog_gcycles(now) + task.workload_gcycles
+            return server.cloud, work_gcycles / server.capacity_gcycles_s + load_s  # the cloud has a price
 
-        return min(open_servers, key=completion_s).name
+        return min(open_servers, key=cost).name
 
     def _admit(self, name: str, job_id: str, task: Task) -> None:
-        self.servers[name].admit(job_id, task.workload_gcycles, self._clock())
+        self.servers[name].admit(job_id, task.workload_gcycles, self._clock(), task.model)

@@ -18,17 +18,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Placed:
-    """What an edge knows of a job when its steps are chosen: when it has just been placed there, behind all others.
+    """What an edge knows of a job when its steps are chosen: when it joins the queue, and again when it begins.
 
     Attributes:
-        backlog_s: Time until all that was placed there before is done, loads included, s.
+        backlog_s: Time until all that was placed there before is done, loads included, s; 0 when it begins.
         load_s: Expected time to load its model, s; 0 if that will be in memory by then.
         capacity_gcycles_s: Computing capacity with its model, Gcycle/s.
+        left_s: Time until the promised end, s; infinite where nothing was promised.
     """
 
     backlog_s: float
     load_s: float
     capacity_gcycles_s: float
+    left_s: float
 
 
 class StepsView(ABC):

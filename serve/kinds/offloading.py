@@ -101,9 +101,9 @@ class LiveOffloading(LiveWorld):
         return Tasks(present, size, work, result)
 
 
-def live_world(servers: Sequence[Server], slot_s: float, policy: Policy, clock: Clock) -> LiveOffloading:
+def live_world(config: ServiceConfig, servers: Sequence[Server], policy: Policy, clock: Clock) -> LiveOffloading:
     """Make the live world that a policy decides in."""
-    return LiveOffloading(servers, slot_s, width=getattr(policy, "width", None), clock=clock)
+    return LiveOffloading(servers, config.slot_s, width=getattr(policy, "width", None), clock=clock)
 
 
 def scenario(config: ServiceConfig, capacities_gcycles_s: tuple[float, ...]) -> OffloadingScenario:

@@ -19,6 +19,7 @@ from edgegen.envs.core.registry import Registry
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.live_world import LiveWorld
+from edgegen.serve.control.steps import StepsView
 
 Clock = Callable[[], float]
 """Monotonic time, s."""
@@ -26,17 +27,19 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Served:
-    """How the worlds of one kind, which have one role, are served.
+    """How the worlds of one kind are served.
 
     Attributes:
-        world: From the books, the length of a slot in s, the policy and the clock to the live world.
+        world: From a config, the books of its edges, the policy and the clock to the live world.
         scenario: From a config and the capacities of its edges in Gcycle/s to the scenario that policies have to fit.
         training: From a config to the scenario in which policies for it are trained; the same one if None.
+        steps: From a config and the name of an edge to what the allocator there sees; None if the kind has none.
     """
 
-    world: Callable[[Sequence[Server], float, Policy, Clock], LiveWorld]
+    world: Callable[[ServiceConfig, Sequence[Server], Policy, Clock], LiveWorld]
     scenario: Callable[[ServiceConfig, tuple[float, ...]], Any]
     training: Callable[[ServiceConfig], Any] | None = None
+    steps: Callable[[ServiceConfig, str], StepsView] | None = None
 
 
 SERVED: Registry[Served] = Registry(
@@ -73,17 +76,20 @@ def served_kinds() -> list[str]:
     return [name for name in kinds() if name in known]
 
 
-def scenario_of(config: ServiceConfig, measured_gcycles_s: Mapping[str, float] | None = None) -> Any:
-    """Describe the edges of a service as a scenario of its kind, to check that a policy fits.
+def scenario_of(
+    config: ServiceConfig, measured_gcycles_s: Mapping[str, float] | None = None, kind: str | None = None
+) -> Any:
+    """Describe the edges of a service as a scenario, to check that a policy fits.
 
     Args:
         config: The service.
         measured_gcycles_s: As for :meth:`ServiceConfig.capacities_gcycles_s`.
+        kind: Kind of the scenario; that of the service if None.
 
     Raises:
         InputError: If its kind can not be served, or no scenario can stand for it.
     """
-    return served(config.kind).scenario(config, config.capacities_gcycles_s(measured_gcycles_s))
+    return served(kind or config.kind).scenario(config, config.capacities_gcycles_s(measured_gcycles_s))
 
 
 def training_scenario(config: ServiceConfig) -> Any:

@@ -32,4 +32,4 @@ def scenario(config: ServiceConfig, capacities_gcycles_s: tuple[float, ...]) -> 
     return build_scenario({"kind": "toy", "name": config.name, "speeds": capacities_gcycles_s}, ToyScenario)
 
 
-register_served("toy", Served(lambda servers, slot_s, policy, clock: LiveToy(servers, slot_s, clock=clock), scenario))
+register_served("toy", Served(lambda config, servers, policy, clock: LiveToy(servers, config.slot_s, clock=clock), scenario))

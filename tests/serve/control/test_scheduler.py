@@ -14,7 +14,7 @@ from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
-from edgegen.serve.kinds.offloading import live_world
+from edgegen.serve.kinds.offloading import LiveOffloading
 from edgegen.serve.kinds.registry import scenario_of
 
 NAMES = ("a", "b", "c")
@@ -64,7 +64,8 @@ def scheduler(policy, *, capacities=(4.0, 2.0, 1.0), max_queue=2, healthy=NAMES,
     servers = [
         Server(name, ("m",), 450.0, capacity, max_queue) for name, capacity in zip(NAMES, capacities, strict=True)
     ]
-    made = Scheduler(live_world(servers, 1.0, policy, clock), policy, **options)
+    world = LiveOffloading(servers, 1.0, width=getattr(policy, "width", None), clock=clock)
+    made = Scheduler(world, policy, **options)
     for name, capacity in zip(NAMES, capacities, strict=True):
         if name in healthy:
             made.update(report(name, capacity=capacity))

@@ -9,7 +9,7 @@ from edgegen.algorithms.core.policy import Policy
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.steps import LiveAllocator, Placed, StepsView
 
-PLACED = Placed(backlog_s=3.0, load_s=0.0, capacity_gcycles_s=2.0)
+PLACED = Placed(backlog_s=3.0, load_s=0.0, capacity_gcycles_s=2.0, left_s=10.0)
 
 
 class Plain(StepsView):
