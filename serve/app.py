@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,6 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
-from edgegen.algorithms.core.catalog import make_policy
-from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tracking_uri
-from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge.checks import check_edges
@@ -22,7 +18,7 @@ from edgegen.serve.edge.handle import EdgeHandle
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.registry import scenario_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, lasting, make_parts, parts_of
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
@@ -50,9 +46,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         InputError: If its kind can not be served, the policy does not exist or does not fit the edges, an edge has no
             room for a model, or a model is a folder without a pipeline.
     """
-    if config.policy not in rule_book(config.kind).makers:  # replicas may run in another folder
-        config = config.model_copy(update={"policy": _lasting(config.policy)})
-    make_policy(config.policy, scenario_of(config), config.seed)  # fail here and not in a replica
+    config = lasting(config)  # replicas may run in another folder
+    make_parts(config, parts_of(config))  # fail here and not in a replica
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     check_edges(config.edges, cards)
@@ -87,8 +82,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         log_to_stdout()
         here = serve.get_replica_context().app_name
         remote = {edge.name: EdgeHandle(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
-        policy = make_policy(config.policy, scenario_of(config), config.seed)
-        gateway = Gateway(config, policy, remote, RayMeter())
+        policies = make_parts(config, parts_of(config), (ROUTER, CACHER))
+        gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER))
         app = create_app(gateway, behind_proxy=True)
         app.state.gateway = gateway
         return app
@@ -120,14 +115,6 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         logging_config=quiet,
     )
     return gateway.bind(*edges)
-
-
-def _lasting(policy: str) -> str:
-    """Return the name of a trained policy that means the same in every replica, now and after a restart."""
-    if not is_registered(policy):
-        return str(Path(policy).expanduser().resolve())
-    # Replicas on other machines fetch from a server themselves; a database is a file of this machine.
-    return pinned(policy) if tracking_uri().startswith(("http://", "https://")) else str(fetch(policy))
 
 
 def app(args: Mapping[str, Any]) -> Application:

@@ -19,10 +19,12 @@ from edgegen.envs.core.named_files import find_file, names_in
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import Count, ModelCard, ModelConfig, card_of
-from edgegen.serve.terms import Terms
+from edgegen.serve.utility import Utility
 from edgegen.serve.zoo.loading import UnknownModelError
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+ROLES = ("router", "cacher", "allocator")
+"""Roles that somebody may be named for, besides that of the service's kind."""
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
 
@@ -35,8 +37,8 @@ class ServiceConfig(Frozen):
         kind: Kind of world as which policies see the service; one that can be served.
         models: The models by name; the first is the default of requests.
         edges: The edge servers, in the order in which a policy numbers them.
-        policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; also
-            as ``router=POLICY``.
+        policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; or one
+            of these for each role, as ``router=POLICY cacher=OTHER``. See :mod:`edgegen.serve.kinds.cast`.
         explore: Sample from the policy's distribution instead of taking its most likely action.
         seed: Seed of the policy and, with the key of the request, of pictures whose request names no seed.
         gateways: Gateways, each a process with its own books and its own copy of the policy.
@@ -46,7 +48,7 @@ class ServiceConfig(Frozen):
             or ``none`` (status 503), for experiments in which a silent substitute would spoil the measurement.
         slot_s: Length of a slot of the live clock, s; a trained policy expects that of its scenario.
         frame_s: Time between two decisions of the cachers, s.
-        terms: Worth and costs of requests.
+        utility: Worth and costs of requests.
         max_queue: Requests that may wait on an edge, besides the one being generated.
         max_wait_s: Longest time that a request may be expected to wait for its turn on an edge, s; no edge whose queue
             is longer gets it. One that finds an idle edge is always taken.
@@ -82,7 +84,7 @@ class ServiceConfig(Frozen):
     fallback: Literal["least-work", "none"] = "least-work"
     slot_s: Positive = 1.0
     frame_s: Annotated[Real, Field(ge=0.1, le=86_400)] = 30.0
-    terms: Terms = Terms()
+    utility: Utility = Utility()
     max_queue: Annotated[Whole, Field(ge=0, le=10_000)] = 16
     max_wait_s: Positive = 60.0
     keep_s: Annotated[Real, Field(ge=0, le=3600)] = 60.0
@@ -117,8 +119,10 @@ class ServiceConfig(Frozen):
             return policy
         from edgegen.algorithms.core.catalog import split_roles  # only where it is needed: it imports more
 
-        (role,) = kind_named(info.data["kind"]).world.roles
-        return split_roles(policy, (role,)).get(role, policy)
+        own = tuple(kind_named(info.data["kind"]).world.roles)
+        parts = split_roles(policy, dict.fromkeys((*own, *ROLES)))
+        # The one role of a kind need not be named.
+        return parts[own[0]] if len(own) == 1 and set(parts) == set(own) else policy
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -154,7 +158,7 @@ class ServiceConfig(Frozen):
     @property
     def promise_s(self) -> float:
         """Promised delay of a request that says nothing of it, s."""
-        return self.request_timeout_s if self.terms.deadline_s is None else self.terms.deadline_s
+        return self.request_timeout_s if self.utility.deadline_s is None else self.utility.deadline_s
 
     @property
     def stalled_after_s(self) -> float:
@@ -222,6 +226,10 @@ def build_config(data: Mapping[str, Any]) -> ServiceConfig:
         return ServiceConfig.model_validate(dict(data))
     except ValidationError as error:
         place = error.errors(include_url=False)[0]["loc"]
-        parts: dict[str, Iterable[str]] = {"edges": EdgeConfig.model_fields, "models": ModelConfig.model_fields, "terms": Terms.model_fields}
+        parts: dict[str, Iterable[str]] = {
+            "edges": EdgeConfig.model_fields,
+            "models": ModelConfig.model_fields,
+            "utility": Utility.model_fields,
+        }
         known = parts.get(str(place[0]), ()) if len(place) > 1 else ServiceConfig.model_fields
         raise from_validation(error, f"Service config '{data.get('name', '?')}'", known) from None

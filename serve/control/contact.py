@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from edgegen.serve.config import ServiceConfig
@@ -32,6 +32,9 @@ class Edge(Protocol):
 
     async def find(self, name: str) -> Kept | None:
         """Return what it knows of a request by its key or alias."""
+
+    async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
+        """Take what its cacher wants for a frame."""
 
 
 class Contact:

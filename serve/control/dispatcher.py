@@ -203,6 +203,8 @@ class Dispatcher:
         self._meter.decided(decision)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         for attempt in itertools.count(1):
+            left_s = task.deadline_s - (self._clock() - arrived)
+            job = replace(job, left_s=left_s, mean_backlog_s=decision.mean_backlog_s)
             try:
                 pictures = await self._contact.attempt(decision.server, job, self._left_s(arrived))
             except EdgeError as error:

@@ -77,6 +77,7 @@ class Ledger:
         self.load_s = np.broadcast_to(0.0 if load_s is None else np.array(load_s), shape).copy()
         self.demand, self.asked = np.zeros(shape), np.zeros(shape)
         self.frame = 0
+        self._edges: Flags = np.array([not server.cloud for server in servers])
         self._jobs: list[dict[str, int]] = [{} for _ in servers]  # columns of the models of placed jobs
         for row, server in enumerate(servers):
             server.ledger, server.row = self, row
@@ -84,6 +85,10 @@ class Ledger:
     def backlog_s(self, now: float) -> Floats:
         """What each edge has still to do ``[S]``, s."""
         return np.maximum(self.done_at - now, 0.0)
+
+    def mean_backlog_s(self, now: float) -> float:
+        """Mean of what all edges but the cloud have still to do, s."""
+        return float(self.backlog_s(now)[self._edges].mean())
 
     def count(self, home: str, model: str) -> None:
         """Count a request of an edge's users."""
@@ -103,7 +108,7 @@ class Ledger:
             wanted[kept[::-1][np.argmin(self.demand[row, kept[::-1]])]] = False
         self.wanted[row] = wanted
         for column in np.flatnonzero(wanted & ~self.resident[row]):
-            self._bring(row, column)
+            self._bring(row, int(column))
 
     def next_frame(self) -> None:
         """Begin a frame: what was asked for before counts less."""
@@ -139,15 +144,17 @@ class Ledger:
         # Jobs that the edge had not got yet when it wrote the report are in the books alone.
         unseen = set(server.remaining_gcycles) - {job for job, _ in report.remaining_gcycles}
         work_gcycles += sum(server.remaining_gcycles[job] for job in unseen)
-        self.done_at[row] = now + (work_gcycles / report.capacity_gcycles_s + report.loading_s)
+        for model, load_s in report.load_s:
+            if (known := self.columns.get(model)) is not None:
+                self.load_s[row, known] = load_s
+        busy_s = work_gcycles / report.capacity_gcycles_s + report.loading_s
         there = server.resident if report.expected is None else report.expected
         self.resident[row] = [model in there for model in self.models]
         for job, column in self._jobs[row].items():
             if (report.expected is None or job in unseen) and not self.resident[row, column]:
+                busy_s += self.load_s[row, column] if job in unseen else 0.0
                 self._bring(row, column)
-        for model, load_s in report.load_s:
-            if (known := self.columns.get(model)) is not None:
-                self.load_s[row, known] = load_s
+        self.done_at[row] = now + busy_s
 
     def lost(self, row: int) -> None:
         """Note that an edge may get no work."""

@@ -11,13 +11,14 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.serve.control.books import Server, working
 from edgegen.serve.control.jobs import EdgeReport
-from edgegen.serve.control.live_world import LiveWorld, Task
+from edgegen.serve.control.live_world import Chosen, LiveWorld, Task
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
 
 logger = logging.getLogger(__name__)
@@ -34,11 +35,13 @@ class Decision:
         server: Name of the edge.
         decision_s: Time the decision took, s.
         fallback: Why the policy's own choice was not taken, or None.
+        mean_backlog_s: Mean backlog of all edges but the cloud, as it was known, s.
     """
 
     server: str
     decision_s: float
     fallback: str | None
+    mean_backlog_s: float = 0.0
 
 
 class Scheduler:
@@ -77,6 +80,7 @@ class Scheduler:
         self._spread = random.Random(seed)
         self._clock = world.clock
         self._memory: Memory | None = None
+        self._ledger = world.servers[0].ledger
 
     def place(self, task: Task, job_id: str) -> Decision:
         """Choose a server for a request that has just arrived, and admit it there.
@@ -104,8 +108,11 @@ class Scheduler:
             chosen = self._least_work(open_servers, task)
             logger.warning("placed on '%s' by least work: %s", chosen, reason)
         self.decisions += 1
+        mean_s = self._mean_backlog_s()
         self._admit(chosen, job_id, task)
-        return Decision(chosen, time.perf_counter() - begun, reason)
+        if self._ledger is not None:
+            self._ledger.count(task.home, task.model)
+        return Decision(chosen, time.perf_counter() - begun, reason, mean_s)
 
     def place_again(self, task: Task, job_id: str, tried: frozenset[str], reason: str) -> Decision:
         """Choose a server by least work for a request whose server failed it, and admit it there.
@@ -128,8 +135,9 @@ class Scheduler:
         chosen = self._least_work(open_servers, task)
         self.fallbacks += 1
         logger.warning("moved to '%s' by least work: %s", chosen, reason)
+        mean_s = self._mean_backlog_s()
         self._admit(chosen, job_id, task)
-        return Decision(chosen, time.perf_counter() - begun, reason)
+        return Decision(chosen, time.perf_counter() - begun, reason, mean_s)
 
     def finish(self, name: str, job_id: str) -> None:
         """Take a job, done or failed, off a server's books."""
@@ -165,6 +173,9 @@ class Scheduler:
         now = self._clock()
         return {name: server.backlog_gcycles(now) for name, server in self.servers.items()}
 
+    def _mean_backlog_s(self) -> float:
+        return 0.0 if self._ledger is None else self._ledger.mean_backlog_s(self._clock())
+
     def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
         role = self.world.role
         self.world.arrive(task, open_servers)
@@ -175,7 +186,7 @@ class Scheduler:
                 if memory is None:
                     memory = self.policy.prepare(self.world) | self.policy.begin(role, view)
                 action, memory = self.policy.act(role, view, memory, self._explore)
-                chosen = self.world.choose(action).server
+                chosen = cast(Chosen, self.world.decide(action)).server
                 # A sum is finite only if all its terms are; the index alone would not betray a broken network.
                 for name, values in memory.items():
                     if values.is_floating_point() and not math.isfinite(float(values.sum())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,6 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.serve.control.jobs import Job
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class StepsView(ABC):
 
 
 class LiveAllocator:
-    """Chooses the steps of jobs on one edge. A policy that fails is passed over: the job gets all its steps.
+    """Chooses the steps of jobs on one edge.
 
     Args:
         policy: Decides.
@@ -73,11 +70,11 @@ class LiveAllocator:
         self._memory: Memory | None = None
 
     def __call__(self, job: Job, placed: Placed) -> int:
-        """See :meth:`decide_steps`."""
-        return self.decide_steps(job, placed)
+        """Return the denoising steps of each picture, between the fewest that the job allows and those it asks for.
 
-    def decide_steps(self, job: Job, placed: Placed) -> int:
-        """Return the denoising steps of each picture, between the fewest that the job allows and those it asks for."""
+        Raises:
+            ValueError: If the policy fails; what it remembered is forgotten.
+        """
         least = job.steps if job.least_steps is None else min(job.least_steps, job.steps)
         if least == job.steps:
             return job.steps
@@ -94,7 +91,6 @@ class LiveAllocator:
             self.failures += 1
             self.last_failure = f"policy '{self.policy.name}' failed: {type(error).__name__}: {error}".splitlines()[0]
             self._memory = None
-            logger.warning("all steps of a job: %s", self.last_failure)
-            return job.steps
+            raise ValueError(self.last_failure) from None
         self._memory = memory
         return min(max(steps, least), job.steps)

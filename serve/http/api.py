@@ -123,7 +123,7 @@ class Intake:
         self.request_model = request_model(config, cards)
         self._cards = cards
         self._seed = config.seed
-        self._timeout_s = config.request_timeout_s
+        self._promise_s = config.promise_s
         self._homes = config.homes
         self._turn = 0
 
@@ -169,7 +169,7 @@ class Intake:
             pictures=pictures * card.relative_area(size),
             steps=steps,
             least_steps=card.least_steps if request.num_inference_steps is None else None,
-            deadline_s=self._timeout_s if request.deadline_s is None else request.deadline_s,
+            deadline_s=self._promise_s if request.deadline_s is None else request.deadline_s,
             weight=1.0 if request.weight is None else request.weight,
             key=caller.key,
         )

@@ -15,11 +15,14 @@ from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
 from edgegen.serve.control.dispatcher import Dispatcher, Outcome, Terms
+from edgegen.serve.control.frames import Caching, Frames
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.image_request import ImageRequest, request_schema
+from edgegen.serve.kinds.cast import CACHER, ROUTER, parts_of
+from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.registry import served
 from edgegen.serve.metrics import Meter
 
@@ -33,6 +36,7 @@ class Gateway:
         edges: The edges by name.
         meter: Is told what happens; records nothing if None.
         clock: Monotonic time, s.
+        cacher: Says what edges keep, if not they themselves; runs in this process.
 
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
@@ -45,14 +49,11 @@ class Gateway:
         edges: Mapping[str, Edge],
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cacher: Policy | None = None,
     ) -> None:
-        capacities = config.capacities_gcycles_s()  # nominal where measured, until the first report
-        servers = [
-            Server(edge.name, edge.all_models, edge.rate_mbit_s, capacity, config.max_queue)
-            for edge, capacity in zip(config.edges, capacities, strict=True)
-        ]
+        servers, parts = open_books(config), parts_of(config)
         self.scheduler = Scheduler(
-            served(config.kind).world(servers, config.slot_s, policy, clock),
+            served(parts[ROUTER].kind).world(config, servers, policy, clock),
             policy,
             explore=config.explore,
             fallback=config.fallback == "least-work",
@@ -64,13 +65,22 @@ class Gateway:
         self._cards = config.cards()
         self._intake = Intake(config, self._cards)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
+        caching = None
+        if cacher is not None:
+            world = served(parts[CACHER].kind).world(config, servers, cacher, clock)
+            caching = Caching(world, cacher, config.explore)
+        ledger = servers[0].ledger
+        assert ledger is not None
+        self._frames = Frames(ledger, edges, config.frame_s, caching)
 
     async def start(self) -> None:
-        """Make contact with the edges."""
+        """Make contact with the edges, and begin the first frame."""
         await self._dispatcher.start()
+        await self._frames.start()
 
     async def stop(self) -> None:
         """Break off contact."""
+        await self._frames.stop()
         await self._dispatcher.stop()
 
     async def drain(self, grace_s: float) -> None:

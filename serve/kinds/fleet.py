@@ -92,9 +92,7 @@ class LiveFleet(LiveWorld):
         return (self.copies, 1), (0, 0)
 
     def keep(self, action: Tensor) -> Kept:
-        """Take what every site is to keep ``[1, S, M]``; a model that an edge may not hold, or has no room for, is not
-        kept.
-        """
+        """Take what every site is to keep ``[1, S, M]``, less what an edge may not hold or has no room for."""
         shape = (self.copies, len(self._rows), len(self.ledger.models))
         if tuple(action.shape) != shape:
             raise ValueError(f"what is kept has shape {tuple(action.shape)}, expected {shape}")
@@ -107,7 +105,6 @@ class LiveFleet(LiveWorld):
             models = [ledger.models[column] for column in np.flatnonzero(ledger.wanted[row])]
             scores = {model: float(ledger.demand[row, ledger.columns[model]]) for model in ledger.models}
             wishes[ledger.servers[row].name] = Wish(tuple(models), scores)
-        ledger.next_frame()
         return Kept(wishes)
 
     def _router_view(self) -> RouterView:
@@ -196,5 +193,5 @@ def live_world(config: ServiceConfig, servers: Sequence[Server], policy: Policy,
     return LiveFleet(ledger, scenario_of(config, kind="fleet"), config.slot_s, promise_s=config.promise_s, clock=clock)
 
 
-SERVED = Served(world=live_world, scenario=scenario, training=training, steps=FleetSteps.of)
+SERVED = Served(world=live_world, scenario=scenario, training=training, usual="price-greedy", steps=FleetSteps.of)
 """The entry for :mod:`edgegen.serve.kinds.registry`."""

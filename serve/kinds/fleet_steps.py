@@ -35,7 +35,7 @@ class FleetSteps(StepsView):
         edge = next(edge for edge in config.edges if edge.name == name)
         self._in_cloud, self._rate_mbit_s = edge.cloud is not None, edge.rate_mbit_s
         self._site = world.sites if self._in_cloud else config.homes.index(name)
-        self._first, self._hop_s, self._promise_s = edge.all_models[0], config.terms.hop_s, config.promise_s
+        self._first, self._hop_s, self._promise_s = edge.all_models[0], config.utility.hop_s, config.promise_s
 
     @classmethod
     def of(cls, config: ServiceConfig, name: str) -> FleetSteps:

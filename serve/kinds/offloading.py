@@ -152,5 +152,5 @@ def training(config: ServiceConfig) -> OffloadingScenario:
     return chosen
 
 
-SERVED = Served(world=live_world, scenario=scenario, training=training)
+SERVED = Served(world=live_world, scenario=scenario, training=training, usual="least-delay")
 """The entry for :mod:`edgegen.serve.kinds.registry`."""

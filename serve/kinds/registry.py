@@ -33,12 +33,14 @@ class Served:
         world: From a config, the books of its edges, the policy and the clock to the live world.
         scenario: From a config and the capacities of its edges in Gcycle/s to the scenario that policies have to fit.
         training: From a config to the scenario in which policies for it are trained; the same one if None.
+        usual: Rule of the kind for roles that nobody is named for; its reference if None.
         steps: From a config and the name of an edge to what the allocator there sees; None if the kind has none.
     """
 
     world: Callable[[ServiceConfig, Sequence[Server], Policy, Clock], LiveWorld]
     scenario: Callable[[ServiceConfig, tuple[float, ...]], Any]
     training: Callable[[ServiceConfig], Any] | None = None
+    usual: str | None = None
     steps: Callable[[ServiceConfig, str], StepsView] | None = None
 
 

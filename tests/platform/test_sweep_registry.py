@@ -280,10 +280,16 @@ def test_a_store_that_can_not_be_opened_is_one_sentence(uri, monkeypatch):
 
 def test_a_service_keeps_the_version_it_began_with(registered, monkeypatch):
     pytest.importorskip("diffusers")
-    from edgegen.serve import app as service
+    from edgegen.serve.config import load_config
+    from edgegen.serve.kinds import cast
 
-    folder = service._lasting("models:/edgegen-small/1")
-    assert folder == str(fetch("models:/edgegen-small/1"))  # a database is a file of this machine
-    monkeypatch.setattr(service, "tracking_uri", lambda: "http://tracking:5000")
-    monkeypatch.setattr(service, "pinned", lambda name: pinned("models:/edgegen-small/1"))
-    assert service._lasting("models:/edgegen-small@champion") == "models:/edgegen-small/1"  # each replica fetches
+    def policy(name):
+        return cast.lasting(load_config("demo", {"policy": name})).policy
+
+    assert policy("least-delay") == "least-delay"
+    assert policy("models:/edgegen-small/1") == str(fetch("models:/edgegen-small/1"))  # a database is a file of here
+    monkeypatch.setattr(cast, "tracking_uri", lambda: "http://tracking:5000")
+    monkeypatch.setattr(cast, "pinned", lambda name: pinned("models:/edgegen-small/1"))
+    assert policy("models:/edgegen-small@champion") == "models:/edgegen-small/1"  # each replica fetches
+    several = policy("router=models:/edgegen-small@champion cacher=price-greedy")
+    assert several == "router=models:/edgegen-small/1 cacher=price-greedy"

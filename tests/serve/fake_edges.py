@@ -6,11 +6,10 @@ import asyncio
 
 import httpx
 
-from edgegen.algorithms.core.catalog import make_policy
 from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.registry import scenario_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, make_parts, parts_of
 
 URL = "/v1/images/generations"
 
@@ -27,6 +26,7 @@ class FakeEdge:
         self.silent = False
         self.stalled_s = 0.0
         self.remaining = ()
+        self.kept = []
 
     async def generate(self, job):
         self.jobs.append(job)
@@ -35,6 +35,9 @@ class FakeEdge:
         if self.failure is not None:
             raise self.failure
         return Pictures(tuple(f"{self.name} {seed}".encode() for seed in job.seeds), 0.1, 0.2)
+
+    async def keep(self, wanted, scores=None):
+        self.kept.append((tuple(wanted), scores))
 
     async def report(self):
         if self.silent:
@@ -55,7 +58,8 @@ def serve(scenario, config, policy=None):
             edge.name: FakeEdge(edge.name, capacity)
             for edge, capacity in zip(config.edges, config.capacities_gcycles_s(), strict=True)
         }
-        gateway = Gateway(config, policy or make_policy(config.policy, scenario_of(config), config.seed), edges)
+        policies = {ROUTER: policy} if policy else make_parts(config, parts_of(config), (ROUTER, CACHER))
+        gateway = Gateway(config, policies[ROUTER], edges, cacher=policies.get(CACHER))
         await gateway.start()
         transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
         try:

@@ -56,7 +56,10 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "sizes": ["64"]}}}, ["WIDTHxHEIGHT", "64"]),
         ({"models": {"m": {"cycles_per_step_gcycles": 1, "default_steps": 51}}}, ["default_steps (51)", "50"]),
         ({"stall_timeout_s": 300}, ["stall_timeout_s is 300", "less than request_timeout_s (300)"]),
-        ({"kind": "ofloading"}, ["'kind' is 'ofloading', but it must be offloading. Did you mean 'offloading'?"]),
+        (
+            {"kind": "ofloading"},
+            ["'ofloading', but it must be offloading or fleet. Did you mean 'offloading'?"],
+        ),
         ({"kind": "provisioning"}, ["'provisioning', but worlds of the kind provisioning can not be served yet."]),
         ({"kind": 3}, ["kind", "3", "string"]),
         ({"fallback": "random"}, ["fallback", "random", "least-work"]),
@@ -73,8 +76,10 @@ def test_bad_values_give_one_sentence(change, words):
 
 def test_the_policy_may_be_named_by_its_role():
     assert build_config({**GOOD, "policy": "router=least-delay"}).policy == "least-delay"
-    with pytest.raises(InputError, match=r"must look like ROLE=POLICY; roles are router\.$"):
-        build_config({**GOOD, "policy": "router=least-delay cacher=rcars"})
+    several = "router=least-delay cacher=price-greedy"
+    assert build_config({**GOOD, "policy": several}).policy == several
+    with pytest.raises(InputError, match=r"must look like ROLE=POLICY; roles are router, cacher, allocator\.$"):
+        build_config({**GOOD, "policy": "router=least-delay painter=rcars"})
 
 
 def test_missing_and_broken_files(tmp_path):

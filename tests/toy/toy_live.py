@@ -32,4 +32,8 @@ def scenario(config: ServiceConfig, capacities_gcycles_s: tuple[float, ...]) -> 
     return build_scenario({"kind": "toy", "name": config.name, "speeds": capacities_gcycles_s}, ToyScenario)
 
 
-register_served("toy", Served(lambda config, servers, policy, clock: LiveToy(servers, config.slot_s, clock=clock), scenario))
+def live(config, servers, policy, clock) -> LiveToy:
+    return LiveToy(servers, config.slot_s, clock=clock)
+
+
+register_served("toy", Served(live, scenario))

@@ -1,4 +1,4 @@
-"""Steps that a live allocator chooses: within what the job allows, and all of them when its policy fails."""
+"""Steps that a live allocator chooses: within what the job allows, or why its policy failed."""
 
 from __future__ import annotations
 
@@ -57,15 +57,18 @@ def test_steps_are_those_of_the_policy_within_what_the_job_allows():
 @pytest.mark.parametrize("least", [None, 20, 30])
 def test_a_job_that_leaves_no_choice_is_not_asked_about(least):
     allocator = LiveAllocator(Scripted(), "allocator", Plain())
-    assert allocator.decide_steps(job(least=least), PLACED) == 20
+    assert allocator(job(least=least), PLACED) == 20
     assert allocator.decisions == 0
 
 
 @pytest.mark.parametrize("answer", [RuntimeError("broken"), float("nan")])
-def test_a_job_gets_all_its_steps_when_the_policy_fails(answer):
+def test_a_policy_that_fails_says_so_and_forgets(answer):
     policy = Scripted(12, answer, 9)
     allocator = LiveAllocator(policy, "allocator", Plain())
-    assert [allocator.decide_steps(job(), PLACED) for _ in range(3)] == [12, 20, 9]
+    assert allocator(job(), PLACED) == 12
+    with pytest.raises(ValueError, match=r"^policy 'scripted' failed: "):
+        allocator(job(), PLACED)
+    assert allocator(job(), PLACED) == 9
     assert [calls for _, _, calls, _ in policy.seen] == [0, 1, 0]  # what it left behind is not trusted
     assert allocator.failures == 1
     assert allocator.last_failure.startswith("policy 'scripted' failed: ")

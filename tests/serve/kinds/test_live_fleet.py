@@ -48,7 +48,7 @@ SERVICE = {
     "edges": EDGES,
     "policy": "price-greedy",
     "frame_s": 8,
-    "terms": {"deadline_s": 12, "hop_s": 0.3},
+    "utility": {"deadline_s": 12, "hop_s": 0.3},
 }
 
 
@@ -71,10 +71,13 @@ class Both:
         self.now = 0.0
         # Nominal capacities differ from those reported; the ledger must follow the reports.
         self.books = [
-            Server(edge.name, edge.all_models, edge.rate_mbit_s, 1.0, 999, memory_gb=edge.memory_gb or 99.0)
+            Server(
+                *(edge.name, edge.all_models, edge.rate_mbit_s, 1.0, 999),
+                memory_gb=edge.memory_gb or 99.0,
+                cloud=edge.cloud is not None,
+            )
             for edge in self.config.edges
         ]
-        self.books[1].cloud = True
         sizes = [model["size_gb"] for model in MODELS.values()]
         self.ledger = Ledger(self.books, tuple(MODELS), sizes, [model["load_s"] for model in MODELS.values()])
         self.live = LiveFleet(self.ledger, world, promise_s=12, clock=lambda: self.now)
@@ -164,6 +167,7 @@ def lead(both, name="price-greedy", tolerance=1e-12):
             assert_same(both.live.observe(), view, tolerance)
             action, _ = policy.act(turn, both.live.observe(), {}, False)
             kept = both.live.decide(action)
+            both.ledger.next_frame()
             assert set(kept.wishes) == {"x", "y", "z"}
             both.simulator.decide(action)
             for site, server in enumerate(both.sites):
@@ -284,10 +288,11 @@ def test_only_models_that_an_edge_may_hold_and_has_room_for_are_kept():
     assert kept.wishes["x"].models == ("a", "b")  # 4.5 of 6 GB: of models nobody asks for the last goes
     assert kept.wishes["z"].models == ("c",)  # 3 of 4 GB, and it is in demand
     assert kept.wishes["z"].scores == {"a": 0.0, "b": 0.0, "c": 1.0}
+    both.ledger.next_frame()
     assert both.ledger.demand[3].tolist() == [0, 0, 0.5]
 
 
-def test_worlds_of_fleets_have_the_terms_of_the_service():
+def test_worlds_of_fleets_have_the_utility_of_the_service():
     config = build_config(SERVICE)
     world = training(config)
     assert world.site_speed == (2.3, 1.1, 0.7)

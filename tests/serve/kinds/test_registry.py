@@ -12,7 +12,7 @@ def test_a_kind_whose_worlds_can_not_be_served_is_refused_in_one_sentence():
         registry.served("provisioning")
     with pytest.raises(InputError, match=r"^The kind is 'moon', but must be offloading or "):
         registry.served("moon")
-    assert registry.served_kinds() == ["offloading"]
+    assert registry.served_kinds() == ["offloading", "fleet"]
 
 
 def test_the_service_becomes_a_world_to_train_in():

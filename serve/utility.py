@@ -1,4 +1,4 @@
-"""What a service promises and what it costs to break it: the terms by which policies of fleets weigh their choices."""
+"""What requests are worth to a service and what their delays cost: how policies of fleets weigh their choices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from edgegen.envs.core.fields import Frozen, NonNegative, Positive
 
 
-class Terms(Frozen):
+class Utility(Frozen):
     """Worth and costs of requests, in utility: a picture in time is worth its quality, times the request's weight.
 
     Attributes:

@@ -1,0 +1,118 @@
+"""Frames of a service: at the beginning of each its cacher says what the edges are to keep, and they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+
+from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.serve.control.jobs import EdgeError
+from edgegen.serve.control.ledger import Ledger
+from edgegen.serve.control.live_world import Kept, LiveWorld
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper(Protocol):
+    """An edge that can be told what to keep; raises :class:`EdgeError` if it is gone."""
+
+    async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
+        """Take the decision of a frame."""
+
+
+class Caching:
+    """A policy that says what edges keep, and how it has done.
+
+    Args:
+        world: What it sees.
+        policy: Decides.
+        explore: Whether it samples.
+
+    Attributes:
+        policy: Decides.
+        decisions: Frames that it has decided.
+        failures: Frames in which it failed.
+        last_failure: Why it did in the latest of these.
+    """
+
+    def __init__(self, world: LiveWorld, policy: Policy, explore: bool = False) -> None:
+        self.policy, self.decisions, self.failures = policy, 0, 0
+        self.last_failure: str | None = None
+        self._world, self._explore = world, explore
+        self._memory: Memory | None = None
+
+    def decide(self) -> Kept | None:
+        """Say what edges keep from now on; None if the policy fails: then they go on with what they have."""
+        world, role = self._world, self._world.cacher
+        assert role is not None
+        world.begin_frame()
+        try:
+            view = world.observe()
+            with torch.inference_mode():
+                memory = self.policy.begin(role, view) if self._memory is None else self._memory
+                action, memory = self.policy.act(role, view, memory, self._explore)
+                kept = world.keep(action)
+        except Exception as error:  # a policy is foreign code
+            self.failures += 1
+            self._memory = None
+            self.last_failure = f"policy '{self.policy.name}' failed: {type(error).__name__}: {error}".splitlines()[0]
+            logger.warning("edges keep what they have: %s", self.last_failure)
+            return None
+        finally:
+            world.end_frame()
+        self.decisions += 1
+        self._memory = memory
+        return kept
+
+
+class Frames:
+    """Counts frames, and tells edges at the beginning of each what to keep.
+
+    Args:
+        ledger: What is known of the edges.
+        edges: The edges by name.
+        frame_s: Length of a frame, s.
+        caching: Who says what edges keep; None if they see to it themselves.
+    """
+
+    def __init__(self, ledger: Ledger, edges: Mapping[str, Keeper], frame_s: float, caching: Caching | None) -> None:
+        self.caching = caching
+        self._ledger, self._edges, self._frame_s = ledger, edges, frame_s
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin the first frame, and go on."""
+        self._running = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Begin no more frames."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def begin(self) -> None:
+        """Begin a frame."""
+        kept = None if self.caching is None else self.caching.decide()
+        self._ledger.next_frame()
+        if kept is None:
+            return
+        healthy = {server.name for server in self._ledger.servers if server.healthy}
+        told = [self._tell(name, wish.models, wish.scores) for name, wish in kept.wishes.items() if name in healthy]
+        await asyncio.gather(*told)
+
+    async def _run(self) -> None:
+        while True:
+            await self.begin()
+            await asyncio.sleep(self._frame_s)
+
+    async def _tell(self, name: str, models: Sequence[str], scores: Mapping[str, float]) -> None:
+        try:
+            await self._edges[name].keep(models, scores)
+        except EdgeError as error:
+            logger.warning("edge '%s' was not told what to keep: %s", name, error)
+        except Exception:  # the frames must go on
+            logger.exception("edge '%s' was not told what to keep", name)

@@ -1,0 +1,61 @@
+"""A gateway whose policies see a fleet: requests are routed, and edges are told what to keep."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fake_edges import URL, serve
+
+from edgegen.serve.config import build_config
+
+MODELS = {
+    "a": {"cycles_per_step_gcycles": 0.1, "sizes": ["16x16"], "default_steps": 10, "size_gb": 2, "load_s": 1},
+    "b": {"cycles_per_step_gcycles": 0.2, "sizes": ["16x16"], "default_steps": 10, "size_gb": 3, "load_s": 2},
+}
+EDGES = [
+    {"name": "edge-a", "models": ["a", "b"], "capacity_gcycles_s": 4, "memory_gb": 5},
+    {"name": "edge-b", "models": ["a", "b"], "capacity_gcycles_s": 2, "memory_gb": 3},
+    {"name": "far", "models": ["a", "b"], "capacity_gcycles_s": 2, "engine": "remote", "cloud": {"price": 0.9}},
+]
+
+
+def config(policy="price-greedy", **fields):
+    return build_config({"kind": "fleet", "models": MODELS, "edges": EDGES, "policy": policy, **fields})
+
+
+@pytest.mark.parametrize("policy", ["price-greedy", "router=earliest cacher=price-greedy"])
+def test_requests_are_routed_and_edges_told_what_to_keep(policy):
+    async def scenario(client, edges, gateway):
+        answers = [(await client.post(URL, json={"prompt": "x", "model": m})).json()["edgegen"] for m in "abab"]
+        assert [answer["fallback"] for answer in answers] == [None] * 4
+        assert {answer["server"] for answer in answers} <= {"edge-a", "edge-b"}
+        assert {answer["home"] for answer in answers} == {"edge-a", "edge-b"}  # nobody arrives in the cloud
+        await asyncio.sleep(0.5)
+        told = {name: edge.kept[-1][0] for name, edge in edges.items() if edge.kept}
+        assert told["edge-a"] == ("a", "b")
+        assert len(told["edge-b"]) == 1  # 3 GB
+        assert "far" not in told
+        health = (await client.get("/healthz")).json()
+        assert health["policy"]["failures"] == 0
+
+    serve(scenario, config(policy, frame_s=0.2))
+
+
+def test_a_request_that_nobody_else_can_take_goes_to_the_cloud():
+    async def scenario(client, edges, gateway):
+        for name in ("edge-a", "edge-b"):
+            gateway.scheduler.lose(name, "gone")
+        answer = (await client.post(URL, json={"prompt": "x"})).json()["edgegen"]
+        assert (answer["server"], answer["fallback"]) == ("far", None)
+
+    serve(scenario, config(report_period_s=30))
+
+
+def test_without_a_policy_of_the_fleet_edges_see_to_their_memory_themselves():
+    async def scenario(client, edges, gateway):
+        assert (await client.post(URL, json={"prompt": "x"})).status_code == 200
+        await asyncio.sleep(0.3)
+        assert not any(edge.kept for edge in edges.values())
+
+    serve(scenario, config("least-delay", kind="offloading", frame_s=0.1))
