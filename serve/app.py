@@ -18,7 +18,7 @@ from edgegen.serve.edge.handle import EdgeHandle
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.cast import CACHER, ROUTER, lasting, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, allocator_at, lasting, make_parts, parts_of
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
@@ -74,7 +74,9 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             logging_config=quiet,
         )
         kept = (edge.name, config.keep_s, config.keep_mb)
-        edges.append(deployment.bind(*kept, edge, cards, config.max_queue, config.warmup_steps, config.stalled_after_s))
+        limits = (config.max_queue, config.warmup_steps, config.stalled_after_s)
+        allocator = allocator_at(config, edge.name)
+        edges.append(deployment.bind(*kept, edge, cards, *limits, decide_steps=allocator))
 
     def web() -> FastAPI:
         """Make the web application inside the gateway's replica."""

@@ -108,7 +108,8 @@ class EdgeReport:
     Attributes:
         name: The edge.
         pid: Process that serves it; another one after a restart.
-        remaining_gcycles: Jobs admitted and not finished, in order of service, with the work left of each, Gcycle.
+        remaining_gcycles: Jobs admitted and not finished, in order of service, with the work left of each, and loads
+            with what the edge could do in their time, Gcycle.
         steps_left: Denoising steps left of the job being generated.
         stalled_s: Time since that job last made progress, s; 0 if there is none.
         capacity_gcycles_s: Computing capacity, configured or measured, Gcycle/s.
@@ -118,7 +119,7 @@ class EdgeReport:
         resident: Models in its memory; None where it holds one, always.
         load_s: Expected time to load each model that it may hold, s.
         expected: Models that will be in its memory when its queue is done; None if nobody can say.
-        loading_s: Time that the loads of its queue, and those that its cacher asked for, will still take, s.
+        loading_s: Time that loads have part in what remains, s.
     """
 
     name: str

@@ -147,7 +147,7 @@ class Ledger:
         for model, load_s in report.load_s:
             if (known := self.columns.get(model)) is not None:
                 self.load_s[row, known] = load_s
-        busy_s = work_gcycles / report.capacity_gcycles_s + report.loading_s
+        busy_s = work_gcycles / report.capacity_gcycles_s
         there = server.resident if report.expected is None else report.expected
         self.resident[row] = [model in there for model in self.models]
         for job, column in self._jobs[row].items():

@@ -30,8 +30,8 @@ def report(name, *jobs, capacity=4.0, resident=(), **fields):
 def test_reports_say_what_is_left_to_do_and_how_fast():
     made, books = ledger()
     assert made.backlog_s(10.0).tolist() == [0, 0]
-    books[0].hear(report("a", ("1", 6.0), ("2", 2.0), loading_s=1.5, load_s=(("n", 2.5), ("strange", 9.0))), 11.0)
-    assert made.backlog_s(11.0).tolist() == [3.5, 0]  # 8 Gcycle at 4 Gcycle/s, and loads
+    books[0].hear(report("a", ("1", 6.0), ("load n", 6.0), ("2", 2.0), load_s=(("n", 2.5), ("strange", 9.0))), 11.0)
+    assert made.backlog_s(11.0).tolist() == [3.5, 0]  # 14 Gcycle at 4 Gcycle/s
     assert made.backlog_s(12.0).tolist() == [2.5, 0]
     assert made.backlog_s(99.0).tolist() == [0, 0]
     assert made.mean_backlog_s(12.0) == 1.25
@@ -67,7 +67,7 @@ def test_a_job_that_the_edge_had_not_got_when_it_reported_counts():
     books[0].hear(report("a", resident=("m",), expected=("m",)), 10.0)
     assert made.backlog_s(10.0)[0] == 4  # load and work
     assert made.resident[0].tolist() == [True, False, True]
-    books[0].hear(report("a", ("1", 8.0), resident=("m",), expected=("n", "o"), loading_s=1.0), 11.0)
+    books[0].hear(report("a", ("1", 12.0), resident=("m",), expected=("n", "o")), 11.0)
     assert made.backlog_s(11.0)[0] == 3
     assert made.resident[0].tolist() == [False, True, True]
 

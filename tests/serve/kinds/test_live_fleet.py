@@ -93,8 +93,8 @@ class Both:
         for site, (server, speed) in enumerate(zip(self.sites, self.scenario.site_speed, strict=True)):
             busy_s = max(self.simulator.books.free_s[0, site] - at, 0.0)
             there = tuple(np.array(tuple(MODELS))[self.simulator.books.resident[0, site] > 0])
-            jobs = (("all", busy_s / 2 * speed),) if busy_s else ()
-            report = EdgeReport(server.name, 1, jobs, 0, 0.0, speed, 0.1, 0, None, there, (), there, busy_s / 2)
+            jobs = (("all", busy_s * speed),) if busy_s else ()
+            report = EdgeReport(server.name, 1, jobs, 0, 0.0, speed, 0.1, 0, None, there, (), there)
             server.hear(report, at)
         self.books[1].hear(EdgeReport("far", 1, (), 0, 0.0, 1.5, 0.1, 0, None), at)
         self.now = now
