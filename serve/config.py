@@ -184,11 +184,11 @@ class ServiceConfig(Frozen):
 
         Args:
             measured_gcycles_s: Capacities by edge name, Gcycle/s. An edge whose capacity is ``measured`` and is not
-                named here gets a nominal one, in proportion to its slowdown.
+                named here gets a nominal one, in proportion to its speed.
         """
         measured = measured_gcycles_s or {}
         return tuple(
-            measured.get(edge.name, NOMINAL_CAPACITY_GCYCLES_S / edge.slowdown)
+            measured.get(edge.name, NOMINAL_CAPACITY_GCYCLES_S * edge.speed / edge.slowdown)
             if edge.capacity_gcycles_s == "measured"
             else edge.capacity_gcycles_s
             for edge in self.edges

@@ -7,11 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
-from edgegen.envs.core.fields import LEAST, MOST, Frozen, NonNegative, Positive, Real, Whole
+from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Positive, Real, Whole
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 """What an edge or a site may be called."""
 
+Values = dict[str, str | bool | int | float]
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -26,6 +27,10 @@ def _capacity(value: object) -> float | Literal["measured"]:
     return float(value)  # type: ignore[arg-type]
 
 
+def _default_fields() -> Values:
+    return {"response_format": "b64_json"}
+
+
 class CloudConfig(Frozen):
     """What is different about an edge that is the cloud: everything is there, and it costs.
 
@@ -38,6 +43,17 @@ class CloudConfig(Frozen):
     distance_s: NonNegative = 0.0
     price: NonNegative = 0.1
     price_per_work_s: NonNegative = 0.0
+
+
+OWNERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("device", "threads", "slowdown", "dtype", "offload", "safetensors_only"), ("diffusers",)),
+    **dict.fromkeys(("max_batch", "memory_gb", "host_memory_gb", "pinned"), ("diffusers", "emulated")),
+    "speed": ("emulated",),
+    **dict.fromkeys(
+        ("url", "api_key_env", "model_names", "concurrency", "timeout_s", "extensions", "fields"), ("remote",)
+    ),
+}
+"""Options that only some engines have, with these engines."""
 
 
 class EdgeConfig(Frozen):
@@ -61,6 +77,19 @@ class EdgeConfig(Frozen):
             step's own duration have passed.
         device: Torch device of the pipeline.
         threads: CPU threads of the pipeline.
+        dtype: Number format of the weights of the pipeline.
+        offload: What of a pipeline waits in the memory of the host: nothing, whole models that are not in use, or all
+            but the layer in use.
+        safetensors_only: Whether weights in other forms, which may bring code along, are refused.
+        max_batch: Most pictures that are made together, of one request or of several that stand in a row.
+        speed: Speed of an emulated edge, as a multiple of that of the profile.
+        url: The service that a remote edge asks.
+        api_key_env: Name of the environment variable with the key for it.
+        model_names: What it calls models, by the name that they have here.
+        concurrency: Requests that it gets at a time.
+        timeout_s: How long it may take for a request, s.
+        extensions: Whether it takes steps, guidance, seeds and negative prompts, as this service does.
+        fields: What else is sent with each request.
         num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop.
         num_gpus: Share of GPUs that Ray reserves.
         resources: Custom Ray resources, to place the edge on a certain node.
@@ -80,6 +109,18 @@ class EdgeConfig(Frozen):
     slowdown: Annotated[Real, Field(ge=1, le=1000)] = 1.0
     device: str = "cpu"
     threads: Annotated[Whole, Field(ge=1, le=512)] = 1
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    offload: Literal["none", "model", "sequential"] = "none"
+    safetensors_only: Flag = True
+    max_batch: Annotated[Whole, Field(ge=1, le=100)] = 1
+    speed: Positive = 1.0
+    url: str | None = None
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,99}$")] | None = None
+    model_names: dict[str, Name] = Field(default_factory=dict)
+    concurrency: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    timeout_s: Annotated[Positive, Field(le=86_400)] = 120.0
+    extensions: Flag = False
+    fields: Values = Field(default_factory=_default_fields)
     num_cpus: NonNegative = 0.2
     num_gpus: NonNegative = 0.0
     resources: dict[str, Positive] = Field(default_factory=dict)
@@ -92,13 +133,28 @@ class EdgeConfig(Frozen):
         for name in self.all_models:
             if self.all_models.count(name) > 1:
                 raise ValueError(f"models of edge '{self.name}' names '{name}' more than once; names must differ")
+        for option, engines in OWNERS.items():
+            if option in self.model_fields_set and self.engine not in engines:
+                which = " or ".join(engines)
+                raise ValueError(
+                    f"edge '{self.name}' has the engine {self.engine}, but {option} is an option of {which}"
+                )
+        if self.engine == "remote" and not self.url:
+            raise ValueError(f"edge '{self.name}' has the engine remote, which needs a url")
+        for name in self.model_names:
+            if name not in self.all_models:
+                raise ValueError(f"model_names of edge '{self.name}' names '{name}', which is none of its models")
         for name in self.pinned:
             if name not in self.all_models:
                 raise ValueError(f"edge '{self.name}' pins '{name}', which is none of its models")
-        if self.host_memory_gb and self.engine == "diffusers" and self.device.startswith("cpu"):
-            raise ValueError(
-                f"edge '{self.name}' has host_memory_gb, but its device is {self.device}, whose memory is the host's"
-            )
+        beside = {"host_memory_gb": self.host_memory_gb, "offload": self.offload != "none"}
+        for option, given in beside.items():
+            if given and self.engine == "diffusers" and self.device.startswith("cpu"):
+                raise ValueError(
+                    f"edge '{self.name}' has {option}, but its device is {self.device}, whose memory is the host's"
+                )
+        if all(beside.values()):
+            raise ValueError(f"edge '{self.name}' has both host_memory_gb and offload, but offload is in that memory")
         return self
 
     @property

@@ -46,6 +46,8 @@ class ModelConfig(Frozen):
         load_s: Time to load it, s; edges measure their own.
         fixed_gcycles: Work of a picture of the first size beside its steps, Gcycle.
         least_steps: Fewest steps that an allocator may choose.
+        profile: File with the profile of the model; the one in its folder if left out, where there is one.
+        without: Parts of its pipeline that are not loaded, such as a large text encoder that it can do without.
     """
 
     cycles_per_step_gcycles: Positive
@@ -57,6 +59,8 @@ class ModelConfig(Frozen):
     load_s: Positive | None = None
     fixed_gcycles: NonNegative | None = None
     least_steps: Count | None = None
+    profile: Annotated[str, Field(min_length=1)] | None = None
+    without: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -84,6 +88,7 @@ class ModelCard(Frozen):
         fixed_gcycles: Work of a picture of the first size beside its steps, Gcycle.
         least_steps: Fewest steps that an allocator may choose.
         profile: What was measured of it, where somebody did.
+        without: Parts of its pipeline that are not loaded.
     """
 
     name: str
@@ -97,6 +102,7 @@ class ModelCard(Frozen):
     fixed_gcycles: float = 0.0
     least_steps: int = 1
     profile: ModelProfile | None = None
+    without: tuple[str, ...] = ()
 
     def relative_area(self, size: str) -> float:
         """Pixels of a size relative to the default size."""
@@ -119,7 +125,8 @@ def card_of(name: str, config: ModelConfig) -> ModelCard:
         UnknownModelError: If its card can not be read.
         InputError: If its profile can not be read.
     """
-    info, profile = model_info(name), profile_of(name)
+    info = model_info(name)
+    profile = profile_of(name) if config.profile is None else read_profile(config.profile)
     side = info.native_size or DEFAULT_SIDE
     default_steps = config.default_steps or min(info.default_steps, config.max_steps)
     size_gb, load_s, fixed_gcycles, least_steps = 0.0, 0.0, 0.0, 1
@@ -138,6 +145,7 @@ def card_of(name: str, config: ModelConfig) -> ModelCard:
         fixed_gcycles=fixed_gcycles if config.fixed_gcycles is None else config.fixed_gcycles,
         least_steps=config.least_steps or min(least_steps, config.max_steps),
         profile=profile,
+        without=config.without,
     )
 
 

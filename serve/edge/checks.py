@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from edgegen.envs.core.errors import InputError
+from edgegen.serve.edge.engines.make import check_engine
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard
+from edgegen.serve.zoo.loading import parts_of
 
 SPARE_GB = 1e-9
 """What sums may exceed a bound by, because they are inexact."""
@@ -20,10 +22,18 @@ def check_edges(edges: Iterable[EdgeConfig], cards: Mapping[str, ModelCard]) -> 
         cards: The models by name.
 
     Raises:
-        InputError: If the size of a model is not known where memory is bounded, or what is pinned leaves no room for
-            itself or for another model.
+        InputError: If an engine lacks something that it needs, a part that is to be left out does not exist, the size
+            of a model is not known where memory is bounded, or what is pinned leaves no room for itself or for another
+            model.
     """
+    for model, card in cards.items():
+        parts = parts_of(model)
+        for part in card.without:
+            if parts is not None and part not in parts:
+                known = ", ".join(sorted(parts))
+                raise InputError(f"Models: without of '{model}' names '{part}', but its parts are {known}.")
     for edge in edges:
+        check_engine(edge, {model: cards[model] for model in edge.all_models})
         if edge.memory_gb is not None:
             _check_memory(edge, edge.memory_gb, cards)
 

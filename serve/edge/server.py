@@ -63,7 +63,7 @@ class EdgeServer:
         self._stall_timeout_s = stall_timeout_s
         self._decide_steps = decide_steps
         self._clock = clock
-        self._engine = engine or make_engine(edge, self._cards)
+        self._engine = engine or make_engine(edge, self._cards, clock)
         self._running: list[Turn] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._timing: asyncio.Task[None] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,16 +88,39 @@ def model_info(model: str) -> ModelInfo:
         raise UnknownModelError(f"the model card '{path}' can not be read ({type(error).__name__}: {error})") from None
 
 
-def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> Any:
+def parts_of(model: str) -> frozenset[str] | None:
+    """Return the names of the parts of a model's pipeline; None where that can not be told without loading it."""
+    folder = model_folder(model)
+    try:
+        stored = None if folder is None else json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return frozenset(name for name in stored if not name.startswith("_")) if isinstance(stored, dict) else None
+
+
+def load_pipeline(
+    model: str,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    offload: str = "none",
+    without: Sequence[str] = (),
+    safetensors_only: bool = False,
+) -> Any:
     """Load a pipeline, silent and on its device.
 
     Args:
         model: An embedded name, a diffusers folder or a hub id.
         device: A torch device such as `cpu` or `cuda:0`.
         dtype: Number format of the weights, float32 if not given.
+        offload: What waits in the memory of the host: `none`, a whole `model` that is not in use, or all but the layer
+            in use (`sequential`).
+        without: Parts that are left out, such as a large text encoder that the pipeline can do without.
+        safetensors_only: Whether weights in other forms are refused, which may bring code along.
 
     Raises:
-        UnknownModelError: There is no such model, or the hub cannot be reached and the model is not in its cache.
+        UnknownModelError: There is no such model, or not in this form, or the hub cannot be reached and the model is
+            not in its cache.
     """
     import diffusers
     import torch
@@ -109,14 +133,23 @@ def load_pipeline(model: str, device: str = "cpu", dtype: torch.dtype | None = N
     try:
         if folder is not None and not (folder / INDEX_FILE).is_file():  # a path must not be taken for a hub id
             raise FileNotFoundError(f"there is no {folder / INDEX_FILE}")
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(source, **{keyword: dtype or torch.float32})
+        options: dict[str, Any] = {keyword: dtype or torch.float32, **dict.fromkeys(without)}
+        if safetensors_only:
+            options["use_safetensors"] = True
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(source, **options)
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
         if model in embedded_models():  # a damaged installation, not a wrong name
             raise
         raise UnknownModelError(
             f'unknown model "{model}": use an embedded model ({", ".join(embedded_models())}), a diffusers folder that '
             f"holds {INDEX_FILE}, or the id of a diffusers model on a hub that can be reached from here"
+            f"{', with its weights as safetensors' if safetensors_only else ''}"
         ) from error
-    pipeline = pipeline.to(device)
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

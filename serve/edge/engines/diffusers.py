@@ -49,6 +49,7 @@ class DiffusersEngine(Engine):
     is_timed = True
 
     def __init__(self, edge: EdgeConfig, cards: Mapping[str, ModelCard]) -> None:
+        self.max_pictures = edge.max_batch
         self._edge = edge
         self._cards = cards
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=edge.name)
@@ -128,9 +129,18 @@ class DiffusersEngine(Engine):
         return min(times[1:])
 
     def _load(self, model: str) -> None:
+        import torch
+
         loaded = self._host.pop(model, None)
         if loaded is None:
-            pipeline = load_pipeline(model, self._edge.device)
+            pipeline = load_pipeline(
+                model,
+                self._edge.device,
+                getattr(torch, self._edge.dtype),
+                offload=self._edge.offload,
+                without=self._cards[model].without,
+                safetensors_only=self._edge.safetensors_only,
+            )
             parameters = frozenset(inspect.signature(pipeline.__call__).parameters)
             if not {"prompt", "num_inference_steps", "generator"} <= parameters:
                 raise ValueError(f"model '{model}' is not a text-to-image diffusion pipeline")

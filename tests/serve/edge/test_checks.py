@@ -35,6 +35,9 @@ def test_what_fits_is_accepted():
         ({"memory_gb": 2.5}, "edge 'edge-a' has memory_gb 2.5, but the model 'n', which it may hold, takes 3 GB."),
         ({"memory_gb": 4, "pinned": ["m", "n"]}, "but its pinned models ('m', 'n') take 5 GB together."),
         ({"memory_gb": 4, "pinned": ["m"]}, "'n', which it may hold, takes 3 GB beside 2 GB that are pinned."),
+        ({"engine": "emulated"}, "'edge-a' is emulated, but its model 'm' has no profile; measure one with"),
+        ({"engine": "remote", "url": "ftp://x"}, "'ftp://x' is no URL of a service"),
+        ({"engine": "remote", "url": "http://x", "api_key_env": "NO_SUCH_KEY"}, "api_key_env of 'edge-a' is NO_SUCH"),
         (
             {"memory_gb": 4, "models": ["x"]},
             "size_gb of 'x' is missing, and it has no profile; it is needed because edge 'edge-a' has memory_gb 4.",

@@ -16,7 +16,14 @@ MODELS = {
 EDGES = [
     {"name": "edge-a", "models": ["a", "b"], "capacity_gcycles_s": 4, "memory_gb": 5},
     {"name": "edge-b", "models": ["a", "b"], "capacity_gcycles_s": 2, "memory_gb": 3},
-    {"name": "far", "models": ["a", "b"], "capacity_gcycles_s": 2, "engine": "remote", "cloud": {"price": 0.9}},
+    {
+        "name": "far",
+        "models": ["a", "b"],
+        "capacity_gcycles_s": 2,
+        "engine": "remote",
+        "url": "http://far",
+        "cloud": {"price": 0.9},
+    },
 ]
 
 

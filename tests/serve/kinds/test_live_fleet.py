@@ -29,7 +29,7 @@ from edgegen.serve.kinds.fleet_steps import FleetSteps
 from edgegen.serve.model_config import picture_mbit, text_mbit
 
 SEED = 3
-CLOUD = {"name": "far", "models": ["a", "b", "c"], "capacity_gcycles_s": 1.5, "engine": "remote"}
+CLOUD = {"name": "far", "models": ["a", "b", "c"], "capacity_gcycles_s": 1.5, "engine": "remote", "url": "http://far"}
 MODELS = {
     "a": {"cycles_per_step_gcycles": 0.05, "size_gb": 2, "load_s": 1.5, "fixed_gcycles": 0.2},
     "b": {"cycles_per_step_gcycles": 0.06, "size_gb": 2.5, "load_s": 2, "default_steps": 30, "least_steps": 7},
