@@ -164,6 +164,8 @@ class Report:
             "busyness": profile.busyness,
             "holding": asdict(profile.holding),
             "points": rows,
+            "batch_steps": profile.batch_steps,
+            "batches": [asdict(batch) for batch in profile.batches],
             "measure": self.measure,
             "units": {name: MEASURES[name] for name in self.qualities},
             "quality_fits": {name: asdict(fit) for name, fit in self.qualities.items()},

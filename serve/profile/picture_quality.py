@@ -5,8 +5,8 @@ channels. It is the measure of the quality curves in :mod:`edgegen.envs.provisio
 reference nor a judge. It sees noise and ripples as bad and an empty picture as perfect, so it ranks step counts only
 for models whose unfinished pictures are noisy.
 
-``inaccuracy``: share of the pictures that do not show what the prompt asks for, as told by
-:mod:`edgegen.serve.zoo.judge`. It needs a model that paints coloured shapes, as the embedded one does.
+``inaccuracy``: share of the pictures that do not show what the prompt asks for, as told by the judge of the model's
+subject (:mod:`edgegen.serve.zoo.subjects`). It needs a model that paints such pictures, as the embedded ones do.
 
 ``distance``: root mean square difference from the pictures of the same prompts and seeds at the most steps measured.
 It suits any model whose sampler leads to one picture; it says nothing about how good that picture is.
@@ -19,14 +19,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from edgegen.envs.core.errors import InputError
-from edgegen.serve.zoo.judge import judge
-from edgegen.serve.zoo.shapes import SIDE, Scene
+from edgegen.serve.zoo.shapes import SIDE
+from edgegen.serve.zoo.subjects import Subject
 
 MEASURES: dict[str, str] = {
     "tv": "anisotropic total variation per pixel in grey levels (0 to 255), mean over the channels, lower is better",
@@ -94,12 +95,13 @@ def distance_percent(pictures: NDArray[np.uint8], reference: NDArray[np.uint8]) 
     return np.asarray(100 * np.sqrt((difference**2).mean((1, 2, 3))))
 
 
-def wrong_pictures(pictures: NDArray[np.uint8], scenes: Sequence[Scene]) -> NDArray[np.bool_]:
-    """Tell which pictures do not show the number of things, colours, shapes and places that were asked for, ``[n]``.
+def wrong_pictures(pictures: NDArray[np.uint8], subject: Subject, facts: Sequence[Any]) -> NDArray[np.bool_]:
+    """Tell which pictures do not show what was asked for, ``[n]``.
 
     Args:
         pictures: 8-bit RGB, ``[n, 64, 64, 3]``.
-        scenes: What was asked for, one per picture.
+        subject: What is painted; its judge decides.
+        facts: What was asked for, one per picture.
 
     Raises:
         InputError: If the pictures have another shape, so that the judge can not read them.
@@ -107,7 +109,7 @@ def wrong_pictures(pictures: NDArray[np.uint8], scenes: Sequence[Scene]) -> NDAr
     if pictures.shape[1:] != (SIDE, SIDE, 3):
         size = " x ".join(str(length) for length in pictures.shape[1:])
         raise InputError(f"The judge of prompt accuracy reads pictures of {SIDE} x {SIDE} x 3 values, not {size}.")
-    return np.array([not judge(picture, scene).right for picture, scene in zip(pictures, scenes, strict=True)])
+    return np.array([not subject.judge(picture, fact).right for picture, fact in zip(pictures, facts, strict=True)])
 
 
 def mean_of(values: NDArray[np.float64]) -> Estimate:

@@ -2,13 +2,13 @@
 
 Times are those of one picture made alone, as an edge server makes them, text encoding and decoding included. Rounds
 over all step counts are repeated, so that a busy spell of a shared machine touches every count and not one of them.
-Quality comes from pictures made in batches: the same prompts and starting noise at every step count, so that
-differences between counts are due to the counts. All of this is our choice.
+The batch curve is the time of n pictures that are made together, in one number of steps. Quality comes from pictures
+made in batches: the same prompts and starting noise at every step count, so that differences between counts are due to
+the counts. All of this is our choice.
 """
 
 from __future__ import annotations
 
-import gc
 import inspect
 import statistics
 import time
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from edgegen.envs.core.device import check_device, finish, is_gpu
 from edgegen.envs.core.errors import InputError
+from edgegen.serve.profile.loads import Loads, measure_loads, model_files
+from edgegen.serve.profile.memory import PeakMemory, weights_bytes
 from edgegen.serve.profile.picture_quality import (
     Estimate,
     distance_percent,
@@ -30,12 +32,14 @@ from edgegen.serve.profile.picture_quality import (
     variation_per_pixel,
     wrong_pictures,
 )
-from edgegen.serve.zoo.evaluation import held_out_scenes
-from edgegen.serve.zoo.loading import ModelInfo, UnknownModelError, embedded_models, load_pipeline, model_info
-from edgegen.serve.zoo.shapes import CaptionError, Scene, caption, parse_caption
+from edgegen.serve.zoo.loading import ModelInfo, embedded_models, load_pipeline, model_info
+from edgegen.serve.zoo.shapes import CaptionError
+from edgegen.serve.zoo.subjects import Subject, subject_of
+from edgegen.serve.zoo.weights import UnknownModelError
 
 EMBEDDED_BATCH = 25
 LOADS = 3
+BATCHES = (1, 2, 4, 8)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # For models of which nothing is known: everyday subjects with much and with little detail.
@@ -64,10 +68,12 @@ class ProfileRequest:
         dtype: Number format of the weights, a torch name.
         seed: Root of the prompts and of the starting noise.
         guidance: Classifier-free guidance scale; the model's own if None.
-        prompts: Texts to use in turn; drawn from the grammar of shapes for models with a judge, and general ones for
-            others, if empty.
+        prompts: Texts to use in turn; drawn from the grammar of their subject for models with a judge, and general ones
+            for others, if empty.
         batch: Pictures at once for quality; 25 for embedded models and 1 for others if None.
-        judged: Count wrong pictures; if None, only for embedded models. Prompts must then be of the grammar of shapes.
+        judged: Count wrong pictures; if None, only for models whose card says a subject. Prompts must then be of its
+            grammar, that of shapes where the card says none.
+        batches: Pictures at once in the batch curve, increasing.
     """
 
     model: str
@@ -81,6 +87,7 @@ class ProfileRequest:
     prompts: tuple[str, ...] = ()
     batch: int | None = None
     judged: bool | None = None
+    batches: tuple[int, ...] = BATCHES
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,14 @@ class Holding:
     """What it costs to have the model ready.
 
     Attributes:
-        first_load_s: First load in the process, the modules of its parts and a cold file cache included, s.
-        load_s: Least of the following loads, s.
+        first_load_s: First load in the process, the modules of its parts included, s.
+        load_s: Least of the loads with all files in the cache, s.
         weights_gb: Weights and buffers as they lie in memory, GB (10⁹ bytes).
         process_growth_gb: Growth of the process's memory from before the first load to the most seen between
             pictures, scratch memory and the modules of its parts included, GB.
         gpu_peak_gb: Most GPU memory in use by tensors, GB; None on a CPU.
+        painting_gb: Memory beyond that of the loaded model while pictures are made, at most, GB.
+        loads: All measured loads.
     """
 
     first_load_s: float
@@ -101,6 +110,27 @@ class Holding:
     weights_gb: float
     process_growth_gb: float
     gpu_peak_gb: float | None
+    painting_gb: float | None = None
+    loads: Loads | None = None
+
+
+@dataclass(frozen=True)
+class BatchTimes:
+    """Times of pictures that were made together.
+
+    Attributes:
+        pictures: How many.
+        wall_s: Wall time of all of them, per repeat, s.
+        cpu_s: Processor time of the same, all threads, s.
+    """
+
+    pictures: int
+    wall_s: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+
+    def times_s(self, clock: str) -> tuple[float, ...]:
+        """Return the times by the ``wall`` or the ``cpu`` clock, s."""
+        return self.cpu_s if clock == "cpu" else self.wall_s
 
 
 @dataclass(frozen=True)
@@ -137,6 +167,8 @@ class Profile:
         threads: Threads that torch used.
         holding: What it costs to have the model ready.
         points: One per step count, increasing.
+        batch_steps: Steps of the pictures of the batch curve.
+        batches: The batch curve, pictures increasing; it ends where memory does.
     """
 
     request: ProfileRequest
@@ -145,6 +177,8 @@ class Profile:
     threads: int
     holding: Holding
     points: tuple[StepPoint, ...]
+    batch_steps: int = 1
+    batches: tuple[BatchTimes, ...] = ()
 
     @property
     def clock(self) -> str:
@@ -172,7 +206,7 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
             or the pictures do not fit.
     """
     tell = on_progress or (lambda text: None)
-    prompts, scenes = _prompts(request)
+    prompts, subject, facts = _prompts(request)
     check_device(request.device)
     dtype = _number_format(request)
     # Libraries first: what they take is no cost of this model.
@@ -183,15 +217,11 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
     process = psutil.Process()
     before_bytes = process.memory_info().rss
     tell(f"Loading {request.model}")
-    first_load_s, pipeline = _load(request, dtype)
-    loads = []
-    for _ in range(LOADS):
-        del pipeline  # so that two copies never lie in memory
-        gc.collect()
-        seconds, pipeline = _load(request, dtype)
-        loads.append(seconds)
-    painter = _Painter(pipeline, request, model_info(request.model))
+    loads, pipeline = measure_loads(lambda: _load(request, dtype), model_files(request.model), request.device, LOADS)
+    info = model_info(request.model)
+    painter = _Painter(pipeline, request, info)
     most_bytes = process.memory_info().rss
+    painting = PeakMemory(request.device)
 
     painter.warm_up(prompts[:1])
     wall: dict[int, list[float]] = {steps: [] for steps in request.steps}
@@ -202,6 +232,9 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
             _, wall_s, cpu_s = painter.timed(prompts[:1], steps)
             wall[steps].append(wall_s)
             cpu[steps].append(cpu_s)
+
+    batch_steps = min(request.steps, key=lambda steps: abs(steps - info.default_steps))
+    batches = painter.batch_curve(prompts, batch_steps, tell)
 
     points: list[StepPoint] = []
     reference: NDArray[np.uint8] | None = None
@@ -214,22 +247,31 @@ def run_profile(request: ProfileRequest, on_progress: Callable[[str], None] | No
             "tv": mean_of(variation_per_pixel(pictures)),
             "distance": mean_of(distance_percent(pictures, reference)),
         }
-        if scenes:
-            quality["inaccuracy"] = percentage_of(wrong_pictures(pictures, scenes))
+        if subject is not None:
+            quality["inaccuracy"] = percentage_of(wrong_pictures(pictures, subject, facts))
         points.append(StepPoint(steps, tuple(wall[steps]), tuple(cpu[steps]), batch_s / len(prompts), quality))
 
     on_gpu = is_gpu(request.device)
     holding = Holding(
-        first_load_s=first_load_s,
-        load_s=min(loads),
-        weights_gb=_weights_bytes(pipeline) / 1e9,
+        first_load_s=loads.first_s,
+        load_s=min(loads.warm_s),
+        weights_gb=weights_bytes(pipeline) / 1e9,
         process_growth_gb=max(0, most_bytes - before_bytes) / 1e9,
         gpu_peak_gb=torch.cuda.max_memory_allocated(request.device) / 1e9 if on_gpu else None,
+        painting_gb=painting.grown_bytes() / 1e9,
+        loads=loads,
     )
     assert reference is not None
     height, width, channels = (int(length) for length in reference.shape[1:])
     return Profile(
-        request, painter.guidance, (height, width, channels), torch.get_num_threads(), holding, tuple(points[::-1])
+        request,
+        painter.guidance,
+        (height, width, channels),
+        torch.get_num_threads(),
+        holding,
+        tuple(points[::-1]),
+        batch_steps,
+        batches,
     )
 
 
@@ -269,13 +311,43 @@ class _Painter:
                 f"picture of a prompt alone ({reason})."
             ) from error
 
-    def timed(self, prompts: Sequence[str], steps: int) -> tuple[NDArray[np.uint8], float, float]:
+    def batch_curve(self, prompts: Sequence[str], steps: int, tell: Callable[[str], None]) -> tuple[BatchTimes, ...]:
+        """Time pictures that are made together, every round all numbers of them.
+
+        Args:
+            prompts: Texts to use in turn.
+            steps: Denoising steps.
+            tell: Called with what is being done before it starts.
+
+        Returns:
+            One entry per number of pictures for which the memory suffices.
+        """
+        wall: dict[int, list[float]] = {count: [] for count in self._request.batches}
+        cpu: dict[int, list[float]] = {count: [] for count in self._request.batches}
+        for repeat in range(-1, self._request.repeats):  # the first round warms up
+            for count in list(wall):
+                tell(f"Timing batches, round {max(repeat, 0) + 1} of {self._request.repeats}, {count} at once")
+                texts = [prompts[index % len(prompts)] for index in range(count)]
+                try:
+                    _, wall_s, cpu_s = self.timed(texts, steps, batch=count)
+                except torch.cuda.OutOfMemoryError:
+                    for larger in [other for other in wall if other >= count]:
+                        del wall[larger]
+                    break
+                if repeat >= 0:
+                    wall[count].append(wall_s)
+                    cpu[count].append(cpu_s)
+        return tuple(BatchTimes(count, tuple(wall[count]), tuple(cpu[count])) for count in wall)
+
+    def timed(
+        self, prompts: Sequence[str], steps: int, batch: int | None = None
+    ) -> tuple[NDArray[np.uint8], float, float]:
         """Return the pictures, ``[n, h, w, channels]``, and the wall and processor seconds they took together."""
         finish(self._request.device)
-        before = time.perf_counter(), time.process_time()
+        before, size = (time.perf_counter(), time.process_time()), batch or self._batch
         parts = [
-            self._paint(prompts[start : start + self._batch], steps, self._request.seed + start)
-            for start in range(0, len(prompts), self._batch)
+            self._paint(prompts[start : start + size], steps, self._request.seed + start)
+            for start in range(0, len(prompts), size)
         ]
         finish(self._request.device)
         wall_s, cpu_s = time.perf_counter() - before[0], time.process_time() - before[1]
@@ -298,18 +370,28 @@ class _Painter:
         return pictures
 
 
-def _prompts(request: ProfileRequest) -> tuple[list[str], list[Scene]]:
-    """Return one prompt per picture, and what each asks for if pictures are judged."""
-    judged = request.model in embedded_models() if request.judged is None else request.judged
-    if judged and not request.prompts:
-        scenes = held_out_scenes(request.pictures, request.seed)
-        return [caption(scene) for scene in scenes], scenes
+def _prompts(request: ProfileRequest) -> tuple[list[str], Subject | None, list[Any]]:
+    """Return one prompt per picture, and if pictures are judged their subject and what each asks for."""
+    subject = _subject(request)
+    if subject is not None and not request.prompts:
+        facts = subject.held_out(request.pictures, request.seed)
+        return [subject.caption(fact) for fact in facts], subject, facts
     source = request.prompts or PROMPTS
     texts = [source[index % len(source)] for index in range(request.pictures)]
     try:
-        return texts, [parse_caption(text) for text in texts] if judged else []
+        return texts, subject, [subject.parse(text) for text in texts] if subject else []
     except CaptionError as error:
         raise InputError(f"Prompt accuracy can not be judged: {error}.") from None
+
+
+def _subject(request: ProfileRequest) -> Subject | None:
+    """What the pictures are judged as, None if they are not."""
+    try:
+        name = model_info(request.model).subject
+    except UnknownModelError as error:
+        raise _sentence(error) from error
+    judged = name is not None if request.judged is None else request.judged
+    return subject_of(name or "shapes") if judged else None
 
 
 def _number_format(request: ProfileRequest) -> torch.dtype:
@@ -319,22 +401,13 @@ def _number_format(request: ProfileRequest) -> torch.dtype:
     return DTYPES[request.dtype]
 
 
-def _load(request: ProfileRequest, dtype: torch.dtype) -> tuple[float, Any]:
-    begun = time.perf_counter()
+def _load(request: ProfileRequest, dtype: torch.dtype) -> Any:
     try:
-        pipeline = load_pipeline(request.model, request.device, dtype)
+        return load_pipeline(request.model, request.device, dtype)
     except UnknownModelError as error:
-        text = str(error)
-        raise InputError(f"{text[0].upper()}{text[1:]}.") from error
-    return time.perf_counter() - begun, pipeline
+        raise _sentence(error) from error
 
 
-def _weights_bytes(pipeline: Any) -> int:
-    """Bytes of the weights and buffers of every network of a pipeline, shared ones counted once."""
-    tensors = {
-        id(tensor): tensor.numel() * tensor.element_size()
-        for part in pipeline.components.values()
-        if isinstance(part, torch.nn.Module)
-        for tensor in (*part.parameters(), *part.buffers())
-    }
-    return sum(tensors.values())
+def _sentence(error: UnknownModelError) -> InputError:
+    text = str(error)
+    return InputError(f"{text[0].upper()}{text[1:]}.")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from edgegen.serve.zoo import networks
 from edgegen.serve.zoo.recipe import SAVE_EVERY, Recipe, cosine_rate, keep, set_rate
-from edgegen.serve.zoo.shapes import BACKGROUND, SIDE, caption, draw, sample_scenes
+from edgegen.serve.zoo.shapes import BACKGROUND, SIDE
+from edgegen.serve.zoo.subjects import Subject
 
 CROP = SIDE // 2
 
@@ -50,10 +51,8 @@ def unlikeness(painted: torch.Tensor, target: torch.Tensor, emphasis: float = 1.
     return (miss * torch.where(near, emphasis, 1.0)).mean()
 
 
-def train_autoencoder(recipe: Recipe, work: Path, say: Callable[[str], None]) -> Any:
+def train_autoencoder(recipe: Recipe, subject: Subject, model: Any, work: Path, say: Callable[[str], None]) -> Any:
     """Train (or load) the autoencoder: on crops around things, then on whole pictures with noisy latents."""
-    torch.manual_seed(recipe.seed)
-    model = networks.build_autoencoder()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.autoencoder_rate, weight_decay=0.0)
     total, start, spent, path = recipe.crop_steps + recipe.full_steps, 0, 0.0, work / "autoencoder.pt"
     if path.exists():
@@ -68,7 +67,7 @@ def train_autoencoder(recipe: Recipe, work: Path, say: Callable[[str], None]) ->
         torch.manual_seed(int(rng.integers(2**62)))
         whole = step >= recipe.crop_steps
         count = recipe.full_batch if whole else recipe.crop_batch
-        pictures = draw(sample_scenes(rng, count), rng)
+        pictures = subject.draw(subject.sample(rng, count), rng)
         target = to_tensor(pictures if whole else crop_to_things(pictures, rng))
         if whole:
             pace = cosine_rate(step - recipe.crop_steps, recipe.full_steps)
@@ -96,7 +95,7 @@ def train_autoencoder(recipe: Recipe, work: Path, say: Callable[[str], None]) ->
     return model.eval()
 
 
-def polish_painter(recipe: Recipe, model: Any, work: Path, say: Callable[[str], None]) -> None:
+def polish_painter(recipe: Recipe, subject: Subject, model: Any, work: Path, say: Callable[[str], None]) -> None:
     """Train the painting half of the autoencoder further, on whole pictures, while the latents stay as they are."""
     painter = torch.nn.ModuleList([model.post_quant_conv, model.decoder])
     optimizer = torch.optim.AdamW(painter.parameters(), lr=recipe.autoencoder_rate, weight_decay=0.0)
@@ -110,7 +109,7 @@ def polish_painter(recipe: Recipe, model: Any, work: Path, say: Callable[[str], 
     for step in range(start, recipe.polish_steps):
         rng = np.random.default_rng([recipe.seed, 5, step])
         torch.manual_seed(int(rng.integers(2**62)))
-        target = to_tensor(draw(sample_scenes(rng, recipe.full_batch), rng))
+        target = to_tensor(subject.draw(subject.sample(rng, recipe.full_batch), rng))
         set_rate(optimizer, recipe.autoencoder_rate * cosine_rate(step, recipe.polish_steps))
         with torch.no_grad():
             latents = disturb(model.encode(target).latent_dist.mean, recipe.latent_noise)
@@ -128,7 +127,7 @@ def polish_painter(recipe: Recipe, model: Any, work: Path, say: Callable[[str], 
 
 
 def cache_latents(
-    recipe: Recipe, autoencoder: Any, tokenizer: Any, work: Path, say: Callable[[str], None]
+    recipe: Recipe, subject: Subject, autoencoder: Any, tokenizer: Any, work: Path, say: Callable[[str], None]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw and encode the captioned pictures once, and scale the latents to mean 0 and spread 1 per channel.
 
@@ -142,12 +141,12 @@ def cache_latents(
         clock, latents, tokens, chunk = time.process_time(), [], [], min(500, recipe.pictures)
         for part in range(-(-recipe.pictures // chunk)):
             rng = np.random.default_rng([recipe.seed, 2, part])
-            scenes = sample_scenes(rng, chunk, pairs=recipe.pairs, open_facts=recipe.open_facts)
-            texts = [caption(scene) for scene in scenes]
+            facts = subject.sample(rng, chunk, pairs=recipe.pairs, open_facts=recipe.open_facts)
+            texts = [subject.caption(fact) for fact in facts]
             texts = [text.replace("centre", "center") if rng.random() < 0.5 else text for text in texts]
             tokens.append(tokenize(tokenizer, texts))
             with torch.no_grad():
-                latents.append(autoencoder.encode(to_tensor(draw(scenes, rng))).latent_dist.mean)
+                latents.append(autoencoder.encode(to_tensor(subject.draw(facts, rng))).latent_dist.mean)
             if part % 20 == 0:
                 say(f"pictures {part * chunk}/{recipe.pictures}")
         seconds = time.process_time() - clock

@@ -1,9 +1,10 @@
-"""Prompt accuracy and speed of a shapes model against its step count.
+"""Prompt accuracy and speed of an embedded model, or one like it, against its step count.
 
     python -m edgegen.serve.zoo.evaluation --model shapes-64 --steps 1,2,4,8,20 --prompts 200 --seed 0 --json FILE
 
-Prompts are held-out combinations, half with one thing and a place, half with two things and a relation. The judge
-decides; a picture is right if the number of things, every colour, every shape and the place or relation are.
+Prompts are combinations that training never showed, and the judge of the model's subject decides which pictures are
+right. With `--sheet FILE` some of the pictures are also put side by side, for the eyes, and with `--card` the accuracy
+goes into the model's own `edgegen.json`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from edgegen.serve.zoo.judge import Verdict, judge
-from edgegen.serve.zoo.loading import UnknownModelError, load_pipeline, model_info
-from edgegen.serve.zoo.shapes import Scene, caption, sample_scenes
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import replacing
+from edgegen.serve.zoo.loading import load_pipeline, model_folder, model_info
+from edgegen.serve.zoo.subjects import Subject, subject_of
+from edgegen.serve.zoo.weights import INFO_FILE, PINS, UnknownModelError
 
 BATCH = 25
+SHOWN = 12
+"""Pictures in a row of a sheet."""
 TIMED_PICTURES = 5
 
 
@@ -38,16 +43,12 @@ class Row:
     Attributes:
         steps: Denoising steps.
         prompts: How many pictures were judged.
-        right: How many had number, colour, shape and place (or relation) right.
+        right: How many show what was asked for.
         accuracy: `right / prompts`.
         low: Lower end of the 95 % Wilson interval of `accuracy`.
         high: Upper end of that interval.
-        single_accuracy: The same share among prompts with one thing.
-        pair_accuracy: The same share among prompts with two things.
-        colour: Share with every colour right.
-        shape: Share with every shape right.
-        place: Share with the place or relation right.
-        size: Share with every size right.
+        groups: The same share among the prompts of every group, such as those with one thing.
+        parts: Share with a part of the prompt right, such as the colour, by part.
         seconds: Median wall-clock seconds of one picture, made alone.
     """
 
@@ -57,20 +58,9 @@ class Row:
     accuracy: float
     low: float
     high: float
-    single_accuracy: float
-    pair_accuracy: float
-    colour: float
-    shape: float
-    place: float
-    size: float
+    groups: dict[str, float]
+    parts: dict[str, float]
     seconds: float
-
-
-def held_out_scenes(count: int, seed: int) -> list[Scene]:
-    """Draw fully stated held-out scenes: the first half (rounded up) with one thing, the rest with two."""
-    rng = np.random.default_rng([seed, 4])
-    singles = sample_scenes(rng, count - count // 2, held_out=True, pairs=0.0)
-    return singles + sample_scenes(rng, count // 2, held_out=True, pairs=1.0)
 
 
 def paint(
@@ -104,66 +94,113 @@ def time_one(pipeline: Any, prompt: str, *, steps: int, guidance: float) -> floa
     return statistics.median(seconds[1:])
 
 
-def measure(pipeline: Any, scenes: Sequence[Scene], *, steps: int, guidance: float, seed: int) -> Row:
-    """Paint the captions of `scenes`, judge them and time one."""
-    texts = [caption(scene) for scene in scenes]
+def measure(
+    pipeline: Any, subject: Subject, facts: Sequence[Any], *, steps: int, guidance: float, seed: int
+) -> tuple[Row, NDArray[np.uint8]]:
+    """Paint the captions of facts, judge them and time one.
+
+    Returns:
+        The figures, and the pictures, `[n, 64, 64, 3]`.
+    """
+    texts = [subject.caption(fact) for fact in facts]
     pictures = paint(pipeline, texts, steps=steps, guidance=guidance, seed=seed)
-    verdicts = [judge(picture, scene) for picture, scene in zip(pictures, scenes, strict=True)]
+    verdicts = [subject.judge(picture, fact) for picture, fact in zip(pictures, facts, strict=True)]
     right = sum(verdict.right for verdict in verdicts)
     interval = binomtest(right, len(verdicts)).proportion_ci(method="wilson")
-    by_kind: dict[bool, list[Verdict]] = {True: [], False: []}
-    for verdict, scene in zip(verdicts, scenes, strict=True):
-        by_kind[scene.second is None].append(verdict)
-    return Row(
+    groups: dict[str, list[bool]] = {}
+    for verdict, fact in zip(verdicts, facts, strict=True):
+        groups.setdefault(subject.group(fact), []).append(verdict.right)
+    row = Row(
         steps=steps,
         prompts=len(verdicts),
         right=right,
         accuracy=right / len(verdicts),
         low=float(interval.low),
         high=float(interval.high),
-        single_accuracy=_share([verdict.right for verdict in by_kind[True]]),
-        pair_accuracy=_share([verdict.right for verdict in by_kind[False]]),
-        colour=_share([verdict.colour for verdict in verdicts]),
-        shape=_share([verdict.shape for verdict in verdicts]),
-        place=_share([verdict.place for verdict in verdicts]),
-        size=_share([verdict.size for verdict in verdicts]),
+        groups={name: sum(flags) / len(flags) for name, flags in sorted(groups.items())},
+        parts={
+            field.name: sum(getattr(verdict, field.name) for verdict in verdicts) / len(verdicts)
+            for field in fields(verdicts[0])
+        },
         seconds=time_one(pipeline, texts[0], steps=steps, guidance=guidance),
     )
+    return row, pictures
 
 
-def _share(flags: list[bool]) -> float:
-    """Return the share of true flags, 0 if there are none."""
-    return sum(flags) / len(flags) if flags else 0.0
+def write_accuracy(model: str, rows: Sequence[Row], *, prompts: int, seed: int, guidance: float) -> None:
+    """Write how accurate a model is into its card; files that are loaded, and their digests, stay as they are.
+
+    Args:
+        model: An embedded name or a folder with a card.
+        rows: The figures by step count.
+        prompts: Prompts per step count.
+        seed: Root of prompts and noise.
+        guidance: Guidance scale.
+    """
+    folder = model_folder(model)
+    assert folder is not None  # it has a card
+    card = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    points = [
+        {"steps": row.steps, "right": row.right, "accuracy": row.accuracy, "low": round(row.low, 4),
+         "high": round(row.high, 4)} for row in rows
+    ]  # fmt: skip
+    card["accuracy"] = {"prompts": prompts, "seed": seed, "guidance": guidance, "points": points}
+    pins = card.pop(PINS, {})  # last, because they are long
+    text = json.dumps({**card, PINS: pins}, indent=2) + "\n"
+    with replacing(folder / INFO_FILE) as file:
+        file.write(text)
+
+
+def write_sheet(rows: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """Write pictures side by side: one row per step count, the same prompts below each other.
+
+    Args:
+        rows: Pictures by step count, `[n, h, w, 3]` each; the first of each are shown.
+        path: A PNG file.
+    """
+    from PIL import Image
+
+    shown = np.stack([pictures[:: max(1, len(pictures) // SHOWN)][:SHOWN] for pictures in rows])
+    count, across, height, width, channels = shown.shape
+    sheet = shown.transpose(0, 2, 1, 3, 4).reshape(count * height, across * width, channels)
+    Image.fromarray(sheet).save(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m edgegen.serve.zoo.evaluation", description="Judge a shapes model.")
-    parser.add_argument("--model", default="shapes-64", help="embedded name or folder of a shapes model")
+    parser = argparse.ArgumentParser(prog="python -m edgegen.serve.zoo.evaluation", description="Judge a model.")
+    parser.add_argument("--model", default="shapes-64", help="embedded name or folder of a model")
     parser.add_argument("--steps", default="1,2,4,8,20", help="step counts, separated by commas")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts per step count")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--sheet", type=Path, help="also write some of the pictures to this PNG file")
+    parser.add_argument("--card", action="store_true", help="also write the accuracy into the model's card")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     try:
+        info = model_info(chosen.model)
         pipeline = load_pipeline(chosen.model)
-    except UnknownModelError as error:
+        subject = subject_of(info.subject or "")
+    except (UnknownModelError, InputError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    guidance = chosen.guidance if chosen.guidance is not None else model_info(chosen.model).default_guidance
-    scenes = held_out_scenes(chosen.prompts, chosen.seed)
-    sys.stdout.write("steps  right [95 % interval]      one thing  two things  colour  shape  place  size  s/picture\n")
-    rows = []
+    guidance = chosen.guidance if chosen.guidance is not None else info.default_guidance
+    facts = subject.held_out(chosen.prompts, chosen.seed)
+    rows, sheets = [], []
     for steps in (int(part) for part in chosen.steps.split(",")):
-        row = measure(pipeline, scenes, steps=steps, guidance=guidance, seed=chosen.seed)
+        row, pictures = measure(pipeline, subject, facts, steps=steps, guidance=guidance, seed=chosen.seed)
         rows.append(row)
+        sheets.append(pictures)
+        shares = {**row.groups, **row.parts}
+        if len(rows) == 1:
+            names = "".join(f"  {name}" for name in shares)
+            sys.stdout.write(f"steps  right [95 % interval]    {names}  s/picture\n")
+        cells = "".join(f"  {share:{max(6, len(name))}.1%}" for name, share in shares.items())
         sys.stdout.write(
-            f"{row.steps:5d}  {row.accuracy:6.1%} [{row.low:6.1%}, {row.high:6.1%}]  {row.single_accuracy:9.1%}"
-            f"  {row.pair_accuracy:10.1%}  {row.colour:6.1%}  {row.shape:5.1%}  {row.place:5.1%}  {row.size:5.1%}"
-            f"  {row.seconds:8.3f}\n"
+            f"{row.steps:5d}  {row.accuracy:6.1%} [{row.low:6.1%}, {row.high:6.1%}]{cells}  {row.seconds:9.3f}\n"
         )
         sys.stdout.flush()
     if chosen.json is not None:
@@ -172,10 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "guidance": guidance,
             "seed": chosen.seed,
             "threads": chosen.threads,
-            "prompts": "held-out combinations, half with one thing, half with two",
+            "subject": subject.name,
+            "prompts": "combinations that training never showed",
             "rows": [asdict(row) for row in rows],
         }
         chosen.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if chosen.card:
+        write_accuracy(chosen.model, rows, prompts=chosen.prompts, seed=chosen.seed, guidance=guidance)
+    if chosen.sheet is not None:
+        write_sheet(sheets, chosen.sheet)
     return 0
 
 

@@ -44,7 +44,7 @@ class Finding:
     @property
     def place(self) -> str:
         """Name the place of the patch in the picture."""
-        return _PLACE_OF_THIRDS[int(np.digitize(self.x, PLACE_LIMITS)), int(np.digitize(self.y, PLACE_LIMITS))]
+        return place_of(self.x, self.y)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Verdict:
     def complete(self) -> bool:
         """Tell whether the size is right as well."""
         return self.right and self.size
+
+
+def place_of(x: float, y: float) -> str:
+    """Name the place of a point of a picture, pixels."""
+    return _PLACE_OF_THIRDS[int(np.digitize(x, PLACE_LIMITS)), int(np.digitize(y, PLACE_LIMITS))]
 
 
 def find_things(picture: NDArray[np.uint8]) -> list[Finding]:

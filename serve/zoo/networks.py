@@ -100,16 +100,22 @@ def build_autoencoder() -> Any:
     )
 
 
-def build_denoiser() -> Any:
-    """Build the U-Net that predicts the velocity of noisy latents, with cross-attention to the caption at 4×4."""
+def build_denoiser(widths: tuple[int, int] = DENOISER_WIDTHS, middle: bool = True) -> Any:
+    """Build the U-Net that predicts the velocity of noisy latents, with cross-attention to the caption at 4×4.
+
+    Args:
+        widths: Channels on 8×8 and on 4×4 latents, multiples of 16.
+        middle: Whether there is a block between the way down and the way up.
+    """
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=DENOISER_WIDTHS,
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn" if middle else None,
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         attention_head_dim=4,
@@ -128,8 +134,12 @@ def build_noise_schedule() -> Any:
     return DDIMScheduler(**_NOISE, clip_sample=False, steps_offset=1)
 
 
-def build_scheduler() -> Any:
-    """Build the sampler of the finished pipeline: Euler steps on the noise levels of training, without new noise."""
+def build_scheduler(spacing: str = "linspace") -> Any:
+    """Build the sampler of the finished pipeline: Euler steps on the noise levels of training, without new noise.
+
+    Args:
+        spacing: Where its steps begin: `linspace` has a step at the least noise, too, `trailing` spends none there.
+    """
     from diffusers import EulerDiscreteScheduler
 
-    return EulerDiscreteScheduler(**_NOISE, timestep_spacing="linspace", steps_offset=1)
+    return EulerDiscreteScheduler(**_NOISE, timestep_spacing=spacing, steps_offset=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ class Recipe:
     """Every number that shapes a training run.
 
     Attributes:
+        subject: What the model paints, a key of :data:`edgegen.serve.zoo.subjects.SUBJECTS`.
+        begin: Embedded name or folder of the model whose weights training begins with; random ones if empty.
         seed: Source of every random choice.
         threads: CPU threads.
         crop_steps: Autoencoder steps on crops around things.
@@ -29,7 +31,7 @@ class Recipe:
         autoencoder_rate: Highest learning rate of the autoencoder.
         divergence_weight: Weight of the divergence of the latents from a standard normal.
         pictures: Captioned pictures whose latents are cached for the denoiser.
-        pairs: Share of pictures with two things.
+        pairs: Share of pictures with two things, of subjects that have such pictures.
         open_facts: Chance that a caption leaves a size or the place of a lone thing open.
         steps: Steps of the denoiser and the text encoder.
         batch: Latents in such a step.
@@ -42,6 +44,8 @@ class Recipe:
         default_guidance: Guidance scale that the finished model proposes.
     """
 
+    subject: str = "shapes"
+    begin: str = ""
     seed: int = 0
     threads: int = 1
     crop_steps: int = 2600
@@ -65,6 +69,27 @@ class Recipe:
     average_decay: float = 0.999
     default_steps: int = 20
     default_guidance: float = 2.0
+
+
+RECIPES = {
+    "shapes": Recipe(),
+    "digits": replace(
+        Recipe(),
+        subject="digits",
+        begin="shapes-64",
+        # Its latents keep digits well enough, so that only their painter has to learn.
+        crop_steps=0,
+        full_steps=0,
+        polish_steps=450,
+        polish_emphasis=4.0,
+        latent_noise=0.1,
+        autoencoder_rate=1e-3,
+        pictures=8_000,
+        pairs=0.0,
+        steps=1_000,
+    ),
+}
+"""The recipes of the embedded models that are not distilled, by subject."""
 
 
 def cosine_rate(step: int, steps: int, warm_up: int = 100) -> float:

@@ -191,6 +191,13 @@ def sample_scenes(
     return scenes
 
 
+def held_out_scenes(count: int, seed: int) -> list[Scene]:
+    """Draw fully stated held-out scenes: the first half (rounded up) with one thing, the rest with two."""
+    rng = np.random.default_rng([seed, 4])
+    singles = sample_scenes(rng, count - count // 2, held_out=True, pairs=0.0)
+    return singles + sample_scenes(rng, count // 2, held_out=True, pairs=1.0)
+
+
 def lay_out(scene: Scene, rng: np.random.Generator) -> tuple[Spot, ...]:
     """Choose the spot of every thing of `scene`, within the tolerance of its place and size."""
     centres: list[tuple[float, float]]

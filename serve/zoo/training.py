@@ -1,6 +1,7 @@
-"""Training of the embedded model, from nothing to a diffusers folder.
+"""Training of an embedded model, from nothing or from another model to a diffusers folder.
 
-    python -m edgegen.serve.zoo.training --out my-model --seed 0
+    python -m edgegen.serve.zoo.training --out shapes-64 --seed 0
+    python -m edgegen.serve.zoo.training --subject digits --out digits-64 --seed 0
 
 Three stages, each kept in the work folder so that a stopped run goes on where it was: the autoencoder learns to paint
 procedural pictures back, the latents of a large set of captioned pictures are cached, and the denoiser and the text
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ import torch.nn.functional as F
 
 from edgegen.serve.zoo import networks
 from edgegen.serve.zoo.autoencoder import cache_latents, polish_painter, tokenize, train_autoencoder
-from edgegen.serve.zoo.recipe import SAVE_EVERY, Recipe, cosine_rate, keep, set_rate
+from edgegen.serve.zoo.beginning import Parts, build_parts
+from edgegen.serve.zoo.recipe import RECIPES, SAVE_EVERY, Recipe, cosine_rate, keep, set_rate
 from edgegen.serve.zoo.shapes import SIDE
-
-INFO_FILE = "edgegen.json"
+from edgegen.serve.zoo.subjects import subject_of
+from edgegen.serve.zoo.weights import INFO_FILE, PINS, UnknownModelError, pinned_files
 
 
 class TrainingError(RuntimeError):
@@ -50,11 +52,16 @@ def sample_times(recipe: Recipe, rng: np.random.Generator) -> torch.Tensor:
 
 
 def train_denoiser(
-    recipe: Recipe, latents: torch.Tensor, tokens: torch.Tensor, tokenizer: Any, work: Path, say: Callable[[str], None]
-) -> tuple[Any, Any]:
-    """Train (or finish, or load) the denoiser and the text encoder together; return both with averaged weights."""
-    torch.manual_seed(recipe.seed + 1)
-    denoiser, text_encoder = networks.build_denoiser(), networks.build_text_encoder(tokenizer)
+    recipe: Recipe,
+    parts: Parts,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    tokenizer: Any,
+    work: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Train (or finish, or load) the denoiser and the text encoder together; they end with averaged weights."""
+    denoiser, text_encoder = parts.denoiser, parts.text_encoder
     both = torch.nn.ModuleDict({"denoiser": denoiser, "text_encoder": text_encoder}).train()
     parameters = list(both.parameters())
     average = [parameter.detach().clone() for parameter in parameters]
@@ -98,7 +105,6 @@ def train_denoiser(
         for parameter, mean in zip(parameters, average, strict=True):
             parameter.copy_(mean)
     both.eval()
-    return denoiser, text_encoder
 
 
 def check_target(out: Path) -> None:
@@ -117,11 +123,20 @@ def check_target(out: Path) -> None:
 
 
 def write_pipeline(pipeline: Any, info: dict[str, Any], out: Path) -> None:
-    """Write a pipeline folder whole or not at all: into a hidden neighbour first, then renamed."""
+    """Write a pipeline folder whole or not at all: into a hidden neighbour first, then renamed.
+
+    Args:
+        pipeline: A diffusers pipeline.
+        info: What the card says; the digests of all files are added.
+        out: Target folder.
+    """
     part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         pipeline.save_pretrained(part, safe_serialization=True)
-        (part / INFO_FILE).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+        for path in part.rglob("*.json"):
+            _forget_place(path)
+        card = {**info, PINS: pinned_files(part)}
+        (part / INFO_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         for path in (part, *part.rglob("*")):  # weights are written for their owner alone
             path.chmod(0o755 if path.is_dir() else 0o644)
         if out.exists():
@@ -135,6 +150,13 @@ def write_pipeline(pipeline: Any, info: dict[str, Any], out: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _forget_place(path: Path) -> None:
+    """Take the folder that a part was loaded from out of its config: it means nothing elsewhere."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[str], None] | None = None) -> Path:
     """Train a model and write it as a diffusers folder.
 
@@ -146,6 +168,8 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
 
     Raises:
         TrainingError: The target cannot be written.
+        UnknownModelError: There is no model to begin with.
+        InputError: There is no such subject.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -154,16 +178,18 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
     work = work or out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
-    tokenizer = networks.build_tokenizer()
-    autoencoder = train_autoencoder(recipe, work, say)
-    polish_painter(recipe, autoencoder, work, say)
-    latents, tokens = cache_latents(recipe, autoencoder, tokenizer, work, say)
-    denoiser, text_encoder = train_denoiser(recipe, latents, tokens, tokenizer, work, say)
+    subject = subject_of(recipe.subject)
+    tokenizer = networks.build_tokenizer(subject.words)
+    parts = build_parts(recipe, tokenizer)
+    train_autoencoder(recipe, subject, parts.autoencoder, work, say)
+    polish_painter(recipe, subject, parts.autoencoder, work, say)
+    latents, tokens = cache_latents(recipe, subject, parts.autoencoder, tokenizer, work, say)
+    train_denoiser(recipe, parts, latents, tokens, tokenizer, work, say)
     pipeline = StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=text_encoder,
+        vae=parts.autoencoder,
+        text_encoder=parts.text_encoder,
         tokenizer=tokenizer,
-        unet=denoiser,
+        unet=parts.denoiser,
         scheduler=networks.build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -171,10 +197,11 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
     )
     info = {
         "name": out.name,
+        "subject": subject.name,
         "native_size": SIDE,
         "default_steps": recipe.default_steps,
         "default_guidance": recipe.default_guidance,
-        "example_prompt": "a large red circle in the top left",
+        "example_prompt": subject.example,
         "training_cpu_seconds": round(sum(torch.load(path)["seconds"] for path in sorted(work.glob("*.pt")))),
         "recipe": asdict(recipe),
     }
@@ -184,14 +211,16 @@ def train(recipe: Recipe, out: Path, work: Path | None = None, say: Callable[[st
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m edgegen.serve.zoo.training", description="Train a shapes model.")
+    parser = argparse.ArgumentParser(prog="python -m edgegen.serve.zoo.training", description="Train a model.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the pipeline to")
     parser.add_argument("--work", type=Path, help="folder for checkpoints (default: OUT.work)")
     for field in fields(Recipe):
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=type(field.default), default=field.default, help=f"default {field.default}")
-    chosen = vars(parser.parse_args(arguments))
-    out, work = chosen.pop("out"), chosen.pop("work")
+        usual = ", ".join(f"{getattr(recipe, field.name)!r} for {name}" for name, recipe in RECIPES.items())
+        allowed = tuple(RECIPES) if field.name == "subject" else None
+        parser.add_argument(flag, type=type(field.default), choices=allowed, help=f"default {usual}")
+    chosen = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    out, work, recipe = chosen.pop("out"), chosen.pop("work", None), RECIPES[chosen.get("subject", "shapes")]
     begun = time.monotonic()
 
     def say(line: str) -> None:
@@ -199,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        train(Recipe(**chosen), out, work, say)
-    except TrainingError as error:
+        train(replace(recipe, **chosen), out, work, say)
+    except (TrainingError, UnknownModelError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     say(f"wrote {os.fspath(out)}")

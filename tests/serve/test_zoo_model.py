@@ -3,16 +3,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.app import build
 from edgegen.serve.config import build_config
 from edgegen.serve.zoo import UnknownModelError, embedded_models, load_pipeline, model_info
-from edgegen.serve.zoo.evaluation import held_out_scenes, main, measure, paint
+from edgegen.serve.zoo.evaluation import main, measure, paint
 from edgegen.serve.zoo.networks import build_tokenizer
-from edgegen.serve.zoo.shapes import WORDS, caption
+from edgegen.serve.zoo.shapes import WORDS, caption, held_out_scenes
+from edgegen.serve.zoo.subjects import SUBJECTS
 
 MODEL = "shapes-64"
+MODELS = ("shapes-64", "shapes-64-fast")
 
 
 @pytest.fixture(scope="module")
@@ -20,27 +23,34 @@ def pipeline():
     return load_pipeline(MODEL)
 
 
-def test_the_embedded_model_is_a_small_diffusers_folder():
-    folder = embedded_models()[MODEL]
-    assert (folder / "model_index.json").is_file()
-    assert (folder / "README.md").is_file()
-    weights = list(folder.rglob("*.safetensors"))
-    assert len(weights) == 3
-    assert sum(path.stat().st_size for path in weights) <= 20e6
+def test_the_embedded_models_are_small_diffusers_folders():
+    assert set(embedded_models()) == set(MODELS)
+    total = 0
+    for folder in embedded_models().values():
+        assert (folder / "README.md").is_file()
+        weights = list(folder.rglob("*.safetensors"))
+        assert len(weights) == 3
+        total += sum(path.stat().st_size for path in weights)
+    assert total <= 40e6
 
 
-def test_the_model_tells_its_defaults():
-    info = model_info(MODEL)
-    assert (info.name, info.native_size) == (MODEL, 64)
-    assert info.default_steps > 1
-    assert info.default_guidance > 1
+def test_the_models_tell_their_defaults():
+    for name in MODELS:
+        info = model_info(name)
+        assert (info.name, info.native_size) == (name, 64)
+        assert info.subject in SUBJECTS
+        assert SUBJECTS[info.subject].parse(info.example_prompt)
+    # The distilled model answers with guidance built in; the others need it.
+    assert model_info("shapes-64").default_guidance > 1 == model_info("shapes-64-fast").default_guidance
+    assert model_info("shapes-64-fast").default_steps < model_info("shapes-64").default_steps
     assert model_info("somebody/some-model").native_size is None
 
 
-def test_plain_diffusers_loads_the_folder():
+@pytest.mark.parametrize("name", MODELS)
+def test_plain_diffusers_loads_the_folder(name):
     from diffusers import AutoPipelineForText2Image, StableDiffusionPipeline
 
-    loaded = AutoPipelineForText2Image.from_pretrained(embedded_models()[MODEL])
+    loaded = AutoPipelineForText2Image.from_pretrained(embedded_models()[name])
     assert type(loaded) is StableDiffusionPipeline
     assert loaded.safety_checker is None
     assert loaded.unet.dtype == torch.float32
@@ -63,14 +73,28 @@ def test_the_seed_decides_the_picture(pipeline):
 
 
 def test_held_out_prompts_are_met_and_more_steps_are_better(pipeline):
-    info, scenes = model_info(MODEL), held_out_scenes(30, seed=11)
-    few, usual = (
-        measure(pipeline, scenes, steps=steps, guidance=info.default_guidance, seed=3)
+    info, subject, scenes = model_info(MODEL), SUBJECTS["shapes"], held_out_scenes(30, seed=11)
+    (few, _), (usual, pictures) = (
+        measure(pipeline, subject, scenes, steps=steps, guidance=info.default_guidance, seed=3)
         for steps in (1, info.default_steps)
     )
     assert usual.accuracy >= 0.8
     assert few.accuracy < usual.accuracy
     assert usual.low < usual.accuracy <= usual.high
+    assert set(usual.groups) == {"one thing", "two things"}
+    assert set(usual.parts) == {"count", "colour", "shape", "size", "place"}
+    assert pictures.shape == (30, 64, 64, 3)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("shapes-64-fast", 0.8)])
+def test_the_other_models_meet_held_out_prompts_in_their_own_steps(name, floor):
+    info = model_info(name)
+    subject = SUBJECTS[info.subject]
+    facts = subject.held_out(20, 11)
+    row, _ = measure(
+        load_pipeline(name), subject, facts, steps=info.default_steps, guidance=info.default_guidance, seed=3
+    )
+    assert row.accuracy >= floor
 
 
 def test_pictures_do_not_depend_on_their_batch(pipeline):
@@ -81,8 +105,10 @@ def test_pictures_do_not_depend_on_their_batch(pipeline):
 
 
 def test_the_evaluation_command_writes_its_figures(tmp_path, capsys):
-    path = tmp_path / "figures.json"
-    assert main(["--steps", "1,2", "--prompts", "2", "--json", str(path)]) == 0
+    path, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
+    assert main(["--steps", "1,2", "--prompts", "2", "--json", str(path), "--sheet", str(sheet)]) == 0
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (2 * 64, 2 * 64)  # two prompts across, two step counts down
     report = json.loads(path.read_text())
     assert [row["steps"] for row in report["rows"]] == [1, 2]
     assert {"accuracy", "low", "high", "seconds"} <= set(report["rows"][0])

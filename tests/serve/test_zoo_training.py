@@ -1,11 +1,14 @@
+import json
+
 import pytest
 import torch
 
 from edgegen.serve.zoo import load_pipeline, model_info
 from edgegen.serve.zoo.evaluation import paint
 from edgegen.serve.zoo.networks import learn_merges
-from edgegen.serve.zoo.recipe import Recipe
+from edgegen.serve.zoo.recipe import RECIPES, Recipe
 from edgegen.serve.zoo.training import TrainingError, main, train
+from edgegen.serve.zoo.weights import pinned_files
 
 TINY = {"crop_steps": 2, "full_steps": 1, "polish_steps": 1, "pictures": 16, "steps": 2, "batch": 4, "crop_batch": 4}
 FLAGS = [word for name, value in TINY.items() for word in ("--" + name.replace("_", "-"), str(value))]
@@ -25,6 +28,36 @@ def test_two_steps_write_a_pipeline_that_loads(tmp_path):
     assert model_info(str(out)).native_size == 64
     picture = paint(load_pipeline(str(out)), ["a red circle"], steps=1, guidance=2.0, seed=0)
     assert picture.shape == (1, 64, 64, 3)
+
+
+def test_another_subject_begins_with_what_a_model_knows(tmp_path):
+    out = tmp_path / "tiny"
+    assert main(["--subject", "digits", "--out", str(out), *FLAGS, "--crop-steps", "0", "--full-steps", "0"]) == 0
+    card = json.loads((out / "edgegen.json").read_text())
+    assert (card["subject"], card["example_prompt"]) == ("digits", "a red 7 in the top left")
+    assert card["recipe"]["begin"] == RECIPES["digits"].begin == "shapes-64"
+    assert card["recipe"]["average_decay"] == RECIPES["digits"].average_decay
+    tiny, older = load_pipeline(str(out)), load_pipeline("shapes-64")
+    # Two steps change little; what is said of a word came along, although its number is another one.
+    for word in ("red", "left"):
+        ours, theirs = (
+            pipeline.text_encoder.get_input_embeddings().weight[pipeline.tokenizer(word).input_ids[1]]
+            for pipeline in (tiny, older)
+        )
+        assert torch.allclose(ours, theirs, atol=0.01)
+    assert "circle</w>" not in tiny.tokenizer.get_vocab()
+
+
+def test_a_model_to_begin_with_must_be_there(tmp_path, capsys):
+    assert main(["--out", str(tmp_path / "tiny"), "--begin", str(tmp_path), *FLAGS]) == 1
+    assert "unknown model" in capsys.readouterr().err
+
+
+def test_the_card_pins_every_file_that_is_loaded(tmp_path):
+    out = train(Recipe(**TINY), tmp_path / "tiny")
+    card = json.loads((out / "edgegen.json").read_text())
+    assert card["sha256"] == pinned_files(out)
+    assert "unet/diffusion_pytorch_model.safetensors" in card["sha256"]
 
 
 def test_a_stopped_run_goes_on_and_replaces_the_older_pipeline(tmp_path):

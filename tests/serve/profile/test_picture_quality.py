@@ -12,7 +12,7 @@ from edgegen.serve.profile.picture_quality import (
     variation_per_pixel,
     wrong_pictures,
 )
-from edgegen.serve.zoo.shapes import draw, parse_caption
+from edgegen.serve.zoo.subjects import SUBJECTS
 
 
 def test_total_variation_by_hand():
@@ -53,13 +53,21 @@ def test_distance_by_hand():
     assert distance_percent(one, black).tolist() == [50.0]
 
 
-def test_drawn_pictures_are_right_and_others_wrong():
-    scenes = [parse_caption("a large red circle in the top left"), parse_caption("a small blue square on the right")]
-    pictures = draw(scenes, np.random.default_rng(0))
-    assert wrong_pictures(pictures, scenes).tolist() == [False, False]
-    assert wrong_pictures(pictures, scenes[::-1]).tolist() == [True, True]
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("shapes", ("a large red circle in the top left", "a small blue square on the right")),
+        ("digits", ("a red 7 in the top left", "a blue 4 on the right")),
+    ],
+)
+def test_drawn_pictures_are_right_and_others_wrong(name, texts):
+    subject = SUBJECTS[name]
+    facts = [subject.parse(text) for text in texts]
+    pictures = subject.draw(facts, np.random.default_rng(0))
+    assert wrong_pictures(pictures, subject, facts).tolist() == [False, False]
+    assert wrong_pictures(pictures, subject, facts[::-1]).tolist() == [True, True]
     with pytest.raises(InputError, match="64 x 64 x 3 values, not 32 x 64 x 3"):
-        wrong_pictures(pictures[:, ::2], scenes)
+        wrong_pictures(pictures[:, ::2], subject, facts)
 
 
 def test_estimates():
