@@ -31,11 +31,13 @@ from edgegen.platform.screen import PlainTable
 
 if TYPE_CHECKING:
     from edgegen.serve.profile.curve_report import Report
+    from edgegen.serve.profile.model_profile import ModelProfile
 
 MODULES = ("diffusers", "transformers", "PIL", "psutil")
 QUALITIES = ("tv", "inaccuracy", "distance")
 MOST_STEPS = 1000
 SELECTED = 16
+MOST_TOGETHER = 256
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})(?::(\d{1,9}))?")
 _COUNT = re.compile(r"\d{1,9}")
 
@@ -70,6 +72,12 @@ def profile(
         typer.Option(metavar="FILE", parser=str, callback=curve_file, help="Write the curve file, .yaml."),
     ] = None,
     json: JsonOption = None,
+    profile_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile", metavar="FILE", parser=str, callback=profile_json, help="Write the model's profile, .json."
+        ),
+    ] = None,
     plot: PlotOption = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="A torch device, e.g. cuda:0.")] = "cpu",
     dtype: Annotated[
@@ -85,16 +93,20 @@ def profile(
         int | None,
         typer.Option(min=1, help="Pictures at once, for quality.  [default: 25 for embedded models, 1 for others]"),
     ] = None,
+    batches: Annotated[
+        str, typer.Option(metavar="COUNTS", help="Pictures that are made together, for the batch curve.")
+    ] = "1,2,4,8",
     seed: SeedOption = 0,
 ) -> None:
-    """Measure a model's quality and time against its steps; writes a curve file."""
+    """Measure a model: loading, memory, time and quality against steps, batches; writes a curve file and a profile."""
     counts = parse_steps(steps)
+    together = parse_batches(batches)
     if quality is not None and quality not in QUALITIES:
         allowed = ", ".join(QUALITIES)
         raise InputError(f"--quality is '{quality}', but must be one of {allowed}.{did_you_mean(quality, QUALITIES)}")
     if guidance is not None and not math.isfinite(guidance):
         raise InputError(f"--guidance is {guidance:g}, but must be a finite number.")
-    refuse_same_output(json, plot, {"the curve file": out})
+    refuse_same_output(json, plot, {"the curve file": out, "the profile": profile_file})
     require_serve_extra("Profiling", MODULES)
     if device.startswith("cpu"):
         prefer_one_thread()
@@ -102,6 +114,8 @@ def profile(
 
     from edgegen.platform.files import write_json, write_text
     from edgegen.serve.profile.curve_report import make_report
+    from edgegen.serve.profile.measured_profile import model_profile
+    from edgegen.serve.profile.model_profile import write_profile
     from edgegen.serve.profile.profiler import ProfileRequest, run_profile
 
     request = ProfileRequest(
@@ -116,6 +130,7 @@ def profile(
         prompts=tuple(prompts or ()),
         batch=batch,
         judged=True if quality == "inaccuracy" else None,
+        batches=together,
     )
     given: dict[str, Any] = {
         "--model": model,
@@ -127,6 +142,7 @@ def profile(
         "--dtype": dtype if dtype != "float32" else None,
         "--guidance": guidance,
         "--batch": batch,
+        "--batches": batches if batches != "1,2,4,8" else None,
         "--seed": seed,
     }
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
@@ -134,12 +150,13 @@ def profile(
     notes = progress_console()
     with activity(notes, refresh_per_second=1) as say:  # drawing it takes processor time, which is being measured
         measured = run_profile(request, on_progress=say)
-    report = make_report(measured, _provenance(shlex.join(["edgegen", "profile", *options])), quality)
+    provenance = _provenance(shlex.join(["edgegen", "profile", *options]))
+    report, summary = make_report(measured, provenance, quality), model_profile(measured, provenance)
 
     def show() -> None:
         shown = console()
         shown.print(profile_table(report))
-        for sentence in (*profile_summary(report), *report.notes()):
+        for sentence in (*profile_summary(report), *summary_lines(summary), *report.notes()):
             shown.print(sentence, soft_wrap=True)
 
     writes: list[Callable[[], object]] = []
@@ -147,6 +164,8 @@ def profile(
         writes.append(lambda: write_json(json, report.to_json()))
     if out is not None:
         writes.append(lambda: write_text(out, report.curve_file()))
+    if profile_file is not None:
+        writes.append(lambda: write_profile(summary, profile_file))
     if plot is not None:
         writes.append(lambda: draw_and_say(lambda: _draw(report, plot), notes))
     write_then_show(writes, show)
@@ -160,6 +179,26 @@ def curve_file(path: str | Path | None) -> Path | None:
     if path is not None and path.suffix not in (".yaml", ".yml"):
         raise InputError(f"Curve file '{path}' must end in .yaml, so that a scenario can name it.")
     return path
+
+
+def profile_json(path: str | Path | None) -> Path | None:
+    """Check where the profile is to be written, before anything takes time."""
+    path = output_file(path)
+    if path is not None and path.suffix != ".json":
+        raise InputError(f"Profile file '{path}' must end in .json.")
+    return path
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """Return the numbers of pictures that a list separated by commas stands for, increasing.
+
+    Raises:
+        InputError: If it is none, or a number is not from 1 to 256.
+    """
+    parts = text.replace(" ", "").split(",")
+    if not all(_COUNT.fullmatch(part) and 1 <= int(part) <= MOST_TOGETHER for part in parts):
+        raise InputError(f"--batches is '{text}', but must be numbers from 1 to {MOST_TOGETHER}, such as 1,2,4,8.")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _draw(report: Report, plot: Path) -> list[Path]:
@@ -256,6 +295,25 @@ def profile_summary(report: Report) -> list[str]:
         f"Load: {holding.load_s:.3g} s; weights {holding.weights_gb:.4f} GB, growth of the process "
         f"{holding.process_growth_gb:.3f} GB{gpu}",
     ]
+
+
+def summary_lines(summary: ModelProfile) -> list[str]:
+    """Return what the profile of a model says beyond the curves: loading, memory while painting, and batches."""
+    where = "the pipeline kept on the host" if summary.host == "pipeline" else "files in the cache"
+    painting = "" if summary.peak_gb is None else f"; {summary.peak_gb:.3f} GB more while painting"
+    curve = ", ".join(f"{point.pictures} in {point.time_s:.4g} s" for point in summary.batch)
+    return [
+        f"Load from the disk: {summary.load_s:.3g} s{_ends(summary.intervals.load_s)}; with {where}: "
+        f"{summary.load_from_host_s:.3g} s{_ends(summary.intervals.load_from_host_s)}{painting}",
+        f"Batches of {summary.batch_steps} steps: {curve}; a further picture takes {summary.further_picture:.3g} of "
+        f"the first one's steps{_ends(summary.intervals.further_picture)}",
+        f"Medians: {summary.step_s:.4g} s per step{_ends(summary.intervals.step_s)} and {summary.fixed_s:.4g} s"
+        f"{_ends(summary.intervals.fixed_s)}; useful from {summary.least_steps} steps, best from {summary.full_steps}",
+    ]
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
 def _selection(first: int, last: int) -> set[int]:

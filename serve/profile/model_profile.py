@@ -22,6 +22,7 @@ from edgegen.envs.core.errors import InputError, from_validation
 from edgegen.envs.core.fields import Count, Frozen, NonNegative, Positive, Share
 from edgegen.envs.core.named_files import existing
 from edgegen.envs.core.paths import replacing
+from edgegen.serve.zoo.loading import embedded_models
 
 FORMAT: Literal["edgegen-model-profile-1"] = "edgegen-model-profile-1"
 PROFILE_FILE = "profile.json"
@@ -192,6 +193,22 @@ def read_profile(path: str | Path) -> ModelProfile:
         return ModelProfile.model_validate(stored)
     except ValidationError as error:
         raise from_validation(error, f"Profile file '{path}'", ModelProfile.model_fields) from None
+
+
+def embedded_profile(model: str) -> ModelProfile:
+    """Return the profile that ships beside an embedded model.
+
+    Args:
+        model: Name of an embedded model.
+
+    Raises:
+        InputError: If there is no such model, or it has no profile.
+    """
+    folder = embedded_models().get(model)
+    if folder is None:
+        known = ", ".join(embedded_models())
+        raise InputError(f"Model '{model}' has no shipped profile; embedded models are {known}.")
+    return read_profile(folder / PROFILE_FILE)
 
 
 def write_profile(profile: ModelProfile, path: Path) -> None:

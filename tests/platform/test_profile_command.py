@@ -11,7 +11,8 @@ from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import load_curves
 from edgegen.platform.cli import app
 from edgegen.platform.commands import profile as command
-from edgegen.platform.commands.profile import SELECTED, parse_steps
+from edgegen.platform.commands.profile import SELECTED, parse_batches, parse_steps
+from edgegen.serve.profile.model_profile import read_profile
 
 
 def invoke(*arguments):
@@ -82,6 +83,12 @@ def test_wrong_step_counts_are_refused(text, sentence):
     assert sentence in refused(f"--steps={text}")
 
 
+def test_numbers_of_pictures():
+    assert parse_batches("4, 1,2,4") == (1, 2, 4)
+    for text in ("", "0", "257", "1:4", "two", "1,"):
+        assert f"--batches is '{text}', but must be numbers from 1 to 256" in refused(f"--batches={text}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -90,6 +97,8 @@ def test_wrong_step_counts_are_refused(text, sentence):
         (["--out", "curves.json"], "must end in .yaml"),
         (["--out", "file/curves.yaml"], "can not be written"),
         (["--json", "."], "is a folder"),
+        (["--profile", "profile.yaml"], "must end in .json"),
+        (["--profile", "same.json", "--json", "same.json"], "both the machine-readable result and the profile"),
         (["--plot", "curves.pdf"], "must end in .png or .svg"),
         (["--pictures", "0"], "'--pictures'"),
         (["--repeats", "0"], "'--repeats'"),
@@ -117,8 +126,9 @@ def test_missing_libraries_are_one_sentence(monkeypatch):
 
 def test_the_embedded_model_from_command_to_curve_file(tmp_path, monkeypatch):
     pytest.importorskip("diffusers")
-    endings = {"--out": "yaml", "--json": "json", "--plot": "png"}
+    endings = {"--out": "yaml", "--json": "json", "--plot": "png", "--profile": "profile.json"}
     files = [f"{option}={tmp_path / 'shapes'}.{ending}" for option, ending in endings.items()]
+    files += ["--batches", "2,1"]
     monkeypatch.setenv("COLUMNS", "80")
     result = run("--steps", "1,2,4", "--pictures", 6, "--repeats", 2, "--seed", 3, *files)
     assert result.exit_code == 0, result.output
@@ -127,9 +137,15 @@ def test_the_embedded_model_from_command_to_curve_file(tmp_path, monkeypatch):
     assert "Few counts" in result.stdout
     assert "shapes.yaml" in result.stderr
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"shapes.json", "shapes.yaml", "shapes.png", "shapes.svg"}
+    assert names == {"shapes.json", "shapes.yaml", "shapes.png", "shapes.svg", "shapes.profile.json"}
+    profile = read_profile(tmp_path / "shapes.profile.json")
+    assert (profile.model, profile.device, profile.native_size, profile.batch_steps) == ("shapes-64", "cpu", 64, 4)
+    assert [point.steps for point in profile.quality] == [1, 2, 4]
+    assert [point.pictures for point in profile.batch] == [1, 2]
+    assert profile.size_gb == pytest.approx(0.0142, abs=0.0002)
+    assert "Load from the disk" in result.stdout
     curves = load_curves(tmp_path / "shapes.yaml")
-    words = "edgegen profile --model shapes-64 --steps 1,2,4 --pictures 6 --repeats 2 --seed 3"
+    words = "edgegen profile --model shapes-64 --steps 1,2,4 --pictures 6 --repeats 2 --batches 2,1 --seed 3"
     assert f"`{words}`" in curves.source
     assert "inaccuracy" in curves.quality
     data = json.loads((tmp_path / "shapes.json").read_text())
