@@ -54,6 +54,10 @@ class ServiceConfig(Frozen):
             is longer gets it. One that finds an idle edge is always taken.
         keep_s: How long an edge keeps finished pictures, to be fetched or asked for again by the request's key, s.
         keep_mb: Most megabytes of pictures that an edge keeps; beyond that the oldest are dropped.
+        deadline_s: Time from arrival to answer of requests that name none, s; only ``request_timeout_s`` if left out.
+        ahead_s: Edges are given work for so long ahead, s; what is more waits at the gateways, in fair turns.
+        max_held: Requests that may wait at each gateway for their turn.
+        tenant_weights: Shares of certain users while there is more work than can be done; that of all others is 1.
         max_prompt_chars: Longest prompt.
         max_pictures: Most pictures of one request.
         warmup_steps: Denoising steps of each of the three pictures that an edge is timed with at the start.
@@ -89,6 +93,10 @@ class ServiceConfig(Frozen):
     max_wait_s: Positive = 60.0
     keep_s: Annotated[Real, Field(ge=0, le=3600)] = 60.0
     keep_mb: Annotated[Real, Field(ge=0, le=100_000)] = 64.0
+    deadline_s: Positive | None = None
+    ahead_s: Positive = 5.0
+    max_held: Annotated[Whole, Field(ge=0, le=100_000)] = 256
+    tenant_weights: dict[str, Positive] = Field(default_factory=dict)
     max_prompt_chars: Count = 300
     max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 4
     warmup_steps: Annotated[Whole, Field(ge=1, le=100)] = 8
@@ -143,6 +151,10 @@ class ServiceConfig(Frozen):
         for model in self.models:
             if all(model not in edge.all_models for edge in self.edges):
                 raise ValueError(f"models describes '{model}', but no edge holds it")
+        if self.deadline_s is not None and self.deadline_s > self.request_timeout_s:
+            raise ValueError(
+                f"deadline_s is {self.deadline_s:g}, but must not exceed request_timeout_s ({self.request_timeout_s:g})"
+            )
         if self.stall_timeout_s is not None and self.stall_timeout_s >= self.request_timeout_s:
             raise ValueError(
                 f"stall_timeout_s is {self.stall_timeout_s:g}, but must be less than request_timeout_s "

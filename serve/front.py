@@ -154,6 +154,7 @@ class _Attempt:
         self.body = b""
         self.passed_on = False
         self._name, self._tries = uuid.uuid4().hex, 0
+        self._began = asyncio.get_running_loop().time()
         self._gone = False
 
     async def run(self, end: float) -> bool:
@@ -169,7 +170,8 @@ class _Attempt:
         self._begin()
         # A copy, because Serve changes it.
         headers = [(name, value) for name, value in self.scope["headers"] if name != TRY_HEADER.encode()]
-        headers.append((TRY_HEADER.encode(), f"{self._name}.{self._tries}".encode()))
+        age_s = asyncio.get_running_loop().time() - self._began
+        headers.append((TRY_HEADER.encode(), f"{self._name} {self._tries} {age_s:.3f}".encode()))
         scope = {**self.scope, "headers": headers}
         # A task and not asyncio.timeout: Serve takes a cancellation for a client that went away, and returns.
         work = asyncio.ensure_future(self._app(scope, self._read, self._pass))

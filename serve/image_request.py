@@ -19,6 +19,7 @@ from edgegen.serve.http.errors import MOST_SHOWN, RequestError, short
 from edgegen.serve.model_config import ModelCard
 
 AUTO_SIZE = "auto"
+PRIORITIES = ("low", "normal", "high")
 LEAST_DEADLINE_S = 0.01
 VISIBLE = (
     r"[^\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
@@ -30,7 +31,6 @@ _SIZE = r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 _MEANINGS = {VISIBLE: ", at least one of them visible", _SIZE: " of the form WIDTHxHEIGHT, or auto"}
 _CODES = {"model": "model_not_found", "edge": "edge_not_found", "size": "invalid_size"}
 _NO_MEANING: dict[str, tuple[object, ...]] = {
-    "user": (),
     "quality": ("auto",),
     "style": (),
     "background": ("auto", "opaque"),
@@ -91,7 +91,12 @@ class ImageRequest(BaseModel):
     weight: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)] | None = Field(
         1.0, description="Worth of the request, for policies that know of it."
     )
-    user: str | None = Field(None, description="Means nothing here.")
+    priority: Literal["low", "normal", "high"] | None = Field(
+        "normal", description="Which of its user's requests go first while there is more work than can be done."
+    )
+    user: str | None = Field(
+        None, description="Who asks; users take fair turns while there is more work than can be done."
+    )
     quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None = Field(
         None, description="Means nothing here; num_inference_steps does."
     )

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Job, Kept, Pictures
@@ -45,6 +45,7 @@ class Contact:
         scheduler: Keeps the books.
         edges: The edges by name.
         meter: Is told what happens.
+        changed: Is called when the state of an edge has changed.
         clock: Monotonic time, s.
     """
 
@@ -54,12 +55,14 @@ class Contact:
         scheduler: Scheduler,
         edges: Mapping[str, Edge],
         meter: Meter,
+        changed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._scheduler = scheduler
         self._edges = edges
         self._meter = meter
+        self._changed = changed
         self._clock = clock
         # Why an attempt must end before its edge has answered, by edge and job.
         self._ends: dict[str, dict[str, asyncio.Future[None]]] = {name: {} for name in edges}
@@ -77,13 +80,17 @@ class Contact:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
-    async def attempt(self, name: str, job: Job, left_s: float) -> Pictures:
+    async def attempt(self, name: str, job: Job, left_s: float, begun_in_s: float = math.inf) -> Pictures | None:
         """Have one edge do a job; give up when it is told to end or the time is over.
 
         Args:
             name: The edge.
             job: The job.
             left_s: How long it may take, s.
+            begun_in_s: Time by which it must be in work, s.
+
+        Returns:
+            Its pictures; None if it was not in work by then.
 
         Raises:
             EdgeError: If the edge does not do it.
@@ -92,7 +99,12 @@ class Contact:
         work = asyncio.ensure_future(self._edges[name].generate(job))
         end = self._ends[name][job.id] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({work, end}, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED)
+            if begun_in_s < left_s:
+                await _first(work, end, begun_in_s)
+                if not work.done() and not end.done() and self._scheduler.servers[name].in_work != job.id:
+                    return None
+                left_s -= max(begun_in_s, 0.0)
+            await _first(work, end, left_s)
             if work.done():
                 return work.result()
             if end.done():
@@ -110,6 +122,7 @@ class Contact:
             end.cancel()
             del self._ends[name][job.id]
             self._scheduler.finish(name, job.id)
+            self._changed()
 
     async def find(self, name: str) -> Kept | None:
         """Ask all edges for a request by its key or alias; finished pictures go before those that are being made."""
@@ -168,6 +181,7 @@ class Contact:
                     return
                 self._heard_at[name] = self._clock()
                 self._scheduler.update(report)
+                self._changed()
                 self._record(name)
                 return
 
@@ -195,3 +209,9 @@ class Contact:
     def _record(self, name: str) -> None:
         server = self._scheduler.servers[name]
         self._meter.state(server, server.backlog_gcycles(self._clock()))
+
+
+async def _first(work: asyncio.Future[Pictures], end: asyncio.Future[None], timeout_s: float) -> None:
+    """Wait for the first of two, but no longer than that."""
+    both: set[asyncio.Future[Any]] = {work, end}
+    await asyncio.wait(both, timeout=max(timeout_s, 0.0), return_when=asyncio.FIRST_COMPLETED)

@@ -5,36 +5,33 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.control.admission import Admission, Due, Terms
 from edgegen.serve.control.contact import Contact, Edge
 from edgegen.serve.control.jobs import EdgeError, EdgeFullError, Job, Kept, KeyReusedError, Pictures, same_pictures
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Decision, Scheduler
-from edgegen.serve.http.errors import FailedError, OtherRequestError, QueuesFullError, ServiceError, StoppingError
+from edgegen.serve.http.errors import (
+    DeadlineMissedError,
+    FailedError,
+    NoServerError,
+    OtherRequestError,
+    QueuesFullError,
+    ServiceError,
+    StoppingError,
+)
 from edgegen.serve.metrics import Meter
 
 logger = logging.getLogger(__name__)
 
 ANSWER_S = 1.0
 """Time that requests take at most to be refused, once they are told to."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a client may expect of its request.
-
-    Attributes:
-        lasting: Whether it is finished though its client goes away, because that may come back for it.
-        known: Whether an edge may know it already: it was sent before, perhaps to another gateway.
-    """
-
-    lasting: bool = False
-    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,7 @@ class Dispatcher:
 
     Attributes:
         stopping: Whether new requests are refused because the service is about to end.
+        admission: Whose turn it is.
     """
 
     def __init__(
@@ -93,8 +91,10 @@ class Dispatcher:
         self._clock = clock
         self.scheduler = scheduler
         self.stopping = False
-        self._contact = Contact(config, scheduler, edges, self._meter, clock)
-        self._requests: dict[str, _Request] = {}
+        self.admission = Admission(config, scheduler.servers, clock)
+        self._contact = Contact(config, scheduler, edges, self._meter, self.admission.notice, clock)
+        self._timeout_s = config.request_timeout_s
+        self._under_way: dict[str, _Request] = {}
         self._numbers = itertools.count(1)
         # Distinguishes the jobs of this process from those of other gateways.
         self._prefix = f"{random.SystemRandom().getrandbits(32):08x}"
@@ -115,14 +115,16 @@ class Dispatcher:
         """
         self.stopping = True
         await self._all_answered(grace_s)
-        self._contact.end_all(StoppingError(f"The service ends; {grace_s:g} s were too short."))
+        late = StoppingError(f"The service ends; {grace_s:g} s were too short.")
+        self.admission.end_all(late)
+        self._contact.end_all(late)
         await self._all_answered(ANSWER_S)
 
     async def _all_answered(self, timeout_s: float) -> None:
-        if self._requests:
-            await asyncio.wait([request.outcome for request in self._requests.values()], timeout=timeout_s)
+        if self._under_way:
+            await asyncio.wait([request.outcome for request in self._under_way.values()], timeout=timeout_s)
 
-    async def run(self, task: Task, job: Job, terms: Terms = Terms()) -> Outcome:
+    async def run(self, task: Task, job: Job, terms: Terms) -> Outcome:
         """Serve a request: place it, wait for its pictures, and move it to another edge if need be.
 
         A request whose key is under way here joins that one.
@@ -137,11 +139,11 @@ class Dispatcher:
         """
         number = next(self._numbers)
         key = job.key or f"{self._prefix}-{number}"
-        request = self._requests.get(key)
+        request = self._under_way.get(key)
         if request is None:
             job = replace(job, id=f"{self._prefix}-{number}", key=key)
             outcome = asyncio.ensure_future(self._seen_through(task, job, terms))
-            request = self._requests[key] = _Request(job, outcome, terms.lasting)
+            request = self._under_way[key] = _Request(job, outcome, terms.lasting)
             outcome.add_done_callback(lambda outcome: self._answered(key, outcome))
         elif not same_pictures(request.job, job):
             raise OtherRequestError()
@@ -154,7 +156,7 @@ class Dispatcher:
                 request.outcome.cancel()
 
     def _answered(self, key: str, outcome: asyncio.Task[Outcome]) -> None:
-        del self._requests[key]
+        del self._under_way[key]
         if not outcome.cancelled():
             outcome.exception()  # seen, though nobody may wait for it any more
 
@@ -162,17 +164,18 @@ class Dispatcher:
         """Return what is known of a request by its key or alias: finished pictures, or that it is under way."""
         found = await self._contact.find(name)
         if found is None or found.pictures is None:
-            for request in self._requests.values():
+            for request in self._under_way.values():
                 if name in (request.job.key, request.job.alias):
                     return found or Kept("", request.job, None)
         return found
 
     async def _seen_through(self, task: Task, job: Job, terms: Terms) -> Outcome:
-        arrived = self._clock()
+        arrived = self._clock() - terms.age_s
+        due = Due(math.inf if terms.deadline_s is None else arrived + terms.deadline_s, arrived + self._timeout_s)
         try:
-            outcome = await self._joined(job, arrived) if terms.known else None
+            outcome = await self._joined(job, arrived, due) if terms.known else None
             if outcome is None:
-                outcome = await self._placed(task, job, arrived)
+                outcome = await self._placed(task, job, terms, arrived, due)
         except KeyReusedError:
             refusal: ServiceError = OtherRequestError()
             self._meter.refused(refusal)
@@ -183,30 +186,34 @@ class Dispatcher:
         self._meter.served(outcome.server, outcome.pictures, outcome.total_s)
         return outcome
 
-    async def _joined(self, job: Job, arrived: float) -> Outcome | None:
+    async def _joined(self, job: Job, arrived: float, due: Due) -> Outcome | None:
         """The pictures of a request that an edge knows already; None if there is none, or the edge fails."""
         found = await self._contact.find(job.key or "")
         if found is None:
             return None
         try:
-            pictures = await self._contact.attempt(found.server, job, self._left_s(arrived))
+            pictures = await self._contact.attempt(found.server, job, due.end - self._clock())
         except EdgeError as error:
             logger.warning("edge '%s' knew a request but failed it: %s", found.server, error)
             return None
+        if pictures is None:
+            return None
         return Outcome(pictures, found.server, 0.0, self._clock() - arrived, None)
 
-    async def _placed(self, task: Task, job: Job, arrived: float) -> Outcome:
+    async def _placed(self, task: Task, job: Job, terms: Terms, arrived: float, due: Due) -> Outcome:
         if self.stopping:
             raise StoppingError("The service is about to end and takes no new requests.")
         first_id = job.id
-        decision = self.scheduler.place(task, job.id)
-        self._meter.decided(decision)
+        expected_at = await self.admission.enter(task, terms, due)
+        decision = await self._first_place(task, job.id, terms, due)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         for attempt in itertools.count(1):
-            left_s = task.deadline_s - (self._clock() - arrived)
-            job = replace(job, left_s=left_s, mean_backlog_s=decision.mean_backlog_s)
             try:
-                pictures = await self._contact.attempt(decision.server, job, self._left_s(arrived))
+                pictures = await self._attempt(decision, task, job, due)
+            except DeadlineMissedError:
+                work_s = task.workload_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
+                self.admission.learn(expected_at, due.at + work_s)
+                raise
             except EdgeError as error:
                 self._meter.edge_failed(decision.server, error)
                 reason = f"edge '{decision.server}' failed the request: {error}"
@@ -222,17 +229,43 @@ class Dispatcher:
                         ) from None
                     raise FailedError(f"Generation failed {attempt} times; the last time {reason}.") from None
                 job = replace(job, id=f"{first_id}-{attempt}")
-                decision = self._placed_again(task, job.id, tried, reason)
+                decision = await self._next_place(task, job.id, terms, due, frozenset(tried), reason)
                 decision_s += decision.decision_s
                 tried.add(decision.server)
             else:
+                self.admission.learn(expected_at, self._clock())
                 return Outcome(pictures, decision.server, decision_s, self._clock() - arrived, decision.fallback)
         raise AssertionError("unreachable")
 
-    def _placed_again(self, task: Task, job_id: str, tried: set[str], reason: str) -> Decision:
-        decision = self.scheduler.place_again(task, job_id, frozenset(tried), reason)
-        self._meter.decided(decision)
-        return decision
+    async def _attempt(self, decision: Decision, task: Task, job: Job, due: Due) -> Pictures:
+        now, server = self._clock(), self.scheduler.servers[decision.server]
+        job = replace(job, left_s=min(due.at, due.end) - now, mean_backlog_s=decision.mean_backlog_s)
+        begun_in_s = due.at - now - task.workload_gcycles / server.capacity_gcycles_s
+        pictures = await self._contact.attempt(server.name, job, due.end - now, begun_in_s)
+        if pictures is None:
+            raise self.admission.missed(task.model)
+        return pictures
 
-    def _left_s(self, arrived: float) -> float:
-        return self._config.request_timeout_s - (self._clock() - arrived)
+    async def _first_place(self, task: Task, job_id: str, terms: Terms, due: Due) -> Decision:
+        """Place a request whose turn it is."""
+        while True:
+            try:
+                decision = self.scheduler.place(task, job_id)
+            except QueuesFullError:  # since it got its turn, an edge was lost
+                await self.admission.wait_again(task, terms, due)
+            else:
+                self._meter.decided(decision)
+                return decision
+
+    async def _next_place(
+        self, task: Task, job_id: str, terms: Terms, due: Due, tried: frozenset[str], reason: str
+    ) -> Decision:
+        """Place a request again that was accepted, as soon as there is a place."""
+        while True:
+            try:
+                decision = self.scheduler.place_again(task, job_id, tried, reason)
+            except (QueuesFullError, NoServerError):
+                await self.admission.wait_again(task, terms, due)
+            else:
+                self._meter.decided(decision)
+                return decision

@@ -13,10 +13,11 @@ from edgegen.serve.http.errors import RequestError, short
 
 KEY_HEADER = "idempotency-key"
 TRY_HEADER = "x-edgegen-try"
-"""Written by what stands in front of the gateways: a name for the request, a dot, and how often it has been sent."""
+"""Written by what stands in front of the gateways: a name for the request, how often it has been sent to one, and how
+long ago for the first time, s."""
 
 _KEY = re.compile(r"[!-~]{1,255}")
-_TRY = re.compile(r"([0-9a-f]{32})\.([1-9])")
+_TRY = re.compile(r"([0-9a-f]{32}) ([1-9]) ([0-9]{1,6}\.[0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Caller:
         account: Name of the sender, as far as its API key tells; "" of one without an API key.
         lasting: Whether the sender has named the request, and so may come back for it.
         known: Whether the request may have been sent before.
+        age_s: Time since it was sent to a gateway for the first time, s.
     """
 
     key: str
@@ -36,6 +38,7 @@ class Caller:
     account: str = ""
     lasting: bool = False
     known: bool = False
+    age_s: float = 0.0
 
     @classmethod
     def of(cls, headers: Headers, request_id: str) -> Caller:
@@ -48,16 +51,16 @@ class Caller:
         alias = scoped(request_id, account)
         given = headers.get(KEY_HEADER)
         tried = _TRY.fullmatch(headers.get(TRY_HEADER, ""))
-        again = tried is not None and tried[2] != "1"
+        again, age_s = (tried[2] != "1", float(tried[3])) if tried else (False, 0.0)
         if given is None:
-            return cls(tried[1] if tried else uuid.uuid4().hex, alias, account, known=again)
+            return cls(tried[1] if tried else uuid.uuid4().hex, alias, account, known=again, age_s=age_s)
         if not _KEY.fullmatch(given):
             raise RequestError(
                 f"The header Idempotency-Key is {short(repr(given))}, but it must be 1 to 255 visible characters "
                 "of ASCII.",
                 code="invalid_key",
             )
-        return cls(scoped(given, account), alias, account, lasting=True, known=True)
+        return cls(scoped(given, account), alias, account, lasting=True, known=True, age_s=age_s)
 
 
 def account_of(headers: Headers) -> str:

@@ -51,6 +51,13 @@ class RequestError(ServiceError):
         self.code = code
 
 
+class DeadlineTooShortError(RequestError):
+    """The request takes longer than it may, even where nothing else is to be done."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "deadline_s", "deadline_too_short")
+
+
 class NotFoundError(RequestError):
     """There is nothing of this name to tell about."""
 
@@ -104,6 +111,12 @@ class QueuesFullError(ServiceError):
         self.headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
 
 
+class TooLateError(QueuesFullError):
+    """There is so much work that the request could not be finished in time."""
+
+    code = "too_late"
+
+
 class NoServerError(ServiceError):
     """No healthy server, or no policy decision, to serve the request."""
 
@@ -148,6 +161,23 @@ class TimedOutError(ServiceError):
     status = 504
     type = "timeout_error"
     code = "timeout"
+
+
+class DeadlineMissedError(TimedOutError):
+    """A request that was accepted can not be finished in time any more; no work was done for it.
+
+    Args:
+        retry_after_s: When there should be a place for it, s.
+    """
+
+    code = "deadline_missed"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            "The request could not be begun early enough to be finished by its deadline, and was dropped before any "
+            "work was done for it."
+        )
+        self.headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
 
 
 def error_body(message: str, type_: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:

@@ -12,15 +12,16 @@ from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.control.admission import Terms
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
-from edgegen.serve.control.dispatcher import Dispatcher, Outcome, Terms
+from edgegen.serve.control.dispatcher import Dispatcher, Outcome
 from edgegen.serve.control.frames import Caching, Frames
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
-from edgegen.serve.image_request import ImageRequest, request_schema
+from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import CACHER, ROUTER, parts_of
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.registry import served
@@ -62,6 +63,7 @@ class Gateway:
         )
         self.receive_timeout_s = config.receive_timeout_s
         self._keep_s = config.keep_s
+        self._deadline_s = config.deadline_s
         self._cards = config.cards()
         self._intake = Intake(config, self._cards)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
@@ -114,7 +116,15 @@ class Gateway:
             ServiceError: If it can not be served.
         """
         task, job = self._intake.admit(request, caller)
-        outcome = await self._dispatcher.run(task, job, Terms(lasting=caller.lasting, known=caller.known))
+        terms = Terms(
+            tenant=request.user or caller.account,
+            priority=PRIORITIES.index(request.priority or "normal"),
+            deadline_s=request.deadline_s or self._deadline_s,
+            age_s=caller.age_s,
+            lasting=caller.lasting,
+            known=caller.known,
+        )
+        outcome = await self._dispatcher.run(task, job, terms)
         return respond(job, outcome, request.ignored())
 
     async def fetch(self, name: str) -> ImageResponse | None:
@@ -171,6 +181,7 @@ class Gateway:
         return {
             "status": status,
             "stopping": self._dispatcher.stopping,
+            "waiting": self._dispatcher.admission.held,
             "policy": {
                 "name": scheduler.policy.name,
                 "healthy": scheduler.policy_healthy,

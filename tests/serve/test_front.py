@@ -230,7 +230,7 @@ def through(run_virtually, proxy, method="POST", path="/v1/images/generations", 
     async def scenario():
         transport = httpx.ASGITransport(Front(proxy, limits))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            headers = {"x-request-id": "mine", "x-edgegen-try": "what a client says.1"}
+            headers = {"x-request-id": "mine", "x-edgegen-try": "what a client says 1 0.0"}
             answers.append(await client.request(method, path, content=b"{}", headers=headers, timeout=None))
 
     run_virtually(scenario())
@@ -242,9 +242,9 @@ def test_request_is_given_to_the_successor_of_a_gateway_that_dies(run_virtually)
     assert through(run_virtually, proxy).json() == {"created": 1}
     assert proxy.bodies == [b"{}", b"{}"]
     (first,), (second,) = proxy.tries
-    name = first.removesuffix(".1")
+    name = first.removesuffix(" 1 0.000")
     assert len(name) == 32
-    assert second == f"{name}.2"
+    assert second == f"{name} 2 0.000"
 
 
 @pytest.mark.parametrize(

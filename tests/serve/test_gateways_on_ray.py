@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from conftest import make_config
 
 from edgegen.platform.ports import free_ports
 from edgegen.serve.running import running_service
@@ -20,7 +19,7 @@ REQUESTS = 60
 
 
 @pytest.fixture(scope="module")
-def url(tiny_pipeline):
+def url(tiny_pipeline, make_config):
     config = make_config(tiny_pipeline, gateways=2, report_period_s=0.2, max_queue=200, max_wait_s=600, warmup_steps=2)
     edges = tuple(edge.model_copy(update={"capacity_gcycles_s": "measured"}) for edge in config.edges)
     with running_service(config.model_copy(update={"edges": edges}), *free_ports(1)) as base_url:

@@ -16,6 +16,8 @@ from edgegen.serve.http.web import create_app
 
 EXAMPLES = 25
 """Of each operation and each kind of data."""
+CAPACITY = 1e4
+"""So that every deadline that the schema allows can be kept, Gcycle/s."""
 MODEL = {"cycles_per_step_gcycles": 0.1, "default_steps": 5}
 ONE = {"tiny": {**MODEL, "sizes": ["16x16"], "max_steps": 50}}
 TWO = {
@@ -34,7 +36,7 @@ class Edge:
         return Pictures(tuple(b"png" for _ in job.seeds), 0.0, 0.1)
 
     async def report(self):
-        return EdgeReport(self.name, 1, (), 0, 0.0, 4.0, 0.1, 0, None)
+        return EdgeReport(self.name, 1, (), 0, 0.0, CAPACITY, 0.1, 0, None)
 
     async def find(self, name):
         return None
@@ -42,7 +44,7 @@ class Edge:
 
 @pytest.mark.parametrize("models", [ONE, TWO], ids=["one model", "two models"])
 def test_schema_and_service_agree(models):
-    edges = [{"name": f"edge-{n}", "model": model, "capacity_gcycles_s": 4.0} for n, model in enumerate(models)]
+    edges = [{"name": f"edge-{n}", "model": model, "capacity_gcycles_s": CAPACITY} for n, model in enumerate(models)]
     # Nothing reports while the test runs: the application lives on in a thread of schemathesis.
     config = build_config({"models": models, "edges": edges, "report_period_s": 60})
     gateway = Gateway(config, make_rule(config.policy), {edge["name"]: Edge(edge["name"]) for edge in edges})

@@ -75,7 +75,7 @@ def test_null_for_everything_is_served(answered):
     [
         ({"quality": "hd"}, ["quality"]),
         ({"quality": "auto", "background": "auto", "moderation": "auto", "size": "auto"}, []),
-        ({"style": "vivid", "user": "me"}, ["user", "style"]),
+        ({"style": "vivid", "output_compression": 80}, ["style", "output_compression"]),
         ({"background": "transparent"}, ["background"]),
         ({"background": "opaque"}, []),
         ({"moderation": "low", "output_compression": 80}, ["moderation", "output_compression"]),

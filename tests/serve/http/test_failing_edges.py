@@ -48,7 +48,7 @@ def test_edges_fuller_than_the_books_answer_429(make_config):
         answer = await client.post(URL, json={"prompt": "x"})
         assert answer.json()["edgegen"]["server"] == "edge-b"
 
-    serve(scenario, make_config(max_queue=1, report_period_s=0.05))
+    serve(scenario, make_config(max_queue=1, max_held=0, report_period_s=0.05))
 
 
 def test_edge_that_hangs_loses_no_request(make_config):

@@ -152,7 +152,7 @@ def test_full_queues_answer_429(make_config):
             edge.hold.set()
         assert [response.status_code for response in await asyncio.gather(*under_way)] == [200] * 6
 
-    serve(scenario, make_config(max_queue=1))
+    serve(scenario, make_config(max_queue=1, max_held=0))
 
 
 class Broken(LeastDelay):
