@@ -55,7 +55,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     edges = []
     for edge in config.edges:
-        for model in edge.all_models:
+        for model in edge.all_models if edge.engine == "diffusers" else ():
             _check_model(model)
         deployment = serve.deployment(
             KeepingEdge,

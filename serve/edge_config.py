@@ -49,9 +49,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("device", "threads", "slowdown", "dtype", "offload", "safetensors_only"), ("diffusers",)),
     **dict.fromkeys(("max_batch", "memory_gb", "host_memory_gb", "pinned"), ("diffusers", "emulated")),
     "speed": ("emulated",),
-    **dict.fromkeys(
-        ("url", "api_key_env", "model_names", "concurrency", "timeout_s", "extensions", "fields"), ("remote",)
-    ),
+    "concurrency": ("remote", "emulated"),
+    **dict.fromkeys(("url", "api_key_env", "model_names", "timeout_s", "extensions", "fields"), ("remote",)),
 }
 """Options that only some engines have, with these engines."""
 
@@ -86,7 +85,7 @@ class EdgeConfig(Frozen):
         url: The service that a remote edge asks.
         api_key_env: Name of the environment variable with the key for it.
         model_names: What it calls models, by the name that they have here.
-        concurrency: Requests that it gets at a time.
+        concurrency: Requests that are done side by side, by a remote or an emulated edge; all models are there then.
         timeout_s: How long it may take for a request, s.
         extensions: Whether it takes steps, guidance, seeds and negative prompts, as this service does.
         fields: What else is sent with each request.
@@ -139,6 +138,8 @@ class EdgeConfig(Frozen):
                 raise ValueError(
                     f"edge '{self.name}' has the engine {self.engine}, but {option} is an option of {which}"
                 )
+        if self.concurrency > 1 and self.memory_gb is not None:
+            raise ValueError(f"edge '{self.name}' has both concurrency and memory_gb, but what is in use can not go")
         if self.engine == "remote" and not self.url:
             raise ValueError(f"edge '{self.name}' has the engine remote, which needs a url")
         for name in self.model_names:

@@ -15,18 +15,16 @@ from typing import cast
 from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Job, Pictures
 from edgegen.serve.edge.engines.base import Engine, Painting
 from edgegen.serve.edge.engines.make import make_engine
+from edgegen.serve.edge.idle import IdleTiming
 from edgegen.serve.edge.pace import Pace
 from edgegen.serve.edge.queue import Item, Queue
 from edgegen.serve.edge.residency import FORGETTING, NOTHING, Residency, Wish
-from edgegen.serve.edge.steps import DecideSteps, StepsState, all_in_time, within_limits
+from edgegen.serve.edge.steps import DecideSteps, StepsChooser
 from edgegen.serve.edge.turn import Entry, Turn, load_entry
 from edgegen.serve.edge_config import EdgeConfig
-from edgegen.serve.model_config import ModelCard, parse_size
+from edgegen.serve.model_config import ModelCard
 
 logger = logging.getLogger(__name__)
-
-IDLE_S = 30.0
-"""Time without work after which an edge is timed again, s; from then on after twice as long each time."""
 
 
 class EdgeServer:
@@ -61,12 +59,10 @@ class EdgeServer:
         self._max_queue = max_queue
         self._warmup_steps = warmup_steps
         self._stall_timeout_s = stall_timeout_s
-        self._decide_steps = decide_steps
         self._clock = clock
         self._engine = engine or make_engine(edge, self._cards, clock)
         self._running: list[Turn] = []
         self._workers: set[asyncio.Task[None]] = set()
-        self._timing: asyncio.Task[None] | None = None
         self._wish = NOTHING
         self._demand = dict.fromkeys(self._cards, 0.0)
         self._pictures = 0
@@ -79,12 +75,13 @@ class EdgeServer:
         )
         host_s = {model: load_s for model in self._cards if (load_s := self._engine.host_load_s(model)) is not None}
         self._pace = Pace(self._cards, self._engine.work_s, host_s)
+        self._steps = StepsChooser(self._cards, self._pace, decide_steps)
         first = memory.at_start()
         for model in first:
             memory.bring(model)
         self._queue: Queue[Entry] = Queue(memory)
         self._start(first)
-        self._idle_s, self._idle_since_s = IDLE_S, clock()
+        self._idle = IdleTiming(edge.name, self._engine, self._cards, self._pace, warmup_steps, clock)
 
     async def generate(self, job: Job) -> Pictures:
         """Wait for the turn and generate the pictures of a job.
@@ -104,7 +101,7 @@ class EdgeServer:
         self._demand[model] += 1
         front_s = self._backlog_s()
         item = self._queue.join(model, entry, entry.arrived_s, self._wish)
-        self._choose_steps(entry, front_s, 0.0, self._load_s(item))
+        self._steps.choose(entry, entry.arrived_s, backlog_s=front_s, load_s=self._load_s(item))
         self._wake()
         try:
             return await outcome
@@ -132,8 +129,9 @@ class EdgeServer:
 
     async def report(self) -> EdgeReport:
         """Return the state of the server."""
-        self._time_again()
-        now, capacity = self._clock(), self._capacity_gcycles_s
+        self._idle.look(self._queue.front.resident, idle=not self._workers and not self._queue.waiting)
+        # What is done side by side counts as so much less: capacity is that of one job, and work over it is a time.
+        now, capacity, beside = self._clock(), self._capacity_gcycles_s, self._engine.concurrency
         left = [part for turn in self._running for part in turn.remaining_gcycles(now, capacity)]
         for item in self._queue.waiting:
             load = self._load_s(item) * capacity
@@ -145,7 +143,7 @@ class EdgeServer:
         return EdgeReport(
             name=self._edge.name,
             pid=os.getpid(),
-            remaining_gcycles=tuple(left),
+            remaining_gcycles=tuple((name, work / beside) for name, work in left),
             steps_left=sum(turn.steps - turn.steps_done for turn in self._running if turn.entries),
             stalled_s=self._stalled_s(),
             capacity_gcycles_s=capacity,
@@ -175,7 +173,7 @@ class EdgeServer:
     def _capacity_gcycles_s(self) -> float:
         configured = self._edge.capacity_gcycles_s
         if configured == "measured":
-            return self._pace.capacity_gcycles_s * self._engine.concurrency
+            return self._pace.capacity_gcycles_s
         return configured
 
     def _start(self, models: Sequence[str]) -> None:
@@ -201,9 +199,7 @@ class EdgeServer:
 
     async def _work(self) -> None:
         try:
-            if self._timing is not None:
-                self._timing.cancel()
-                await asyncio.wait([self._timing])
+            await self._idle.give_up()
             while self._queue.waiting:
                 await self._take_turn(self._queue.begin())
         finally:  # at once: whoever comes next must not count on this worker
@@ -219,7 +215,7 @@ class EdgeServer:
             self._fail(turn, error)
         finally:
             self._running.remove(turn)
-            self._idle_s, self._idle_since_s = IDLE_S, self._clock()
+            self._idle.worked()
 
     async def _serve(self, turn: Turn) -> None:
         loaded_s = await self._load(turn)
@@ -274,7 +270,7 @@ class EdgeServer:
     def _gather(self, turn: Turn) -> None:
         """Choose the steps of a turn's job, and add those that come next and can be painted together with it."""
         first = turn.entries[0]
-        self._choose_steps_again(first)
+        self._steps.choose_again(first, self._clock(), self._waiting_s())
         pictures = len(first.job.seeds)
         while self._queue.waiting:
             entry = self._queue.waiting[0].job
@@ -283,49 +279,17 @@ class EdgeServer:
             pictures += len(entry.job.seeds)
             if pictures > self._engine.max_pictures:
                 return
-            self._choose_steps_again(entry)
+            self._steps.choose_again(entry, self._clock(), self._waiting_s())
             if entry.steps != first.steps:
                 return
             self._queue.begin()
             turn.entries.append(entry)
 
-    def _choose_steps_again(self, entry: Entry) -> None:
-        # A policy saw the queue in front as it will see it in no other moment; the plain rule only needs the time.
-        if self._decide_steps is None:
-            self._choose_steps(entry, 0.0, self._waiting_s(), 0.0)
-
-    def _choose_steps(self, entry: Entry, front_s: float, behind_s: float, load_s: float) -> None:
-        job, card = entry.job, self._cards[entry.model]
-        if job.least_steps is None:
-            return
-        size, pictures = f"{job.width}x{job.height}", len(job.seeds)
-
-        def time_s(steps: int) -> float:
-            return self._pace.work_s(entry.model, card.workload_gcycles(pictures, steps, size))
-
-        state = StepsState(
-            backlog_s=front_s,
-            load_s=load_s,
-            capacity_gcycles_s=1 / self._pace.work_s(entry.model, 1.0),
-            behind_s=behind_s,
-            step_s=time_s(1) - time_s(0),
-            fixed_s=time_s(0),
-            left_s=job.left_s - (self._clock() - entry.arrived_s),
-        )
-        try:
-            steps = within_limits(job, (self._decide_steps or all_in_time)(job, state))
-        except Exception:  # a policy is foreign code: whatever it does, the job must be done
-            logger.exception("edge '%s' could not choose the steps of a request", self._edge.name)
-            steps = all_in_time(job, state)
-        entry.steps = steps
-        share = card.workload_gcycles(pictures, steps, size) / card.workload_gcycles(pictures, job.steps, size)
-        entry.work_gcycles = job.workload_gcycles * share
-
     def _backlog_s(self) -> float:
         """Time of all work on the edge, loads included, s."""
         now, capacity = self._clock(), self._capacity_gcycles_s
         running = sum(work for turn in self._running for _, work in turn.remaining_gcycles(now, capacity))
-        return running / capacity + self._waiting_s()
+        return running / capacity / self._engine.concurrency + self._waiting_s()
 
     def _waiting_s(self) -> float:
         """Time of all work that has not begun, loads included, s."""
@@ -361,28 +325,6 @@ class EdgeServer:
     def _stalled_s(self) -> float:
         now = self._clock()
         return max((turn.stalled_s(now) for turn in self._running), default=0.0)
-
-    def _time_again(self) -> None:
-        """Time an edge that has been idle for long: at the start others on the same machine were loading models."""
-        idle = not self._workers and not self._queue.waiting and self._timing is None
-        if idle and self._engine.is_timed and self._clock() - self._idle_since_s > self._idle_s:
-            self._idle_s *= 2
-            self._timing = asyncio.ensure_future(self._warm_up())
-            self._timing.add_done_callback(self._timed)
-
-    async def _warm_up(self) -> None:
-        for model in sorted(self._queue.front.resident):
-            card, steps = self._cards[model], self._warmup_steps
-            width, height = parse_size(card.sizes[0])
-            job = Job("warm-up", "a red circle", None, steps, card.default_guidance, width, height, (0,), 1.0)
-            begun = self._clock()
-            await self._engine.paint(Painting((job,), model, steps, lambda done: None))
-            self._pace.timed(model, card.workload_gcycles(1, steps, card.sizes[0]), steps, self._clock() - begun)
-
-    def _timed(self, timing: asyncio.Task[None]) -> None:
-        self._timing, self._idle_since_s = None, self._clock()
-        if not timing.cancelled() and timing.exception() is not None:
-            logger.error("edge '%s' could not be timed", self._edge.name, exc_info=timing.exception())
 
 
 def _kind(entry: Entry) -> tuple[object, ...]:

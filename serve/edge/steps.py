@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.steps import Placed
+from edgegen.serve.edge.pace import Pace
+from edgegen.serve.edge.turn import Entry
+from edgegen.serve.model_config import ModelCard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,64 @@ def within_limits(job: Job, steps: float) -> int:
     if job.least_steps is None or math.isnan(steps):
         return job.steps
     return int(min(max(steps, min(job.least_steps, job.steps)), job.steps))
+
+
+class StepsChooser:
+    """Chooses the steps of the jobs of an edge, and says what work they are then.
+
+    Args:
+        cards: The models that the edge may hold.
+        pace: How fast it is.
+        decide: Chooses when a job joins the queue; without it the plain rule does, then and again at the start.
+    """
+
+    def __init__(self, cards: Mapping[str, ModelCard], pace: Pace, decide: DecideSteps | None = None) -> None:
+        self._cards = cards
+        self._pace = pace
+        self._decide = decide
+
+    def choose(
+        self, entry: Entry, now_s: float, *, backlog_s: float = 0.0, behind_s: float = 0.0, load_s: float = 0.0
+    ) -> None:
+        """Choose the steps of a job that leaves a choice.
+
+        Args:
+            entry: The job; its steps and its work are set.
+            now_s: Clock reading, s.
+            backlog_s: Time until all in front of it is done, s.
+            behind_s: Time of all behind it, s.
+            load_s: Time to load its model, s.
+        """
+        job, card = entry.job, self._cards[entry.model]
+        if job.least_steps is None:
+            return
+        size, pictures = f"{job.width}x{job.height}", len(job.seeds)
+
+        def time_s(steps: int) -> float:
+            return self._pace.work_s(entry.model, card.workload_gcycles(pictures, steps, size))
+
+        state = StepsState(
+            backlog_s=backlog_s,
+            load_s=load_s,
+            capacity_gcycles_s=1 / self._pace.work_s(entry.model, 1.0),
+            behind_s=behind_s,
+            step_s=time_s(1) - time_s(0),
+            fixed_s=time_s(0),
+            left_s=job.left_s - (now_s - entry.arrived_s),
+        )
+        try:
+            steps = within_limits(job, (self._decide or all_in_time)(job, state))
+        except Exception:  # a policy is foreign code: whatever it does, the job must be done
+            logger.exception("the steps of a request could not be chosen")
+            steps = all_in_time(job, state)
+        entry.steps = steps
+        share = card.workload_gcycles(pictures, steps, size) / card.workload_gcycles(pictures, job.steps, size)
+        entry.work_gcycles = job.workload_gcycles * share
+
+    def choose_again(self, entry: Entry, now_s: float, behind_s: float) -> None:
+        """Choose the steps of a job that starts, if the plain rule chooses: it only needs the time.
+
+        A policy has seen the queue in front of the job as it will see it in no other moment.
+        """
+        if self._decide is None:
+            self.choose(entry, now_s, behind_s=behind_s)

@@ -28,7 +28,7 @@ class EmulatedEngine(Engine):
     Pictures are small, of one colour that the seed chooses, and say in a text chunk that they are emulated.
 
     Args:
-        edge: Speed and largest batch.
+        edge: Speed, largest batch, and how many requests it does side by side.
         cards: The models that it may load, with profiles.
         clock: Monotonic time, s.
         sleep: Waits on that clock.
@@ -44,7 +44,7 @@ class EmulatedEngine(Engine):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.max_pictures = edge.max_batch
+        self.max_pictures, self.concurrency = edge.max_batch, edge.concurrency
         self._speed = edge.speed
         self._cards = cards
         self._clock, self._sleep = clock, sleep

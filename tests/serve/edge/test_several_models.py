@@ -281,11 +281,15 @@ def test_one_of_several_that_leaves_does_not_stop_the_others(at_one):
 
 def test_several_paintings_at_a_time(at_one):
     async def run():
-        edge, engine = edge_with(FakeEngine(concurrency=2), memory_gb=100.0)
-        await asyncio.gather(*send(edge, *(job(str(number)) for number in range(5))))
+        edge, engine = edge_with(FakeEngine(concurrency=2), memory_gb=None)
+        under_way = send(edge, *(job(str(number)) for number in range(5)))
+        await asyncio.sleep(0.6)
+        report = await edge.report()
+        assert report.capacity_gcycles_s == pytest.approx(2)  # of one job; both are half as long in the books
+        assert [work for _, work in report.remaining_gcycles] == pytest.approx([1.5, 1.5, 2, 2, 2])
+        await asyncio.gather(*under_way)
         assert [at_s for at_s, *_ in engine.done] == [3.0, 3.0, 5.0, 5.0, 7.0]
         assert [what[2] for what in engine.done] == ["0", "1", "2", "3", "4"]
-        assert (await edge.report()).capacity_gcycles_s == pytest.approx(4)
 
     at_one(run)
 

@@ -90,6 +90,16 @@ def test_the_capacity_is_that_of_the_profile_from_the_start(cards, run_virtually
     run_virtually(run())
 
 
+def test_what_is_done_side_by_side_does_not_wait(cards, run_virtually):
+    async def run():
+        edge = edge_of(cards, concurrency=3)
+        pictures = await asyncio.gather(*send(edge, *(job(str(number), "ab"[number % 2]) for number in range(4))))
+        assert [made.queue_s for made in pictures] == pytest.approx([0, 0, 0, 0.4 + 4 * 0.2])
+        assert [made.load_s for made in pictures] == [0] * 4
+
+    run_virtually(run())
+
+
 def test_progress_is_reported_and_a_client_may_leave(cards, run_virtually):
     async def run():
         edge = edge_of(cards)
