@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge.checks import check_edges
 from edgegen.serve.edge.handle import EdgeHandle
-from edgegen.serve.edge.kept import KeepingEdge
+from edgegen.serve.edge.house import EdgeHouse
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocator_at, lasting, make_parts, parts_of
@@ -35,7 +36,7 @@ HEALTH_TIMEOUT_S = 5.0
 
 
 def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
-    """Build the application: one deployment per edge, named like it, and one of all gateways in front.
+    """Build the application: one deployment per edge, named like it unless edges share one, and one of all gateways.
 
     Args:
         config: The service.
@@ -53,37 +54,45 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     check_edges(config.edges, cards)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
-    edges = []
+    houses = []
+    limits = (config.max_queue, config.warmup_steps, config.stalled_after_s)
     for edge in config.edges:
         for model in edge.all_models if edge.engine == "diffusers" else ():
             _check_model(model)
+    for name in dict.fromkeys(edge.deployment for edge in config.edges):
+        members = [edge for edge in config.edges if edge.deployment == name]
         deployment = serve.deployment(
-            KeepingEdge,
-            name=edge.name,
+            EdgeHouse,
+            name=name,
             num_replicas=1,
-            # The edge keeps its own queue; Serve lets all of it in, requests that join others, and reports besides.
-            max_ongoing_requests=calls,
-            max_queued_requests=calls,
+            # Edges keep their own queues; Serve lets all of them in, requests that join others, and reports besides.
+            max_ongoing_requests=calls * len(members),
+            max_queued_requests=calls * len(members),
             ray_actor_options={
-                "num_cpus": edge.num_cpus,
-                "num_gpus": edge.num_gpus,
-                "resources": dict(edge.resources),
+                "num_cpus": sum(edge.num_cpus for edge in members),
+                "num_gpus": sum(edge.num_gpus for edge in members),
+                "resources": dict(sum((Counter(edge.resources) for edge in members), Counter())),
             },
             health_check_period_s=5,
             graceful_shutdown_timeout_s=drain_s,
             logging_config=quiet,
         )
-        kept = (edge.name, config.keep_s, config.keep_mb)
-        limits = (config.max_queue, config.warmup_steps, config.stalled_after_s)
-        allocator = allocator_at(config, edge.name)
-        edges.append(deployment.bind(*kept, edge, cards, *limits, decide_steps=allocator))
+        arguments = {
+            edge.name: (
+                (edge.name, config.keep_s, config.keep_mb, edge, cards, *limits),
+                {"decide_steps": allocator_at(config, edge.name)},
+            )
+            for edge in members
+        }
+        houses.append(deployment.bind(arguments))
 
     def web() -> FastAPI:
         """Make the web application inside the gateway's replica."""
         torch.set_num_threads(1)  # decisions are small; threads would only compete with the edges
         log_to_stdout()
         here = serve.get_replica_context().app_name
-        remote = {edge.name: EdgeHandle(serve.get_deployment_handle(edge.name, here)) for edge in config.edges}
+        handles = {house: serve.get_deployment_handle(house, here) for house in {e.deployment for e in config.edges}}
+        remote = {edge.name: EdgeHandle(handles[edge.deployment], edge.name) for edge in config.edges}
         policies = make_parts(config, parts_of(config), (ROUTER, CACHER))
         gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER))
         app = create_app(gateway, behind_proxy=True)
@@ -96,7 +105,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
 
         app: FastAPI
 
-        def __init__(self, *edges: KeepingEdge) -> None:
+        def __init__(self, *houses: EdgeHouse) -> None:
             """Take the edges, so that they are deployed, too; the web application finds them by name."""
 
         async def drain(self, grace_s: float) -> None:
@@ -116,7 +125,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         graceful_shutdown_timeout_s=drain_s,
         logging_config=quiet,
     )
-    return gateway.bind(*edges)
+    return gateway.bind(*houses)
 
 
 def app(args: Mapping[str, Any]) -> Application:

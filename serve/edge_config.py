@@ -49,7 +49,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("device", "threads", "slowdown", "dtype", "offload", "safetensors_only"), ("diffusers",)),
     **dict.fromkeys(("max_batch", "memory_gb", "host_memory_gb", "pinned"), ("diffusers", "emulated")),
     "speed": ("emulated",),
-    "concurrency": ("remote", "emulated"),
+    **dict.fromkeys(("concurrency", "process"), ("remote", "emulated")),
     **dict.fromkeys(("url", "api_key_env", "model_names", "timeout_s", "extensions", "fields"), ("remote",)),
 }
 """Options that only some engines have, with these engines."""
@@ -89,6 +89,8 @@ class EdgeConfig(Frozen):
         timeout_s: How long it may take for a request, s.
         extensions: Whether it takes steps, guidance, seeds and negative prompts, as this service does.
         fields: What else is sent with each request.
+        process: Name of the process that it shares with others which give the same; one of its own if left out. Only
+            edges that make no pictures themselves can share.
         num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop.
         num_gpus: Share of GPUs that Ray reserves.
         resources: Custom Ray resources, to place the edge on a certain node.
@@ -120,6 +122,7 @@ class EdgeConfig(Frozen):
     timeout_s: Annotated[Positive, Field(le=86_400)] = 120.0
     extensions: Flag = False
     fields: Values = Field(default_factory=_default_fields)
+    process: Annotated[str, Field(pattern=NAME)] | None = None
     num_cpus: NonNegative = 0.2
     num_gpus: NonNegative = 0.0
     resources: dict[str, Positive] = Field(default_factory=dict)
@@ -157,6 +160,11 @@ class EdgeConfig(Frozen):
         if all(beside.values()):
             raise ValueError(f"edge '{self.name}' has both host_memory_gb and offload, but offload is in that memory")
         return self
+
+    @property
+    def deployment(self) -> str:
+        """Name of the deployment that it is in."""
+        return self.process or self.name
 
     @property
     def models_gb(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.edge.engines.make import check_engine
@@ -14,7 +14,7 @@ SPARE_GB = 1e-9
 """What sums may exceed a bound by, because they are inexact."""
 
 
-def check_edges(edges: Iterable[EdgeConfig], cards: Mapping[str, ModelCard]) -> None:
+def check_edges(edges: Sequence[EdgeConfig], cards: Mapping[str, ModelCard]) -> None:
     """Refuse edges that can not hold what they are to hold.
 
     Args:
@@ -23,8 +23,8 @@ def check_edges(edges: Iterable[EdgeConfig], cards: Mapping[str, ModelCard]) -> 
 
     Raises:
         InputError: If an engine lacks something that it needs, a part that is to be left out does not exist, the size
-            of a model is not known where memory is bounded, or what is pinned leaves no room for itself or for another
-            model.
+            of a model is not known where memory is bounded, what is pinned leaves no room for itself or for another
+            model, or a process that edges share is called like an edge.
     """
     for model, card in cards.items():
         parts = parts_of(model)
@@ -32,10 +32,17 @@ def check_edges(edges: Iterable[EdgeConfig], cards: Mapping[str, ModelCard]) -> 
             if parts is not None and part not in parts:
                 known = ", ".join(sorted(parts))
                 raise InputError(f"Models: without of '{model}' names '{part}', but its parts are {known}.")
+    _check_processes(edges)
     for edge in edges:
         check_engine(edge, {model: cards[model] for model in edge.all_models})
         if edge.memory_gb is not None:
             _check_memory(edge, edge.memory_gb, cards)
+
+
+def _check_processes(edges: Sequence[EdgeConfig]) -> None:
+    for edge in edges:
+        if any(other.name == edge.process for other in edges):
+            raise InputError(f"Edges: process of '{edge.name}' is '{edge.process}', but that is the name of an edge.")
 
 
 def _check_memory(edge: EdgeConfig, memory_gb: float, cards: Mapping[str, ModelCard]) -> None:

@@ -27,16 +27,18 @@ class EdgeHandle:
     """An edge behind a Serve handle; turns Ray's many failures into those of :mod:`edgegen.serve.control.jobs`.
 
     Args:
-        handle: Handle of the edge's deployment.
+        handle: Handle of the deployment that it lives in.
+        name: The edge.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle, name: str) -> None:
         self._handle = handle
+        self._name = name
 
     async def generate(self, job: Job) -> Pictures:
         """See :meth:`EdgeServer.generate`."""
         try:
-            pictures: Pictures = await self._handle.generate.remote(job)
+            pictures: Pictures = await self._handle.generate.remote(self._name, job)
         except SENTENCES as error:
             # The remote class carries a traceback in its text; its cause is the edge's own sentence.
             cause = error.cause if isinstance(error, RayTaskError) else error
@@ -51,7 +53,7 @@ class EdgeHandle:
     async def find(self, name: str) -> Kept | None:
         """See :meth:`KeepingEdge.find`."""
         try:
-            kept: Kept | None = await self._handle.find.remote(name)
+            kept: Kept | None = await self._handle.find.remote(self._name, name)
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return kept
@@ -59,14 +61,14 @@ class EdgeHandle:
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""
         try:
-            await self._handle.keep.remote(wanted, scores)
+            await self._handle.keep.remote(self._name, wanted, scores)
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
 
     async def report(self) -> EdgeReport:
         """See :meth:`EdgeServer.report`."""
         try:
-            report: EdgeReport = await self._handle.report.remote()
+            report: EdgeReport = await self._handle.report.remote(self._name)
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return report

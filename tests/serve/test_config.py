@@ -60,6 +60,7 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
             {"edges": [{**EDGE, "engine": "emulated", "concurrency": 2, "memory_gb": 3}]},
             ["both concurrency and memory_gb"],
         ),
+        ({"edges": [{**EDGE, "process": "p"}]}, ["process is an option of remote or emulated"]),
         ({"edges": [{**EDGE, "speed": 2}]}, ["speed is an option of emulated"]),
         (
             {"edges": [{**EDGE, "engine": "remote", "url": "http://x", "memory_gb": 3}]},

@@ -36,6 +36,7 @@ def test_what_fits_is_accepted():
         ({"memory_gb": 4, "pinned": ["m", "n"]}, "but its pinned models ('m', 'n') take 5 GB together."),
         ({"memory_gb": 4, "pinned": ["m"]}, "'n', which it may hold, takes 3 GB beside 2 GB that are pinned."),
         ({"engine": "emulated"}, "'edge-a' is emulated, but its model 'm' has no profile; measure one with"),
+        ({"engine": "remote", "url": "http://x", "process": "edge-a"}, "process of 'edge-a' is 'edge-a', but that is"),
         ({"engine": "remote", "url": "ftp://x"}, "'ftp://x' is no URL of a service"),
         ({"engine": "remote", "url": "http://x", "api_key_env": "NO_SUCH_KEY"}, "api_key_env of 'edge-a' is NO_SUCH"),
         (

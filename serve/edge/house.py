@@ -1,0 +1,45 @@
+"""Edges that share a process: those that only wait, for a service elsewhere or for an emulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgegen.serve.control.jobs import EdgeReport, Job, Kept, Pictures
+from edgegen.serve.edge.kept import KeepingEdge
+
+
+class EdgeHouse:
+    """One or more edges of a process; each call names the edge that it is for.
+
+    Args:
+        edges: Arguments of :class:`KeepingEdge`, those by place and those by name, of each edge by its name.
+    """
+
+    def __init__(self, edges: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]]) -> None:
+        self._edges = {name: KeepingEdge(*places, **names) for name, (places, names) in edges.items()}
+
+    async def generate(self, edge: str, job: Job) -> Pictures:
+        """See :meth:`KeepingEdge.generate`."""
+        return await self._edges[edge].generate(job)
+
+    async def find(self, edge: str, name: str) -> Kept | None:
+        """See :meth:`KeepingEdge.find`."""
+        return await self._edges[edge].find(name)
+
+    async def keep(self, edge: str, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
+        """See :meth:`EdgeServer.keep`."""
+        await self._edges[edge].keep(wanted, scores)
+
+    async def report(self, edge: str) -> EdgeReport:
+        """See :meth:`EdgeServer.report`."""
+        return await self._edges[edge].report()
+
+    async def check_health(self) -> None:
+        """Raise if one of the edges is stuck; Serve then replaces them all.
+
+        Raises:
+            RuntimeError: As :meth:`EdgeServer.check_health`.
+        """
+        for edge in self._edges.values():
+            await edge.check_health()
