@@ -37,10 +37,10 @@ soak: install
 coverage: install
 	$(PYTEST) -m "not soak" --cov --cov-report=term --cov-report=html
 
-# `make same-numbers BEFORE=../before`: whether that checkout computes the same numbers as this one, bit for bit.
+# `make same-numbers BEFORE=../before QUICK=1`: whether that checkout computes the same numbers as this one, bit for bit.
 same-numbers: install
 	@test -n "$(BEFORE)" || { echo "Set BEFORE=/path/to/the/other/checkout." >&2; exit 1; }
-	$(BIN)/python tests/tools/same_numbers.py $(BEFORE) .
+	$(BIN)/python tests/tools/same_numbers.py $(BEFORE) . $(if $(QUICK),--quick)
 
 # The website in build/site, with a reference of every command and module; a warning is an error.
 docs: install

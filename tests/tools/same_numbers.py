@@ -1,12 +1,14 @@
 """Whether two checkouts compute the same numbers, bit for bit: the safety net of every redesign.
 
     python tests/tools/same_numbers.py BEFORE AFTER             # both are checkouts; prints what differs
-    python tests/tools/same_numbers.py BEFORE AFTER --quick     # two scenarios, one seed, minutes instead of an hour
+    python tests/tools/same_numbers.py BEFORE AFTER --quick     # a scenario of each kind, minutes instead of hours
+    python tests/tools/same_numbers.py BEFORE AFTER --only train --case 'seed 1$'
 
 Both are driven from outside, by their command lines and their PettingZoo environments, so that nothing inside has to
-keep its name. Compared are the episodes of every rule, search and oracle in every scenario (``compare``), weights and
+keep its name. Compared are the episodes of every rule, search and oracle in every scenario (``rules``), weights and
 episodes of every preset after some training (``train``), replayed traces (``replay``) and rollouts of every PettingZoo
-environment. The Python that runs this script runs both checkouts; it needs the libraries of ``make install``.
+environment (``pettingzoo``). Scenarios, methods and presets are those that both checkouts list. The Python that runs
+this script runs both; it needs the libraries of ``make install``.
 """
 
 from __future__ import annotations
@@ -16,26 +18,27 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PRESETS = {
-    "ladts": ("paper", "improved", "set", "d2sac-ts", "sac-ts", "dqn-ts", "agod"),
-    "t2drl": ("paper", "two-timescale", "improved", "ddpg"),
-}
-TRAINED_IN = {"ladts": "demo", "t2drl": "t2drl-contended"}
+TRAINED_IN = {"ladts": "demo", "t2drl": "t2drl-contended", "fleet": "fleet-8"}
 SHORTER = {  # fewer transitions before the first update, so that eight episodes hold many
-    "ladts": ("slots=40", "replay_warmup=100"),
-    "t2drl": ("frames=4", "slots_per_frame=5", "replay_warmup=64", "frame_warmup=8", "epsilon_hold_episodes=0"),
+    "ladts": ("slots=40", "replay_warmup=100", "copies=2"),
+    "t2drl": (
+        *("frames=4", "slots_per_frame=5", "replay_warmup=64", "frame_warmup=8", "epsilon_hold_episodes=0", "copies=2"),
+    ),
+    "fleet": ("frames=3", "tune_trials=4", "tune_episodes=2", "updates_per_episode=3", "batch_size=16", "copies=2"),
 }
 TRACED = ("demo", "links", "failing", "stale")
 WALL_TIMES = ("decision_wall_s", "decisions_per_s")
-QUICK_SCENARIOS = ("demo", "t2drl-contended")
+QUICK_SCENARIOS = ("demo", "t2drl-contended", "fleet-8")
 
 _MAIN = "import sys; from edgegen.platform.cli import main; sys.argv[0] = 'edgegen'; main()"
 
@@ -43,37 +46,64 @@ Numbers = dict[str, str]
 """Digests by what they are of."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of the comparison.
+
+    Attributes:
+        cases: From a checkout, and whether there is little time, to what can be compared.
+        numbers: From a checkout, one of its cases, and whether there is little time, to digests.
+    """
+
+    cases: Callable[[Checkout, bool], list[str]]
+    numbers: Callable[[Checkout, str, bool], Numbers]
+
+
 def main() -> None:
     """Compare two checkouts; exits with 1 where something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    parser.add_argument("--quick", action="store_true", help="two scenarios, one seed, two episodes of rules")
+    parser.add_argument("--quick", action="store_true", help="a scenario of each kind, one seed, two episodes of rules")
     parser.add_argument("--only", choices=[*PARTS], action="append", help="part to compare; repeatable")
+    parser.add_argument("--case", type=re.compile, default=re.compile(""), help="regular expression that cases match")
     parser.add_argument("--keep", type=Path, help="JSON that holds the digests of BEFORE, made if it is missing")
     arguments = parser.parse_args()
-    parts = arguments.only or [*PARTS]
+    quick, keep = arguments.quick, arguments.keep
+    known: dict[str, Numbers] = json.loads(keep.read_text()) if keep and keep.exists() else {}
     differing = 0
-    known: Numbers = json.loads(arguments.keep.read_text()) if arguments.keep and arguments.keep.exists() else {}
-    for part in parts:
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            before = {name: value for name, value in known.items() if name.startswith(f"{part}: ")}
-            before = before or dict(PARTS[part](_Checkout(arguments.before, Path(one)), arguments.quick))
-            after = dict(PARTS[part](_Checkout(arguments.after, Path(other)), arguments.quick))
-        known |= before
-        different = [name for name in before | after if before.get(name) != after.get(name)]
-        differing += len(different)
-        print(f"{part}: {len(before)} compared, {len(different)} differ, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
-        for name in different:
-            sides = ("missing before", "missing after", "differs")
-            print(f"  {sides[0 if name not in before else 1 if name not in after else 2]}: {name}")  # noqa: T201
-        if arguments.keep:
-            arguments.keep.write_text(json.dumps(known, indent=1))
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        before, after = Checkout(arguments.before, Path(one)), Checkout(arguments.after, Path(other))
+        for name in arguments.only or PARTS:
+            part = PARTS[name]
+            both = set(part.cases(after, quick))
+            for case in filter(arguments.case.search, part.cases(before, quick)):
+                began, key = time.monotonic(), f"{name}: {case}"
+                if case not in both:
+                    differing += tell(f"{key}: missing after")
+                    continue
+                if key not in known:
+                    known[key] = part.numbers(before, case, quick)
+                    if keep:
+                        keep.write_text(json.dumps(known, indent=1))
+                now = part.numbers(after, case, quick)
+                for what in sorted(known[key].keys() - now.keys()):
+                    differing += tell(f"{key}: {what}: missing after")
+                for what in sorted(known[key].keys() & now.keys()):
+                    if known[key][what] != now[what]:
+                        differing += tell(f"{key}: {what}: differs")
+                tell(f"{key}: {len(known[key].keys() & now.keys())} compared, {time.monotonic() - began:.0f} s")
+    tell(f"{differing} differ")
     sys.exit(1 if differing else 0)
 
 
-class _Checkout:
+def tell(text: str) -> int:
+    """Print a line at once; returns 1, to be counted."""
+    print(text, flush=True)  # noqa: T201
+    return 1
+
+
+class Checkout:
     """A checkout, driven in a folder of its own.
 
     Args:
@@ -92,18 +122,13 @@ class _Checkout:
 
     def edgegen(self, *arguments: str) -> str:
         """Run a command of the checkout and return what it wrote to stdout."""
-        return self._run("-c", _MAIN, *arguments)
+        return self.python(_MAIN, *arguments)
 
     def python(self, code: str, *arguments: str) -> str:
         """Run Python code with the checkout's package and return what it wrote to stdout."""
-        return self._run("-c", code, *arguments)
-
-    def _run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True
-        )
+        done = self._run(code, *arguments)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(arguments[2:])} ended with {done.returncode}: {done.stderr[-2000:]}")
+            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.stdout
 
     def scenarios(self, quick: bool) -> dict[str, Any]:
@@ -114,66 +139,95 @@ class _Checkout:
         found: dict[str, Any] = json.loads(file.read_text())
         return {name: data for name, data in found.items() if not quick or name in QUICK_SCENARIOS}
 
+    def choices(self, what: str, *arguments: str) -> list[str]:
+        """Return the names that a command lists when it is given an unknown one: "``what`` are this, that."."""
+        message = " ".join(self._run(_MAIN, *arguments).stderr.split())
+        listed = re.search(rf"{what} are ([^.]+)\.", message)
+        if listed is None:
+            raise RuntimeError(f"{' '.join(arguments)} lists no {what}: {message}")
+        return listed[1].split(", ")
 
-def _rules(checkout: _Checkout, quick: bool) -> Iterator[tuple[str, str]]:
-    """Digest every metric of every episode of every rule, search and oracle in every scenario."""
-    for scenario in checkout.scenarios(quick):
-        file = checkout.folder / "compare.json"
-        checkout.edgegen("compare", "-s", scenario, "-n", "2" if quick else "10", "--seed", "3", "--json", str(file))
-        for policy, row in json.loads(file.read_text())["policies"].items():
-            values = {name: value for name, value in row["per_episode"].items() if name not in WALL_TIMES}
-            yield f"rules: {policy} in {scenario}", _digest(json.dumps(values, sort_keys=True).encode())
-
-
-def _trainings(checkout: _Checkout, quick: bool) -> Iterator[tuple[str, str]]:
-    """Digest weights and episodes of every preset."""
-    for method, presets in PRESETS.items():
-        for preset in presets:
-            for seed in (0,) if quick else (0, 1):
-                world = "family" if preset == "set" else TRAINED_IN[method]
-                run = checkout.folder / f"{method}-{preset}-{seed}"
-                copies = ("--set", "copies=2")
-                settings = [part for setting in SHORTER[method] for part in ("--set", setting)]
-                checkout.edgegen(
-                    "train", method, "-s", world, "--preset", preset, "--seed", str(seed), "-n", "8", "--no-tracking",
-                    "--out", str(run), *settings, *copies,
-                )  # fmt: skip
-                (weights,) = run.glob("checkpoint-*/policy/*.safetensors")
-                what = f"{method} {preset}, seed {seed}"
-                yield f"train: weights of {what}", _digest(weights.read_bytes())
-                yield f"train: episodes of {what}", _digest((run / "episodes.json").read_bytes())
+    def _run(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        ran = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(ran, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
 
-def _replays(checkout: _Checkout, quick: bool) -> Iterator[tuple[str, str]]:
-    """Digest what becomes of a trace under every rule."""
-    worlds = {name: data for name, data in checkout.scenarios(quick).items() if name in TRACED}
-    for scenario, data in worlds.items():
-        trace = checkout.folder / "trace.csv"
-        chance = random.Random(7)
-        rows = ["slot,edge,index,size_mbit,workload_gcycles,result_mbit"]
-        for slot in range(60):
-            for edge in range(data["servers"]):
-                for index in range(chance.randrange(4)):
-                    size, work = chance.uniform(1, 5), chance.uniform(1, 30)
-                    rows.append(f"{slot},{edge},{index},{size:.6f},{work:.6f},{chance.uniform(0.5, 1):.6f}")
-        trace.write_text("\n".join(rows) + "\n")
-        for rule in ("least-delay", "capacity-weighted", "opt-ts", "water-filling"):
-            out, backlog = checkout.folder / "out.csv", checkout.folder / "backlog.csv"
-            checkout.edgegen(
-                "replay", "-s", scenario, "--trace", str(trace), "--policy", rule, "--out", str(out),
-                "--backlog", str(backlog),
-            )  # fmt: skip
-            yield f"replay: {rule} in {scenario}", _digest(out.read_bytes() + backlog.read_bytes())
+def _scenarios(checkout: Checkout, quick: bool) -> list[str]:
+    return list(checkout.scenarios(quick))
 
 
-def _rollouts(checkout: _Checkout, quick: bool) -> Iterator[tuple[str, str]]:
+def _rules(checkout: Checkout, scenario: str, quick: bool) -> Numbers:
+    """Digest every metric of every episode of every rule, search and oracle."""
+    file = checkout.folder / "compare.json"
+    checkout.edgegen("compare", "-s", scenario, "-n", "2" if quick else "10", "--seed", "3", "--json", str(file))
+    return {
+        f"{metric} of {policy}": _digest(values)
+        for policy, row in json.loads(file.read_text())["policies"].items()
+        for metric, values in row["per_episode"].items()
+        if metric not in WALL_TIMES
+    }
+
+
+def _presets(checkout: Checkout, quick: bool) -> list[str]:
+    seeds = (0,) if quick else (0, 1)
+    return [
+        f"{method} {preset}, seed {seed}"
+        for method in checkout.choices("algorithms", "train", "?")
+        for preset in checkout.choices("presets", "train", method, "--preset", "?")
+        for seed in seeds
+    ]
+
+
+def _trained(checkout: Checkout, case: str, quick: bool) -> Numbers:
+    """Digest weights and episodes after a short training."""
+    del quick
+    method, preset, _, seed = case.replace(",", "").split()
+    run = checkout.folder / case
+    settings = [part for setting in SHORTER[method] for part in ("--set", setting)]
+    world = "family" if (method, preset) == ("ladts", "set") else TRAINED_IN[method]
+    checkout.edgegen(
+        "train", method, "-s", world, "--preset", preset, "--seed", seed, "-n", "8", "--no-tracking", "--out", str(run),
+        *settings,
+    )  # fmt: skip
+    (weights,) = run.glob("checkpoint-*/policy/*.safetensors")
+    episodes = json.loads((run / "episodes.json").read_text())
+    return {"weights": _digest(weights.read_bytes()), **{name: _digest(values) for name, values in episodes.items()}}
+
+
+def _traced(checkout: Checkout, quick: bool) -> list[str]:
+    return [name for name in checkout.scenarios(quick) if name in TRACED]
+
+
+def _replayed(checkout: Checkout, scenario: str, quick: bool) -> Numbers:
+    """Digest what becomes of a trace under some rules."""
+    trace = checkout.folder / "trace.csv"
+    chance = random.Random(7)
+    rows = ["slot,edge,index,size_mbit,workload_gcycles,result_mbit"]
+    for slot in range(60):
+        for edge in range(checkout.scenarios(quick)[scenario]["servers"]):
+            for index in range(chance.randrange(4)):
+                size, work = chance.uniform(1, 5), chance.uniform(1, 30)
+                rows.append(f"{slot},{edge},{index},{size:.6f},{work:.6f},{chance.uniform(0.5, 1):.6f}")
+    trace.write_text("\n".join(rows) + "\n")
+    found: Numbers = {}
+    for rule in ("least-delay", "capacity-weighted", "opt-ts", "water-filling"):
+        out, backlog = checkout.folder / "out.csv", checkout.folder / "backlog.csv"
+        checkout.edgegen(
+            "replay", "-s", scenario, "--trace", str(trace), "--policy", rule, "--out", str(out),
+            "--backlog", str(backlog),
+        )  # fmt: skip
+        found |= {f"{what.stem} of {rule}": _digest(what.read_bytes()) for what in (out, backlog)}
+    return found
+
+
+def _rollout(checkout: Checkout, scenario: str, quick: bool) -> Numbers:
     """Digest what agents see and get in PettingZoo's environments under random actions."""
-    for scenario, data in checkout.scenarios(quick).items():
-        code = _PARALLEL if "servers" in data else _TURNS
-        yield f"pettingzoo: {scenario}", checkout.python(code, scenario).strip()
+    code = _PARALLEL if "servers" in checkout.scenarios(quick)[scenario] else _TURNS
+    return {"rollout": checkout.python(code, scenario).strip()}
 
 
-def _digest(data: bytes) -> str:
+def _digest(values: Any) -> str:
+    data = values if isinstance(values, bytes) else json.dumps(values, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
 
 
@@ -227,15 +281,22 @@ for _ in range(200):
     space = env.action_space(agent)
     if truncated:
         env.reset()
-    elif agent.startswith("cacher"):
-        env.step((chance.random(space.n) < 0.4).astype(np.int8))
+    elif type(space).__name__ == "Discrete":
+        env.step(int(chance.integers(space.n)))
+    elif type(space).__name__ == "MultiBinary":
+        env.step((chance.random(space.shape) < 0.4).astype(np.int8))
     else:
-        env.step((chance.random(space.shape) * 2 - 1).astype(np.float32))
+        env.step(chance.uniform(space.low, space.high).astype(np.float32))
 print(digest.hexdigest())
 """
 )
 
-PARTS = {"pettingzoo": _rollouts, "replay": _replays, "train": _trainings, "rules": _rules}
+PARTS = {
+    "pettingzoo": Part(_scenarios, _rollout),
+    "replay": Part(_traced, _replayed),
+    "train": Part(_presets, _trained),
+    "rules": Part(_scenarios, _rules),
+}
 
 if __name__ == "__main__":
     main()
