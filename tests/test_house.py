@@ -139,7 +139,7 @@ def test_whoever_takes_single_turns_is_known() -> None:
 
 def first_imports(path: str) -> set[str]:
     """Modules of the package that a module imports when it is imported itself, with what is imported from packages."""
-    found = set()
+    found: set[str] = set()
 
     def walk(nodes: list[ast.stmt]) -> None:
         for node in nodes:

@@ -70,7 +70,7 @@ class TimeFit:
         return self.b1_s_per_step * np.asarray(steps, dtype=np.float64) + self.b2_s
 
 
-def fit_time(steps: Sequence[float], times_s: Sequence[float]) -> TimeFit:
+def fit_time(steps: ArrayLike, times_s: ArrayLike) -> TimeFit:
     """Fit B1 x + B2 with both not negative.
 
     Args:
@@ -85,7 +85,7 @@ def fit_time(steps: Sequence[float], times_s: Sequence[float]) -> TimeFit:
     return TimeFit(float(b1), float(b2), *_goodness(y, b1 * x + b2))
 
 
-def fit_quality(steps: Sequence[float], values: Sequence[float]) -> QualityFit:
+def fit_quality(steps: ArrayLike, values: ArrayLike) -> QualityFit:
     """Fit a plateau, a falling line and a plateau.
 
     A1 and A3 stay within the measured steps, because nothing is known beyond them, and A2 ≥ A4 ≥ 0. For given A1 and
@@ -201,7 +201,7 @@ def _goodness(y: Floats, fitted: Floats) -> tuple[float, float]:
     return float(np.sqrt(error / len(y))), 1.0 if total <= rounding else 1 - error / total
 
 
-def _checked(steps: Sequence[float], values: Sequence[float]) -> tuple[Floats, Floats]:
+def _checked(steps: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
     x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if (
         x.shape != y.shape

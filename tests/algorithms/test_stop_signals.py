@@ -153,6 +153,6 @@ def test_children_do_not_hear_of_a_closing_terminal_but_this_process_does():
         with children_spared():
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
             signal.raise_signal(signal.SIGHUP)
-            assert not request.asked
-        assert request.asked
+            asked_inside = request.asked
+        assert (asked_inside, request.asked) == (False, True)
     assert done.stdout.strip() == "alive"

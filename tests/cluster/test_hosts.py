@@ -75,7 +75,7 @@ def hosts(namespaces, tmp_path_factory):
     logs, environment = tmp_path_factory.mktemp("hosts"), cluster_environment()
     folders = {address: Path(f"/tmp/{name}") for name, address in zip(namespaces, ADDRESSES, strict=True)}
     common = ("--object-store-memory", str(STORE_BYTES), *FEW_PROCESSES)
-    roles = [("--head", "--port", "6379", "--num-cpus", "0", *FEW_PROCESSES_OF_HEAD)]
+    roles: list[tuple[str, ...]] = [("--head", "--port", "6379", "--num-cpus", "0", *FEW_PROCESSES_OF_HEAD)]
     roles += [("--address", CLUSTER, "--num-cpus", str(CPUS))] * len(WORKERS)
     hosts = [
         RayHost(

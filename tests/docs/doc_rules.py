@@ -52,7 +52,7 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     (SERVICES says when one is). A study is planned and listed, and faults are looked up but not caused: tests of their
     own run both.
     """
-    patches = []
+    patches: list[Any] = []
     if command == "train":
         values["episodes"] = 4 if values["resume"] else 1
         values["num_env_runners"] = min(values["num_env_runners"], 1)

@@ -13,11 +13,10 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
-import doc_rules
-from doc_pages import ROOT
-from doc_worker import write_client
-
 from edgegen.platform.ports import free_ports
+from tests.docs import doc_rules
+from tests.docs.doc_pages import ROOT
+from tests.docs.doc_worker import write_client
 
 COPIED = ("k8s", "tune_configs", "Makefile", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
 """What commands of the pages name, copied so that they may write beside it."""
@@ -121,8 +120,8 @@ class Runner:
 
     def _need_worker(self) -> None:
         if self._worker is None:
-            command = [sys.executable, str(Path(__file__).parent / "doc_worker.py"), str(self._address)]
-            self._worker = self._start(command, stdout=subprocess.PIPE)
+            command = [sys.executable, "-m", "tests.docs.doc_worker", str(self._address)]
+            self._worker = self._start(command, folder=ROOT, stdout=subprocess.PIPE)
             assert self._worker.stdout is not None
             assert self._worker.stdout.readline() == "ready\n", self._tail()
 
@@ -141,10 +140,12 @@ class Runner:
         finally:
             _stop(process)
 
-    def _start(self, command: list[str], stdout: int | IO[str] | None = None) -> subprocess.Popen[str]:
+    def _start(
+        self, command: list[str], folder: Path | None = None, stdout: int | IO[str] | None = None
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
-            cwd=self.root,
+            cwd=folder or self.root,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout if stdout is not None else self._log,
@@ -156,7 +157,7 @@ class Runner:
     def _wait(self, process: subprocess.Popen[str], url: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            assert process.poll() is None, f"{process.args} ended with {process.returncode}:\n{self._tail()}"
+            assert process.poll() is None, f"{process.args!r} ended with {process.returncode}:\n{self._tail()}"
             try:
                 with urllib.request.urlopen(url, timeout=10):
                     return

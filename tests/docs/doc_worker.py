@@ -114,7 +114,7 @@ def _python(words: list[str]) -> int:
 
 
 def _shortened(name: str, invoke: Any) -> Any:
-    from doc_rules import shorten
+    from tests.docs.doc_rules import shorten
 
     def run(command: Any, context: Any) -> Any:
         with shorten(name, context.params):

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import doc_rules
 import pytest
 import yaml
-from doc_pages import ROOT, SHELLS, blocks, commands, pages
-from doc_runner import Runner
+
+from tests.docs import doc_rules
+from tests.docs.doc_pages import ROOT, SHELLS, blocks, commands, pages
+from tests.docs.doc_runner import Runner
 
 PAGES = [page for page in pages() if any(block.language in (*SHELLS, "python") for block in blocks(page))]
 K8S_NAMES = {

@@ -6,19 +6,21 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
-from doc_pages import ROOT, SHELLS, anchors, blocks, commands, inline_code, links, pages
 from pydantic import BaseModel
 
 from edgegen.algorithms.methods.registry import methods
 from edgegen.envs.core.scenario_files import shipped_names
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.cli import app
+from tests.docs.doc_pages import ROOT, SHELLS, anchors, blocks, commands, inline_code, links, pages
 
 ROOMS = ("envs", "algorithms", "platform", "serve")
-COMMANDS = typer.main.get_command(app).commands
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = GROUP.commands
 INNER = [f"{name} {inner}" for name, command in COMMANDS.items() for inner in getattr(command, "commands", {})]
 """Commands of two words."""
 
@@ -81,7 +83,7 @@ def test_every_page_can_be_reached():
 
 
 def test_links_and_headings_are_found(tmp_path, monkeypatch):
-    import doc_pages
+    from tests.docs import doc_pages
 
     text = "# A *new* `x`, [here](a.md#b)!\n\n# Twice\n\n![p](p.png)\n\n```text\n[no](no.md)\n# no\n```\n\n## Twice\n"
     (tmp_path / "page.md").write_text(text)

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from doc_pages import ROOT, pages
+
+from tests.docs.doc_pages import ROOT, pages
 
 pytest.importorskip("sphinx")
 

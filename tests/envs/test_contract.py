@@ -29,7 +29,8 @@ def short(name: str) -> WorldScenario:
     """The scenario with episodes of a few rounds."""
     fields = {"offloading": {"slots": 2}, "provisioning": {"frames": 2, "slots_per_frame": 2}}
     few = {"frames": 2, "frame_s": 2}
-    return load_scenario(name, fields.get(load_scenario(name).kind, few))
+    scenario: WorldScenario = load_scenario(name, fields.get(load_scenario(name).kind, few))
+    return scenario
 
 
 def drawn(env: Episodes, agent: str, rng: np.random.Generator) -> Any:
@@ -128,7 +129,7 @@ def test_a_pickle_amid_an_episode_plays_on_identically(name: str, steps: int) ->
 
 @IN_ROUNDS
 def test_both_forms_play_the_same(name: str) -> None:
-    together, in_turn = (make(scenario=short(name)) for make in (pettingzoo.parallel_env, pettingzoo.raw_env))
+    together, in_turn = pettingzoo.parallel_env(short(name)), pettingzoo.raw_env(short(name))
     seen, _ = together.reset(seed=5)
     in_turn.reset(seed=5)
     rng = np.random.default_rng(5)

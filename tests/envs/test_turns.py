@@ -24,14 +24,16 @@ CELLS = "t2drl-contended:cells3"
 
 @pytest.fixture
 def short() -> ProvisioningScenario:
-    return load_scenario(CELLS, {"frames": 3, "slots_per_frame": 2})
+    return load_scenario(CELLS, {"frames": 3, "slots_per_frame": 2}, ProvisioningScenario)
 
 
 def sample(env: TurnsEnv, rng: np.random.Generator) -> Any:
     space = env.action_space(env.agent_selection)
     if isinstance(space, gymnasium.spaces.Box):
         return rng.uniform(-1, 1, space.shape).astype(np.float32)
-    return int(rng.integers(space.n)) if isinstance(space, gymnasium.spaces.Discrete) else rng.integers(0, 2, space.n)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(rng.integers(int(space.n)))
+    return rng.integers(0, 2, space.shape)
 
 
 def play(env: TurnsEnv, rng: np.random.Generator, steps: int | None = None) -> list[Any]:
@@ -61,9 +63,11 @@ def test_names_and_spaces(short: ProvisioningScenario) -> None:
         assert env.observation_space(agent) is env.observation_space(agent)
         assert env.action_space(agent) is env.action_space(agent)
         size = 3 + 3 * 10 + 1 if agent in cachers else 11 * 15 + 10 + 1
-        assert env.observation_space(agent).shape == (size,)
-        assert np.isfinite(env.observation_space(agent).low).all()
-        assert np.isfinite(env.observation_space(agent).high).all()
+        space = env.observation_space(agent)
+        assert isinstance(space, gymnasium.spaces.Box)
+        assert space.shape == (size,)
+        assert np.isfinite(space.low).all()
+        assert np.isfinite(space.high).all()
     assert env.action_space("cacher_1") == gymnasium.spaces.MultiBinary(10)
     assert env.action_space("allocator_1").shape == (30,)
     assert TurnsEnv(short, cache_action="index").action_space("cacher_2") == gymnasium.spaces.Discrete(1024)
@@ -89,13 +93,13 @@ def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
     cells = range(scenario.cells)
     env.reset(seed=21)
     oracle.reset(seed=21)
-    frames = 0
+    frames, reward = 0, torch.empty(0)
     while not oracle.done:
         bits = rng.integers(0, 2, (scenario.cells, scenario.models))
         for i in cells:
             assert env.agent_selection == f"cacher_{i}"
             if oracle.state.frame:
-                assert env.last()[1] == pytest.approx(float(reward[0, i]))  # noqa: F821 - of the frame before
+                assert env.last()[1] == pytest.approx(float(reward[0, i]))  # of the frame before
             env.step(bits[i] if cache_action == "bits" else int(bits[i] @ 2 ** np.arange(scenario.models)))
         done = oracle.cache(torch.from_numpy(bits)[None])
         for i in cells:
@@ -107,8 +111,8 @@ def test_it_is_the_batched_simulator(cache_action: Any, name: str) -> None:
             raw = rng.uniform(-1, 1, (scenario.cells, 2 * scenario.users)).astype(np.float32)
             for i in cells:
                 env.step(raw[i])
-            seen, action = oracle.observe_slot(), torch.from_numpy(raw)[None]
-            shares = shares_from_raw(scenario.allocation_amender, *action.chunk(2, -1), seen.hit)
+            seen, (bandwidth, steps) = oracle.observe_slot(), torch.from_numpy(raw)[None].chunk(2, -1)
+            shares = shares_from_raw(scenario.allocation_amender, bandwidth, steps, seen.hit)
             outcome = oracle.allocate(*shares)
             for i in cells:
                 info = env.infos[f"allocator_{i}"]
@@ -157,8 +161,8 @@ def test_observations_stay_inside_the_space_and_are_laid_out_as_documented(short
                 assert seen[165:175].tolist() == slot.cache[0, i].int().tolist()
                 assert seen[175] == 600
                 env.step(np.zeros(30))
-            zeros = torch.zeros(1, 3, 30)
-            oracle.allocate(*shares_from_raw(short.allocation_amender, *zeros.chunk(2, -1), slot.hit))
+            zeros = torch.zeros(1, 3, 15)
+            oracle.allocate(*shares_from_raw(short.allocation_amender, zeros, zeros, slot.hit))
     assert env.observation_space("cacher_0").contains(env.observe("cacher_0"))  # the frame that would follow
     assert env.observation_space("allocator_0").contains(env.observe("allocator_0"))
 

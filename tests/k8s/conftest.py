@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -50,6 +51,7 @@ class Manifests:
         """Every pod that comes of objects, as (name, labels, pod spec), with the labels that KubeRay adds."""
         found = []
         for one in objects:
+            templates: list[tuple[str, Any, dict[str, str]]]
             kind, name, spec = one["kind"], one["metadata"]["name"], one.get("spec", {})
             if kind in ("Deployment", "StatefulSet"):
                 templates = [(name, spec["template"], {})]

@@ -30,6 +30,8 @@ def test_serve_accepts_it(manifests, overlay):
 @pytest.fixture(scope="module")
 def converter(manifests):
     spec = importlib.util.spec_from_file_location("edgegen_k8s_serve_config", manifests.root / "serve_config.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

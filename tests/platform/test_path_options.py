@@ -3,6 +3,7 @@
 import inspect
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -53,9 +54,11 @@ OTHER_TEXTS = {
 
 def every_command():
     """Every command, those of groups as two words, and its function."""
-    for command in app.registered_commands:
+    commands: Any = app.registered_commands
+    for command in commands:
         yield command.callback.__name__, command.callback
-    for group in app.registered_groups:
+    groups: Any = app.registered_groups
+    for group in groups:
         for command in group.typer_instance.registered_commands:
             yield f"{group.name} {command.name or command.callback.__name__}", command.callback
 

@@ -120,7 +120,7 @@ def test_results_are_written_before_they_are_shown_and_shown_if_they_can_not_be(
 
 
 def test_what_keeps_a_picture_from_being_drawn_is_one_sentence(tmp_path):
-    told = []
+    told: list[str] = []
     (tmp_path / "file").write_text("")
     assert draw_or_tell(lambda: plot_training([1.0], tmp_path / "file" / "x.png", "title"), told.append) == []
     assert len(told) == 1

@@ -162,6 +162,8 @@ def test_the_shipped_curve_of_the_embedded_model():
     assert curve.model == "shapes-64"
     assert curve.a2_tv > 90 > 10 > curve.a4_tv
     assert curve.saturation_steps <= 5
+    assert curve.tv_residual is not None
+    assert curve.time_residual_s is not None
     assert curve.tv_residual < 5
     assert curve.time_residual_s < 0.1 * curve.time_s(torch.tensor(10.0))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ from edgegen.platform.studies.units import TRAINING_FILE
 
 TINY = {"slots": 4, "tasks_per_slot.high": 3}
 QUIET = {"replay_warmup": 8, "batch_size": 8, "hidden": 8}
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "tiny",
     "title": "Tiny",
     "methods": {

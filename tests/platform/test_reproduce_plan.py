@@ -1,6 +1,7 @@
 """Studies as data: what a file may say, and which units of work follow from it."""
 
 import copy
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from edgegen.platform.studies.files import read_study, study_names
 from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.spec import FULL, QUICK, StudySpec
 
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "small",
     "title": "A small study",
     "methods": {
@@ -218,7 +219,7 @@ def test_shipped_studies_are_sound(name, size):
 )
 def test_wrong_studies_are_refused_in_one_sentence(tmp_path, path, value, sentence):
     data = copy.deepcopy(STUDY)
-    inner = data
+    inner: Any = data
     for part in path[:-1]:
         inner = inner[part]
     inner[path[-1]] = value
@@ -263,5 +264,6 @@ def test_a_scenario_file_is_looked_for_beside_the_study_then_in_the_working_fold
         (folder / "world.yaml").write_text(f"extends: demo\nslots: {slots}\n")
         assert CliRunner().invoke(app, command).exit_code == 0
         plan = make_plan(read_study(str(file)), FULL, file=file)
-        assert {unit.world.slots for unit in plan.units.values()} == {slots}
+        worlds: list[Any] = [unit.world for unit in plan.units.values()]
+        assert {world.slots for world in worlds} == {slots}
         assert {cell.scenario for part in plan.experiments for cell in part.cells} == {"world.yaml"}

@@ -7,7 +7,7 @@ import ray
 import torch
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 
-from edgegen.algorithms.core.policy import Policy
+from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.algorithms.methods.registry import find_method
 from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.algorithms.rules.offloading import make_rule
@@ -21,7 +21,7 @@ WORLDS = ["demo", "stable:b5", "links:b5", "stale:b5", "failing:b5"]
 
 
 def small(name: str) -> OffloadingScenario:
-    return load_scenario(name, {"slots": 5, "tasks_per_slot.high": 4})
+    return load_scenario(name, {"slots": 5, "tasks_per_slot.high": 4}, OffloadingScenario)
 
 
 def module_for(scenario: OffloadingScenario, seed: int = 0) -> DefaultPPOTorchRLModule:
@@ -52,7 +52,8 @@ def mean_delays(scenario: OffloadingScenario, policy: Policy, seed: int, episode
     means = []
     for episode in range(episodes):
         simulator.reset(training_arrivals_seed(seed) if episode == 0 else None)
-        memory, delays = {}, []
+        memory: Memory = {}
+        delays = []
         while not simulator.done:
             server, memory = policy.act("router", simulator.observe(), memory, explore)
             delays.append(simulator.decide(server).delays.total_s)

@@ -103,7 +103,7 @@ def test_two_rows_of_runs_are_paired_by_seed():
     rng = np.random.default_rng(2)
     first = rng.normal(0, 5, (5, 1)) + rng.normal(0, 0.1, (5, 20))
     found = crossed_difference(first + 1, first)
-    assert (found.low, found.high) == (pytest.approx(1), pytest.approx(1))
+    assert (found.low, found.high) == pytest.approx((1, 1))
 
 
 def test_nonsense_is_refused():

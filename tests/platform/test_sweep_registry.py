@@ -1,5 +1,7 @@
 """From a policy folder to ``models:/NAME@champion`` and back, as MLflow and as every command sees it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from edgegen.algorithms.methods.ladts import LADTSPolicy
 from edgegen.algorithms.methods.t2drl import T2DRLPolicy, T2DRLSpec
 from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
 from edgegen.platform.records.model_flavor import PolicyModel
@@ -34,14 +38,14 @@ SWEEP = make_sweep(
         "evaluation": {"episodes": 4},
     }
 )
+WORLD: Any = SWEEP.world
 
 
 def ladts_policy(folder):
     """Write an untrained policy."""
-    world = SWEEP.world
     torch.manual_seed(0)
-    actor = router_for(world, SWEEP.settings({"actor_lr": 0.5})).actor()
-    save_policy(LADTSPolicy(actor, None), folder, world, {"seed": 0})
+    actor = router_for(WORLD, SWEEP.settings({"actor_lr": 0.5})).actor()
+    save_policy(LADTSPolicy(actor, None), folder, WORLD, {"seed": 0})
     return folder
 
 
@@ -77,7 +81,7 @@ def test_registering_twice_is_registering_once(store, registered):
 
 def test_a_registered_policy_decides_like_its_folder(registered):
     folder, _ = registered
-    observation = OffloadingWorld(SWEEP.world, 3).reset(seed=5)
+    observation = OffloadingWorld(WORLD, 3).reset(seed=5)
     decided = []
     for name in (
         str(folder),
@@ -100,7 +104,7 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
     assert model.metadata.signature.outputs.input_names() == ["server"]
     given = PolicyModel(make_policy(str(registered[0]), SWEEP.world), SWEEP.world).example_input()
     policy = make_policy(str(registered[0]), SWEEP.world, 3)
-    observation = OffloadingWorld(SWEEP.world, 1).reset(seed=0)
+    observation = OffloadingWorld(WORLD, 1).reset(seed=0)
     expected, _ = policy.act("router", observation, policy.begin("router", observation), explore=True)
     assert np.array_equal(model.predict(given, params={"sample": True, "seed": 3})["server"], expected.numpy())
     with pytest.raises(mlflow.exceptions.MlflowException, match="backlog_gcycles"):
@@ -108,7 +112,7 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
 
 
 def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monkeypatch):
-    scores = {}
+    scores: dict[Any, float] = {}
     monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda sweep, folder: scores.get(folder, 1.0))
     worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
     scores |= {worse: 1.5, better: 0.5}
@@ -192,6 +196,7 @@ def test_a_tuned_rule_is_loaded_and_called_like_any_policy(store, tuned):
     policy = make_policy("models:/rule@champion", sweep.world, 3)
     assert policy.name == "priced-greedy (tuned)"
     given = PolicyModel(policy, sweep.world).example_input()
+    assert isinstance(sweep.world, OffloadingScenario)
     observation = OffloadingWorld(sweep.world, 1).reset(seed=0)
     expected, _ = policy.act("router", observation, policy.begin("router", observation), explore=False)
     assert np.array_equal(model.predict(given)["server"], expected.numpy())
@@ -217,6 +222,7 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
             "budget": BUDGET,
         }
     )
+    assert isinstance(sweep.world, ProvisioningScenario)
     spec = T2DRLSpec.of(sweep.world, sweep.settings({"actor_lr": 0.5}))
     policy = T2DRLPolicy(spec, spec.actor(), spec.cacher(), sweep.world)
     save_policy(policy, tmp_path / "policy", sweep.world, {"seed": 0})

@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -44,7 +45,7 @@ def view(number, *objectives, status=FINISHED, hidden=8):
 
 def finals(**values):
     return [
-        FinalResult(label.replace("_", " "), seed, value, f"/{label}/{seed}", f"{label}{seed}")
+        FinalResult(label.replace("_", " "), seed, value, Path(f"/{label}/{seed}"), f"{label}{seed}")
         for label, by_seed in values.items()
         for seed, value in zip((11, 12, 13), by_seed, strict=False)
     ]
@@ -91,7 +92,7 @@ def tuned(*by_seed):
     """A rule that was tuned with each seed."""
     spent = Spent(3, 1, 12, 600)
     return tuple(
-        TunedResult("priced-greedy (tuned)", seed, value, f"/tuned/{seed}", spent)
+        TunedResult("priced-greedy (tuned)", seed, value, Path(f"/tuned/{seed}"), spent)
         for seed, value in zip((11, 12, 13), by_seed, strict=True)
     )
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]), flush=True)
 """
 EPISODES, EVERY, SEEDS = 16, 4, [0, 1]
-SWEEP = {
+SWEEP: dict[str, Any] = {
     "name": "killed",
     "algorithm": "ladts",
     "scenario": "demo",
@@ -61,6 +62,7 @@ def reports(folder: Path) -> dict[Path, int]:
 def final_view(folder: Path) -> TrialView:
     """A final training, of its folder."""
     checkpoint = newest_checkpoint(folder / "run")
+    assert checkpoint is not None
     status = "finished" if (folder / "done.json").exists() else "running"
     state = read_json(checkpoint / "trial.json")
     return TrialView(folder.name, 0, status, {"entry": 0}, tuple(state["history"]), (), checkpoint)
@@ -78,19 +80,22 @@ class Drivers:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.given, self.told = self.process.stdin, self.process.stdout
 
     def start(self, *arguments: str) -> int:
         """Run a command line of edgegen in a process of its own; returns its id."""
-        self.process.stdin.write("\t".join(arguments) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self.given.write("\t".join(arguments) + "\n")
+        self.given.flush()
+        return int(self.told.readline())
 
     def end(self) -> int:
         """Wait for its end; returns its exit status, or minus the signal that killed it."""
-        return int(self.process.stdout.readline())
+        return int(self.told.readline())
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.given.close()
         self.process.wait(30)
 
 

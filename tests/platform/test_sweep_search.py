@@ -140,5 +140,7 @@ def test_the_best_is_the_best_of_the_longest_trained(mode):
     ]
     order = [0, 3, 2, 1] if mode == "min" else [3, 0, 1, 2]
     assert [trial.number for trial in ranking(sweep, trials)] == order
-    assert best_of(sweep, trials).number == order[0]
+    best = best_of(sweep, trials)
+    assert best is not None
+    assert best.number == order[0]
     assert best_of(sweep, trials[4:]) is None

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,12 @@ def postgres():
         if user is not None:
             shutil.chown(folder, user)
         data, (port,) = folder / "data", free_ports(1)
-        options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        options: dict[str, Any] = {
+            "user": user,
+            "cwd": folder,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
         init = [programs / "initdb", "-D", data, "-U", "edgegen", "-A", "trust", "--no-sync"]
         subprocess.run(init, check=True, timeout=60, **options)
         server = subprocess.Popen(
@@ -154,8 +160,11 @@ def write_at_once(uri, folder, processes, threads):
         for number in range(processes)
     ]
     for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
         assert writer.stdout.readline() == "ready\n", writer.stderr.read()
     for writer in writers:
+        assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
     for writer in writers:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +39,7 @@ def test_tune_and_optuna_draw_the_same_values(kind):
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_clipped_values_are_inside(value):
     for kind in ("uniform", "log_uniform", "int", "log_int"):
-        domain = DOMAINS[kind]
+        domain: Any = DOMAINS[kind]
         clipped = domain.clip(value)
         assert domain.low <= clipped <= domain.high
         assert isinstance(clipped, int) == (kind in ("int", "log_int"))

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.sweeps.checked import make_sweep, read_sweep
 
@@ -19,7 +21,7 @@ SMALL = {
 
 def changed(**changes):
     """Return the small sweep with values replaced, by name with double underscores for dots."""
-    data = {name: dict(value) if isinstance(value, dict) else value for name, value in SMALL.items()}
+    data: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in SMALL.items()}
     for name, value in changes.items():
         head, _, rest = name.partition("__")
         if rest:
@@ -65,13 +67,16 @@ def test_values_become_settings_and_worlds():
     values = {"actor_lr": 0.5, "scenario.tasks_per_slot.high": 6}
     settings = sweep.settings(values)
     assert (settings.actor_lr, settings.hidden, settings.sharing) == (0.5, 32, "full")
-    world = sweep.training_world(values)
+    world, own = sweep.training_world(values), sweep.world
+    assert isinstance(world, OffloadingScenario)
+    assert isinstance(own, OffloadingScenario)
     assert (world.tasks_per_slot.high, world.slots) == (6, 7)
-    assert sweep.world.tasks_per_slot.high == 15  # trials are judged in the sweep's own world
+    assert own.tasks_per_slot.high == 15  # trials are judged in the sweep's own world
 
 
 def test_a_service_is_a_world():
     sweep = make_sweep(changed(scenario=None, service="demo"))
+    assert isinstance(sweep.world, OffloadingScenario)
     assert sweep.world.capacity_gcycles_s == (1.0, 0.5, 0.25)
 
 
@@ -142,6 +147,7 @@ def test_files_are_read_with_changes_and_relative_scenarios(tmp_path):
         file, {"budget.trials": 2, "space.hidden": {"choice": [8, 16]}, "overrides.tasks_per_slot.high": 3}
     )
     assert sweep.spec.name == "mine"
+    assert isinstance(sweep.world, OffloadingScenario)
     assert (sweep.world.slots, sweep.world.tasks_per_slot.high) == (6, 3)
     assert sweep.spec.budget.trials == 2
     assert sweep.space["actor_lr"].low == 1e-4
@@ -160,6 +166,7 @@ def test_a_file_is_looked_for_beside_the_sweep_then_in_the_working_folder(tmp_pa
         text = f"extends: demo\nslots: {slots}\nvariants: {{more: {{tasks_per_slot.high: 5}}}}\n"
         (folder / "world.yaml").write_text(text)
         world = read_sweep(file).world
+        assert isinstance(world, OffloadingScenario)
         assert (world.slots, world.tasks_per_slot.high) == (slots, 5)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from edgegen.platform.sweeps.final import final_training, view_of
 from edgegen.platform.sweeps.training import SeedsTraining, newest_checkpoint
 from edgegen.platform.sweeps.trial import SweepTrial
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "tiny",
     "algorithm": "ladts",
     "scenario": "demo",

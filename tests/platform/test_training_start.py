@@ -99,7 +99,11 @@ def tracked(monkeypatch):
 
 
 def receive(*names):
-    return lambda: [signal.raise_signal(signal.Signals[name]) for name in names]
+    def raise_them():
+        for name in names:
+            signal.raise_signal(signal.Signals[name])
+
+    return raise_them
 
 
 @pytest.mark.parametrize("name", STOPPING)
@@ -114,9 +118,9 @@ def test_every_stop_finishes_the_episode_saves_and_is_recorded(name, request_for
     assert algorithm.stopped
 
 
-def test_a_signal_while_the_checkpoint_is_written_does_not_tear_it(request_for, made, tracked):
+def test_a_signal_while_the_checkpoint_is_written_does_not_tear_it(request_for, made, tracked, monkeypatch):
     algorithm = FakeAlgorithm()
-    algorithm.save_to_path = lambda path: receive("SIGTERM")()
+    monkeypatch.setattr(algorithm, "save_to_path", lambda path: receive("SIGTERM")())
     made(algorithm)
     result = train(request_for(tracking=True))
     assert (result.out / "checkpoint-000003").is_dir()
@@ -218,7 +222,7 @@ def test_what_failed_after_a_checkpoint_is_kept(request_for, made, tmp_path):
 
 
 def test_what_was_set_is_told_where_runs_are_told_apart(request_for, made, tracked):
-    notices = []
+    notices: list[str] = []
     made(FakeAlgorithm())
     changes = {"overrides": {"actor_lr": 0.01}, "scenario_overrides": {"slots": 4}}
     result = train(request_for(numbered=True, tracking=True, **changes), Listener(on_notice=notices.append))

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgegen.serve.config import ServiceConfig, build_config
+from tests.serve.slow_edges import serve_slowly, virtually
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from slow_edges import serve_slowly, virtually
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SIDE = 16

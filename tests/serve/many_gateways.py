@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 
 import httpx
-from slow_edges import SlowEdge, virtually
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.serve.control.jobs import EdgeLostError
@@ -17,6 +16,7 @@ from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.registry import scenario_of
 from edgegen.serve.request_log import ProxyIds
+from tests.serve.slow_edges import SlowEdge, virtually
 
 URL = "/v1/images/generations"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
+from typing import Any
 
 import httpx
 
@@ -16,6 +18,10 @@ from edgegen.serve.kinds.registry import scenario_of
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer as soon as nothing else is left to do."""
+
+    _scheduled: list[Any]  # these three are asyncio's own
+    _ready: deque[Any]
+    _timer_cancelled_count: int
 
     def __init__(self):
         super().__init__()
@@ -30,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._timer_cancelled_count -= 1
         if self._scheduled and not self._ready:
             self.now = max(self.now, self._scheduled[0].when())
-        super()._run_once()
+        super()._run_once()  # type: ignore[misc]
 
 
 class SlowEdge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgegen.serve.kinds.registry import scenario_of
 from edgegen.serve.model_config import parse_size
 
 EDGE = {"name": "edge-a", "model": "m"}
-GOOD = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edges": [EDGE]}
+GOOD: dict[str, Any] = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edges": [EDGE]}
 
 
 def test_demo_has_three_unequal_edges_with_the_embedded_model():

@@ -58,6 +58,7 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
     watchdog.start()
     try:
         lines = []
+        assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
             if line.strip().startswith("curl "):

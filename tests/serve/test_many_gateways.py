@@ -6,7 +6,8 @@ import asyncio
 import base64
 
 import pytest
-from many_gateways import with_gateways
+
+from tests.serve.many_gateways import with_gateways
 
 FIVE_GCYCLES = {"num_inference_steps": 50}  # 1.25 s, 2.5 s and 5 s on the edges
 TWENTY_GCYCLES = {"n": 4, **FIVE_GCYCLES}

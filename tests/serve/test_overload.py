@@ -7,7 +7,8 @@ import time
 from collections import Counter
 
 import pytest
-from many_gateways import with_gateways
+
+from tests.serve.many_gateways import with_gateways
 
 DEADLINE_S = 10.0
 OFFERED_S = 120.0

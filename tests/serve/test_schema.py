@@ -51,7 +51,7 @@ def test_schema_and_service_agree(models):
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(gateway))
     schema.config.seed = 1
     schema.config.generation.update(max_examples=EXAMPLES, deterministic=True)
-    found, answers = [], Counter()
+    found, answers = [], Counter[tuple[str, str, int]]()
     for event in from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
             found.append(str(event.value if isinstance(event, events.NonFatalError) else event.exception))

@@ -13,8 +13,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -58,8 +60,10 @@ def service_process(config_path):
     """Run a service as a program of its own; it must stop on SIGTERM and leave nothing behind."""
     (port,) = free_ports(1)
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(config_path), str(port)], stdout=subprocess.PIPE)
+    output = process.stdout
+    assert output is not None
     try:
-        url = process.stdout.readline().decode().strip()
+        url = output.readline().decode().strip()
         assert url == f"http://127.0.0.1:{port}", url
         yield url
         started = psutil.Process(process.pid).children(recursive=True)
@@ -70,7 +74,7 @@ def service_process(config_path):
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             assert [future.result().status_code for future in work] == [200] * 3
-        assert process.stdout.read().decode().endswith("stopped\n")
+        assert output.read().decode().endswith("stopped\n")
         assert process.wait(60) == 0
         deadline = time.monotonic() + 20
         while any(map(alive, started)) and time.monotonic() < deadline:
@@ -240,11 +244,12 @@ def test_killed_edge_loses_no_request(url):
 def exported(url):
     """Metrics as Prometheus would scrape them from the service's node, by name, each with its labels and value."""
     raylet = psutil.Process(next(iter(edges(url).values()))["pid"]).parent()
-    (session,) = {re.search(r"--session-dir=(\S+)", part)[1] for part in raylet.cmdline() if "--session-dir=" in part}
+    words = " ".join(raylet.cmdline())
+    (session,) = set(re.findall(r"--session-dir=(\S+)", words))
     (port_file,) = Path(session).glob("metrics_export_port_*")
-    host = re.search(r"--node-ip-address=(\S+)", " ".join(raylet.cmdline()))[1]
+    host = re.findall(r"--node-ip-address=(\S+)", words)[0]
     families = text_string_to_metric_families(httpx.get(f"http://{host}:{port_file.read_text()}/metrics").text)
-    found = {}
+    found: dict[str, Any] = {}
     for family in families:
         for sample in family.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
@@ -314,7 +319,7 @@ def test_half_sent_requests_hold_up_nobody(url):
             one.sendall(head if number % 2 else head + b'\r\n{"prompt": "a')
         assert httpx.get(f"{url}/healthz", timeout=10).status_code in (200, 503)
         assert ask(url, steps=1).status_code == 200
-        answers = [b"".join(iter(lambda one=one: one.recv(4096), b"")) for one in slow[:2]]  # to the end
+        answers = [b"".join(iter(partial(one.recv, 4096), b"")) for one in slow[:2]]  # to the end
         assert all(answer.startswith(b"HTTP/1.1 408 ") and b'"error"' in answer for answer in answers)
     finally:
         for one in slow:

@@ -65,6 +65,7 @@ def test_the_two_splits_of_single_scenes_cover_everything_once():
 
 def test_a_mirrored_pair_is_in_the_same_split():
     for scene in sample_scenes(np.random.default_rng(2), 200, pairs=1.0):
+        assert scene.second is not None
         mirrored = Scene(scene.second, relation=scene.relation, second=scene.first)
         assert not is_held_out(mirrored)
 

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     env.reset(seed=0)
     waits, rounds = [], 0
     while env.agents:
-        _, rewards, _, _, _ = env.step({agent: rounds % 2})
+        rewards = env.step({agent: rounds % 2})[1]
         waits.append(-rewards[agent])
         rounds += 1
     shown.write(f"{rounds} {sum(wait >= 0 for wait in waits)}\n")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from typer.testing import CliRunner
 
@@ -9,7 +10,7 @@ from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.platform.cli import app
 
 if __name__ == "__main__":
-    done = []
+    done: list[dict[str, Any]] = []
     with ray_session(num_cpus=2):
         for line in json.loads(sys.argv[1]):
             result = CliRunner().invoke(app, line)

@@ -1,33 +1,28 @@
 """A kind from outside of the package is served, with what its own entry says of it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-HERE = Path(__file__).parent
+from tests.toy.toy_process import HERE, run
+
 MODEL = {"cycles_per_step_gcycles": 0.1, "sizes": ["16x16"], "default_steps": 10}
 EDGES = [{"name": f"edge-{letter}", "model": "tiny", "capacity_gcycles_s": c} for letter, c in (("a", 1.0), ("b", 0.5))]
 
 
-def run(folder: Path, plugins: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python, beside a config, in a process that knows the toy."""
+def config(folder: Path) -> str:
+    """Write the file of a service; returns its name."""
     service = {"kind": "toy", "models": {"tiny": MODEL}, "edges": EDGES, "policy": "shortest"}
     (folder / "toy.yaml").write_text(yaml.safe_dump(service), encoding="utf-8")
-    path = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent / "serve"), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "EDGEGEN_PLUGINS": plugins, "COLUMNS": "120"}
-    ran = [sys.executable, *map(str, arguments)]
-    return subprocess.run(ran, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return "toy.yaml"
 
 
 def test_its_requests_are_placed_by_its_own_policies(tmp_path: Path) -> None:
     """Jobs of 1 Gcycle, ten a second, at edges of 1 and 0.5 Gcycle/s."""
-    ran = run(tmp_path, "toy_world,toy_method,toy_live", HERE / "serve_with_slow_edges.py", "toy.yaml")
+    modules = ("toy_world", "toy_method", "toy_live")
+    ran = run(tmp_path, modules, HERE / "serve_with_slow_edges.py", config(tmp_path))
     assert ran.returncode == 0, ran.stderr
     done = json.loads(ran.stdout.splitlines()[-1])
     shortest = done["shortest"]
@@ -43,16 +38,17 @@ def test_its_requests_are_placed_by_its_own_policies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plugins", "policy", "sentence"),
+    ("modules", "policy", "sentence"),
     [
-        ("toy_world", "shortest", "'kind' is 'toy', but worlds of the kind toy can not be served yet."),
-        ("toy_world,toy_live", "local", "Unknown policy 'local'; give a rule (coin, shortest) or the folder"),
+        (("toy_world",), "shortest", "'kind' is 'toy', but worlds of the kind toy can not be served yet."),
+        (("toy_world", "toy_live"), "local", "Unknown policy 'local'; give a rule (coin, shortest) or the folder"),
     ],
 )
 def test_what_can_not_be_served_is_refused_in_a_sentence(
-    tmp_path: Path, plugins: str, policy: str, sentence: str
+    tmp_path: Path, modules: tuple[str, ...], policy: str, sentence: str
 ) -> None:
-    ran = run(tmp_path, plugins, "-m", "edgegen.platform.cli", "serve", "--config", "toy.yaml", "--policy", policy)
+    command = ("-m", "edgegen.platform.cli", "serve", "--config", config(tmp_path), "--policy", policy)
+    ran = run(tmp_path, modules, *command)
     assert ran.returncode == 2, ran.stderr
     assert sentence in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1

@@ -1,30 +1,20 @@
 """A kind and a method from outside of the package: every command works with what their two entries say."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
+from tests.toy.toy_process import HERE, run
+
+MODULES = ("toy_world", "toy_method")
 SCENARIO, SWEEP, STUDY = HERE / "toy.yaml", HERE / "toy_sweep.yaml", HERE / "toy_study.yaml"
 
 
-def run(folder: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process that knows the toy."""
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "EDGEGEN_PLUGINS": "toy_world,toy_method", "COLUMNS": "120"}
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    ran = [sys.executable, *map(str, arguments)]
-    return subprocess.run(ran, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-
-
 def edgegen(folder: Path, *arguments: Any) -> str:
-    done = run(folder, "-m", "edgegen.platform.cli", *arguments)
+    done = run(folder, MODULES, "-m", "edgegen.platform.cli", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -62,7 +52,7 @@ def test_a_rule_is_evaluated_and_fields_are_set(tmp_path: Path) -> None:
 
 
 def test_it_is_played_through_pettingzoo(tmp_path: Path) -> None:
-    done = run(tmp_path, HERE / "play_with_pettingzoo.py", SCENARIO)
+    done = run(tmp_path, MODULES, HERE / "play_with_pettingzoo.py", SCENARIO)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['dispatcher_0'] (5,) Discrete(2)\n12 12\n"
 
@@ -79,7 +69,7 @@ def test_it_is_played_through_pettingzoo(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path: Path, arguments: list[Any], sentence: str) -> None:
-    done = run(tmp_path, "-m", "edgegen.platform.cli", *arguments)
+    done = run(tmp_path, MODULES, "-m", "edgegen.platform.cli", *arguments)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -102,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, d
         "reproduce": ["reproduce", STUDY, "--quick", "--out", "report"],
     }
     text = json.dumps([[str(word) for word in line] for line in lines.values()])
-    done = run(folder, HERE / "several_commands.py", text)
+    done = run(folder, MODULES, HERE / "several_commands.py", text)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert results[-1]["code"] == 0, results[-1]

@@ -10,13 +10,13 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
-from toy_method import BanditPolicy, BanditSpec, make_network
-from toy_world import DISPATCHER, ToyOutcome, ToyView
 
 from edgegen.algorithms.rllib.config import JointConfig
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import EpisodeLog, Following, Learning, Notes, RoleLearner, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment
+from tests.toy.toy_method import BanditPolicy, BanditSpec, make_network
+from tests.toy.toy_world import DISPATCHER, ToyOutcome, ToyView
 
 
 class BanditConfig(JointConfig):
@@ -58,7 +58,7 @@ class BanditLearner(RoleLearner):
         return TensorReplay(1, self.settings.replay_capacity, seed)
 
     def owed(self, slots: int, rounds: int, episodes: int) -> float:
-        return slots / self.settings.copies
+        return float(slots / self.settings.copies)
 
     def noted(self, view: ToyView, decision: Any, outcome: ToyOutcome) -> Notes:
         return {**decision, "wait_s": outcome.wait_s}
@@ -78,7 +78,8 @@ class BanditLearner(RoleLearner):
 
     def losses(self, module: BanditModule, batch: dict[str, Tensor], tools: Tools) -> Tensor:
         costs = module.costs(batch[Columns.OBS]).gather(-1, batch[Columns.ACTIONS])
-        return (costs + batch[Columns.REWARDS]).square().mean()
+        loss: Tensor = (costs + batch[Columns.REWARDS]).square().mean()
+        return loss
 
 
 class WaitLog(EpisodeLog):

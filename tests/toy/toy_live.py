@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from toy_world import DISPATCHER, ROLE, ToyScenario, ToyView
 
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.world import Role
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.live_world import LiveWorld, Waiting
 from edgegen.serve.kinds.registry import Served, register_served
+from tests.toy.toy_world import DISPATCHER, ROLE, ToyScenario, ToyView
 
 
 class LiveToy(LiveWorld):

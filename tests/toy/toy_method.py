@@ -4,12 +4,12 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from toy_world import DISPATCHER, ToyScenario, ToyView
 
 from edgegen.algorithms.core.policy import Memory, sample_shares
 from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
 from edgegen.algorithms.methods.registry import Method, register
 from edgegen.envs.core.fields import Batch, Count, Frozen, Positive, StepSize
+from tests.toy.toy_world import DISPATCHER, ToyScenario, ToyView
 
 PRESETS: dict[str, dict[str, Any]] = {"plain": {}}
 
@@ -61,13 +61,13 @@ class BanditPolicy(TrainedPolicy):
 
 
 def _config() -> Any:
-    from toy_learning import BanditConfig
+    from tests.toy.toy_learning import BanditConfig
 
     return BanditConfig()
 
 
 def _learning(scenario: ToyScenario, settings: BanditSettings) -> Any:
-    from toy_learning import BanditLearning
+    from tests.toy.toy_learning import BanditLearning
 
     return BanditLearning(scenario, settings)
 

@@ -55,6 +55,9 @@ ROLE = Role(DISPATCHER, "choice", "jobs", ("server",), ToyView, shape=lambda sce
 class ToyWorld(World):
     kind: ClassVar[str] = "toy"
     roles: ClassVar[Mapping[str, Role]] = {DISPATCHER: ROLE}
+    slot: int
+    backlog_s: Tensor
+    work_s: Tensor
 
     def __init__(self, scenario: ToyScenario, copies: int = 1, device: torch.device | str = "cpu") -> None:
         self.scenario, self.copies, self.device = scenario, copies, torch.device(device)

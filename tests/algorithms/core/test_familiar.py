@@ -49,7 +49,7 @@ def test_what_a_training_met_besides_its_scenario_is_no_news() -> None:
 
 def test_what_was_met_is_stored_and_counts_before_what_the_scenario_says() -> None:
     met = met_in(load_scenario("family"), {"servers": (5.0, 20.0)})
-    assert met["servers"] == (5, 20)
+    assert met["servers"] == (5.0, 20.0)
     assert met["load"] == (0.6, 0.9)
     stored = json.loads(json.dumps({**FAMILY, MET: met}))
     assert unfamiliar(stored, {}, load_scenario("family:b20")) == ()
@@ -59,7 +59,7 @@ def test_what_was_met_is_stored_and_counts_before_what_the_scenario_says() -> No
 
 def test_a_world_of_several_demands_is_all_of_them() -> None:
     met = met_in(load_scenario("family-wide"), {})
-    assert met["tasks per server and slot"] == (0, 20)
+    assert met["tasks per server and slot"] == (0.0, 20.0)
     assert met["Gcycle per task"] == pytest.approx((0.1, 27.0))
 
 

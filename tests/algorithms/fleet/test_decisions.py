@@ -28,9 +28,9 @@ def policy_for(scenario, scale=0.0, learn=("router", "allocator", "cacher"), see
     """A policy whose chains add something if ``scale`` is not 0."""
     torch.manual_seed(seed)
     spec = FleetSpec.of(scenario, METHOD.make_settings("joint", {"prices": PRICES, "learn": learn}))
-    chains = {role: make_chain(spec, role) for role in spec.learn}
+    chains: dict[str, torch.nn.Module] = {role: make_chain(spec, role) for role in spec.learn}
     for chain in chains.values():
-        torch.nn.init.normal_(chain.out, std=scale)
+        torch.nn.init.normal_(chain.get_parameter("out"), std=scale)
     return FleetPolicy(chains, spec, scenario)
 
 
@@ -101,6 +101,7 @@ def test_a_folder_brings_back_the_same_decisions_in_worlds_of_any_size(tmp_path)
     policy = policy_for(scenario, 0.5)
     save_policy(policy, tmp_path / "policy", scenario, {"settings": {}})
     again = load_policy(tmp_path / "policy", scenario)
+    assert isinstance(again, FleetPolicy)
     requests = draw_requests(scenario, 9, range(3))
     mine, theirs = (play_brain(scenario, one.brain, requests)[2] for one in (policy, again))
     assert np.array_equal(mine, theirs)

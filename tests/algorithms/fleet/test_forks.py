@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.fleet.decisions import CACHER_FEATURES
 from edgegen.algorithms.fleet.episodes import label_caches, label_requests, play_brain
 from edgegen.algorithms.fleet.forks import GRID
@@ -39,11 +40,12 @@ def total(policy, episode, from_s, until_s):
     """Utility of what arrives from one time to another in an episode that is played turn by turn."""
     world = FleetWorld(SCENARIO, 1)
     world.reset(3, episode)
-    memory, gained, at = {}, 0.0, 0
+    memory: Memory = {}
+    gained, at = 0.0, 0
     while (role := world.turn) is not None:
         action, memory = policy.act(role, world.observe(), memory)
         outcome = world.decide(action)
-        if outcome.result is not None and bool(outcome.due[0]):
+        if outcome.result is not None and outcome.due is not None and bool(outcome.due[0]):
             arrival_s = world.future.arrival_s[0, at]
             gained += float(outcome.result[0, UTILITY]) * (from_s <= arrival_s < until_s)
             at += 1

@@ -14,6 +14,7 @@ from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.algorithms.roles.cacher.learning import SIZES
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.provisioning.world import ProvisioningWorld
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("cluster")]
 
@@ -47,6 +48,7 @@ def test_a_fragment_is_what_happened(remember):
     twin.set_state(runner.get_state(components="rl_module"))
     twin.set_world_state(before)
     simulator, policy = twin.simulator, twin.policy
+    assert isinstance(simulator, ProvisioningWorld)
     for number, fragment in enumerate(fragments):
         frames, slots = (fragment.roles[role].columns for role in ("cacher", "allocator"))
         policy.cacher.epsilon = 1.0
@@ -57,7 +59,7 @@ def test_a_fragment_is_what_happened(remember):
         kept = outcome.cache if remember == "amended" else caching.cache
         assert torch.equal(row[Columns.OBS], caching.state[:, 0])
         assert torch.equal(row[Columns.ACTIONS], kept[:, 0])
-        total = 0
+        total = torch.zeros(2, 1)
         for slot in range(2):
             decision = policy.allocator.decide(simulator.observe_slot())
             served = simulator.allocate(decision.bandwidth, decision.compute)

@@ -30,21 +30,19 @@ DULL = {"a1_steps": 20, "a2_tv": 45, "a3_steps": 150, "a4_tv": 40, "b1_s_per_ste
 
 
 def two_models(first: dict[str, float], second: dict[str, float], **fields) -> ProvisioningScenario:
-    return load_scenario(
-        "t2drl-default",
-        {
-            "models": 2,
-            "frames": 4,
-            "slots_per_frame": 5,
-            "size_gb": [5, 5],
-            "storage_gb": 10,
-            "steps_per_slot": 150,
-            "distance_factor": {"low": 0.5, "high": 2},
-            "curves": {"source": "this test", "curves": [first, second]},
-            "skewness": {"states": [0.5], "transition": [[1.0]]},
-            **fields,
-        },
-    )
+    changes = {
+        "models": 2,
+        "frames": 4,
+        "slots_per_frame": 5,
+        "size_gb": [5, 5],
+        "storage_gb": 10,
+        "steps_per_slot": 150,
+        "distance_factor": {"low": 0.5, "high": 2},
+        "curves": {"source": "this test", "curves": [first, second]},
+        "skewness": {"states": [0.5], "transition": [[1.0]]},
+        **fields,
+    }
+    return load_scenario("t2drl-default", changes, ProvisioningScenario)
 
 
 def mean_cost(world: ProvisioningScenario, allocate: Allocation) -> float:
@@ -71,12 +69,17 @@ def trained(world: ProvisioningScenario, preset: str, iterations: int, seed: int
     for _ in range(iterations):
         algorithm.train()
     policy = algorithm.policy(seed=5)
+    assert isinstance(policy, T2DRLPolicy)
     algorithm.stop()
     return policy
 
 
 def learned_cost(world: ProvisioningScenario, policy: T2DRLPolicy) -> float:
-    return mean_cost(world, lambda slot: policy.act("allocator", slot, {})[0].unbind(-1))
+    def allocate(slot: AllocatorView) -> tuple[torch.Tensor, torch.Tensor]:
+        bandwidth, compute = policy.act("allocator", slot, {})[0].unbind(-1)
+        return bandwidth, compute
+
+    return mean_cost(world, allocate)
 
 
 @pytest.mark.parametrize(

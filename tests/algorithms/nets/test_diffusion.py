@@ -30,9 +30,11 @@ def test_unrolled_chain_gains_on_latent_and_noise_estimates():
     )
     expected = {1: 0.494, 2: 0.925, 3: 1.741, 4: 3.906, 5: 10.464}
     for step, gain in expected.items():
-        only = reverse_chain(
-            lambda x, i, step=step: torch.ones_like(x) * (i == step), torch.zeros_like(latent), schedule, None
-        )
+
+        def noise(x: torch.Tensor, i: int, step: int = step) -> torch.Tensor:
+            return torch.ones_like(x) * (i == step)
+
+        only = reverse_chain(noise, torch.zeros_like(latent), schedule, None)
         assert -only[0, 0] == pytest.approx(gain, abs=1e-3)
 
 

@@ -60,7 +60,7 @@ def test_gradients_come_from_every_step_of_a_chain():
     end = reverse_chain(lambda x, i: table[0, i - 1].expand_as(x), torch.zeros(3, 8), vp_schedule(4), None)
     end.sum().backward()
     assert (table.grad[0] != 0).all()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in embedding.parameters())
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in embedding.parameters())
 
 
 def test_the_same_seed_makes_the_same_embeddings():

@@ -54,7 +54,9 @@ def test_every_argument_of_the_class_can_be_given() -> None:
     assert env.observation_space["edge_0"].contains(seen)
     assert sorted(seen) == ["action_mask", "observation"]
     assert env.render_mode == "ansi"
-    assert env.render().startswith("slot 0 of 2")
+    picture = env.render()
+    assert picture is not None
+    assert picture.startswith("slot 0 of 2")
 
 
 def test_the_environment_is_of_the_seed() -> None:

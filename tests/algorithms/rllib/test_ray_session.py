@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import psutil
 import pytest
@@ -29,7 +30,7 @@ def nothing_received(monkeypatch):
 @pytest.fixture
 def starts(monkeypatch):
     """What happens at each start of Ray, in turn: an exception, or something to call; then it works."""
-    outcomes = []
+    outcomes: list[Any] = []
     made = []
 
     def init(**options):
@@ -81,7 +82,7 @@ def sleeper(*marks):
 @pytest.mark.parametrize("error", [Exception(SLOW), KeyboardInterrupt()])
 def test_processes_of_a_start_that_failed_are_ended_and_no_others(error):
     earlier, others = sleeper("/site-packages/ray/core/raylet"), []
-    strays = []
+    strays: list[Any] = []
 
     def start():
         if not strays:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from edgegen.algorithms.methods.configs import T2DRLConfig
-from edgegen.algorithms.methods.t2drl import METHOD, T2DRLPolicy, T2DRLSpec
+from edgegen.algorithms.methods.t2drl import METHOD, T2DRLLearning, T2DRLPolicy, T2DRLSpec
 from edgegen.algorithms.rllib.runner import JointEnvRunner
+from edgegen.algorithms.roles.allocator.learning import AllocatorLearner
 from edgegen.algorithms.roles.reward_scale import RewardScale
 from edgegen.algorithms.rules.caching import StaticPopular, equal_bandwidth, equal_compute
 from edgegen.envs.core.scenarios import load_scenario
@@ -81,14 +82,18 @@ def test_a_plain_actor_explores_computing_by_sums_and_bandwidth_by_factors():
 def test_rewards_are_what_equal_shares_would_have_cost_more():
     config = T2DRLConfig().scenario(WORLD).preset("improved", copies=2, hidden=8, cacher_hidden=8)
     runner = JointEnvRunner(config=config.debugging(seed=0))
-    simulator, learner = runner.simulator, runner.learning.roles["allocator"]
+    simulator, learning = runner.simulator, runner.learning
+    assert isinstance(simulator, ProvisioningWorld)
+    assert isinstance(learning, T2DRLLearning)
+    learner = learning.roles["allocator"]
+    assert isinstance(learner, AllocatorLearner)
     simulator.cache(StaticPopular().act("cacher", simulator.observe_frame(), {})[0])
     slot = simulator.observe_slot()
     decision = runner.policy.allocator.decide(slot)
     equal = serve(WORLD, slot, equal_bandwidth(slot), equal_compute(slot))
     outcome = simulator.allocate(decision.bandwidth, decision.compute)
     reward = learner.reward(slot, outcome, decision.order)
-    assert torch.allclose(reward, (equal.cost - outcome.cost) * runner.learning.reward_scale.slot, atol=1e-5)
+    assert torch.allclose(reward, (equal.cost - outcome.cost) * learning.reward_scale.slot, atol=1e-5)
     assert (learner.reward(slot, equal, decision.order) == 0).all()
     assert reward.abs().max() > 0.01
 

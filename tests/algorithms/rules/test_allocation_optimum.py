@@ -13,14 +13,15 @@ from edgegen.envs.core.radio import link_rate
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.physics import serve
+from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.provisioning.view import AllocatorView
 from edgegen.envs.provisioning.world import ProvisioningWorld
 
 ALPHA = 0.7
 
 
-def slots(name: str, copies: int = 4, **changes) -> tuple:
-    scenario = load_scenario(name, {"frames": 2, "slots_per_frame": 2, **changes})
+def slots(name: str, copies: int = 4, **changes) -> tuple[ProvisioningScenario, AllocatorView]:
+    scenario = load_scenario(name, {"frames": 2, "slots_per_frame": 2, **changes}, ProvisioningScenario)
     simulator = ProvisioningWorld(scenario, copies, dtype=torch.float64)
     simulator.reset(seed=5)
     cache = torch.zeros(copies, scenario.cells, scenario.models, dtype=torch.bool)

@@ -27,7 +27,7 @@ TINY = {
 
 
 def tiny(**changes) -> ProvisioningScenario:
-    return load_scenario("t2drl-contended", TINY | changes)
+    return load_scenario("t2drl-contended", TINY | changes, ProvisioningScenario)
 
 
 def cost_of(scenario: ProvisioningScenario, caches: torch.Tensor, allocation: str = "best") -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Rules of the fleet: the same in the world and inside the kernel, in order of what they know, and tunable."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.rules.fleet import TUNABLE, rule_of
 from edgegen.algorithms.rules.fleet_families import RESIDENCIES, ROUTERS, STEPS, Families, Prices
 from edgegen.algorithms.rules.fleet_kernel import play_rule
+from edgegen.algorithms.rules.fleet_policy import FleetRule
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.meter import UtilityMeter
@@ -31,7 +34,7 @@ def policy_of(name: str, scenario: FleetScenario) -> Policy:
         "spill_s": 2.0,
         "ladder_slope": 0.1,
     }
-    family = Families(router=router, steps=steps, residency=residency, **constants)
+    family = Families.model_validate({"router": router, "steps": steps, "residency": residency, **constants})
     return TUNABLE["fleet-rule"].make(scenario, family, 0)
 
 
@@ -58,7 +61,7 @@ HAPPENING = {
     },
     "outages": {"factor": 0, "mean_up_s": 8, "mean_down_s": 4, "keeps_models": False},
 }
-WORLDS = {
+WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     **dict.fromkeys(PAIRS, ("fleet-8:mixed", {"frames": 3, "frame_s": 10})),
     "price-greedy weight-ladder proactive, failing": ("fleet-8:mixed", {"frames": 3, "frame_s": 10, **HAPPENING}),
     "price-greedy, of the trace": ("fleet-gentd:load110", {"frames": 5}),
@@ -70,6 +73,7 @@ def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str) -> None:
     scenario = load_scenario(*WORLDS[name])
     name = name.partition(",")[0]
     policy = policy_of(name, scenario)
+    assert isinstance(policy, FleetRule)
     requests, books, results = play_rule(scenario, policy.rule, 7, range(3, 6), threads=2)
     world = FleetWorld(scenario, 3)
     world.reset(seed=7, first_episode=3)
@@ -84,7 +88,8 @@ def test_the_kernel_plays_as_the_world_does_bit_for_bit(name: str) -> None:
     for e in range(3):
         assert len(rows[e]) == requests.number[e] > 0
         assert np.array_equal(np.stack(rows[e]), results[e, : requests.number[e]])
-    for mine, theirs in zip(books, world.books, strict=True):
+    pairs: Any = zip(books, world.books, strict=True)
+    for mine, theirs in pairs:
         assert np.array_equal(mine, theirs)
 
 

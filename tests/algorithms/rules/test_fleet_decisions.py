@@ -13,7 +13,7 @@ from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
 from edgegen.envs.fleet import physics
 
 
-def rule(router: int = kernel.HOME, steps: int = kernel.ALL, residency: int = kernel.LRU, **constants: float) -> Rule:
+def rule(router: int = kernel.HOME, steps: int = kernel.ALL, residency: int = kernel.LRU, **constants: Any) -> Rule:
     return Rule(router, steps, residency, 0.2, 0.0, **constants)
 
 
@@ -37,12 +37,12 @@ def candidates(**columns: list[float]) -> np.ndarray:
     return seen
 
 
-def routed(of: Rule, home: int = 0, age_s: float = 0.0, **columns: list[float]) -> int:
+def routed(of: Rule, home: int = 0, age_s: float = 0.0, **columns: Any) -> int:
     return int(best_site(of, candidates(**columns), home, 1.0, 0.4, 1.0, age_s))
 
 
 def test_a_weighed_time_of_completion() -> None:
-    away = {"backlog": [2.0, 0.0, 0.0], "load": [0.0, 1.5, 0.0], "resident": [1.0, 0.0, 1.0]}
+    away: dict[str, Any] = {"backlog": [2.0, 0.0, 0.0], "load": [0.0, 1.5, 0.0], "resident": [1.0, 0.0, 1.0]}
     least_work = rule(kernel.COMPLETION, load_weight=0.0, service_weight=0.0)
     assert routed(least_work, **away) == 1  # 2 s against none
     assert routed(rule(kernel.COMPLETION, load_weight=1.0), **away) == 1  # 2 s against 1.5 s
@@ -56,10 +56,10 @@ def test_a_weighed_time_of_completion() -> None:
 
 
 def test_slow_sites_and_the_cloud_count_by_completion() -> None:
-    slow = {"full": [6.0, 3.0, 3.0], "backlog": [0.0, 2.0, 0.0]}
+    slow: dict[str, Any] = {"full": [6.0, 3.0, 3.0], "backlog": [0.0, 2.0, 0.0]}
     assert routed(rule(kernel.COMPLETION, cloud_s=9.0), **slow) == 1  # 6 s, 5 s, 16 s
     assert routed(rule(kernel.COMPLETION, cloud_s=9.0, service_weight=0.5), **slow) == 0  # 3 s, 3.5 s
-    late = {"backlog": [5.0, 5.0, 0.0], "slack": [-1.0, -1.0, 1.0]}
+    late: dict[str, Any] = {"backlog": [5.0, 5.0, 0.0], "slack": [-1.0, -1.0, 1.0]}
     assert routed(rule(kernel.COMPLETION, cloud_s=9.0), **late) == 0  # 8 s, 8 s, 16 s
     assert routed(rule(kernel.COMPLETION, cloud_s=9.0, late_s=9.0), **late) == 2  # 17 s, 17 s, 16 s
 
@@ -67,20 +67,23 @@ def test_slow_sites_and_the_cloud_count_by_completion() -> None:
 def test_prices_choose_by_worth() -> None:
     # Site 0 has work for 2 s, so the mean is 1 s: with a price of .1 + .2·1 a second 3 s cost .9, and a load of 2 s .6.
     priced = rule(kernel.PRICED, kernel.IN_TIME, work_price=0.1, crowding_price=0.2)
-    sites = {"backlog": [2.0, 0.0, 0.0], "load": [0.0, 2.0, 0.0]}
+    sites: dict[str, Any] = {"backlog": [2.0, 0.0, 0.0], "load": [0.0, 2.0, 0.0]}
     assert routed(priced, **sites, price=[0, 0, 0.95]) == 0  # .1, −.5, .05
     assert routed(priced, **sites, price=[0, 0, 0.85]) == 2  # .15
-    late = {**sites, "slack": [-1, 9, 5], "price": [0, 0, 2.0]}
+    late: dict[str, Any] = {**sites, "slack": [-1, 9, 5], "price": [0, 0, 2.0]}
     assert routed(priced._replace(load_weight=1.1), **late) == 0  # −.2 − .3 against 1 − .9 − .66
     assert routed(priced._replace(load_weight=0.9), **late) == 1  # 1 − .9 − .54
-    fast = {"speed": [4.0, 1.0, 1.0], "price": [0, 0, 2.0]}  # a second of a fast site is dearer, by √speed
+    fast: dict[str, Any] = {
+        "speed": [4.0, 1.0, 1.0],
+        "price": [0, 0, 2.0],
+    }  # a second of a fast site is dearer, by √speed
     assert routed(priced, **fast) == 1
 
 
 def test_draws_are_by_speed_and_rather_with_the_model() -> None:
     ages = np.random.default_rng(2).random(3000)
 
-    def share_of_first(of: Rule, **columns: list[float]) -> float:
+    def share_of_first(of: Rule, **columns: Any) -> float:
         return float(np.mean([routed(of, age_s=age, **columns) == 0 for age in ages]))
 
     weighted = rule(kernel.WEIGHTED)
@@ -115,10 +118,10 @@ def test_noise_parts_sites_that_see_the_same() -> None:
 
 def test_haste_and_margin() -> None:
     priced = rule(kernel.PRICED, kernel.IN_TIME, work_price=0.1, crowding_price=0.0)
-    slow = {"full": [3.0, 2.0, 9.0], "backlog": [0.0, 2.0, 0.0]}
+    slow: dict[str, Any] = {"full": [3.0, 2.0, 9.0], "backlog": [0.0, 2.0, 0.0]}
     assert routed(priced, **slow) == 1  # 1 − .3 against 1 − .2
     assert routed(priced._replace(haste=0.2), **slow) == 0  # and 3 s against 4 s
-    tight = {"slack": [2.0, 9.0, 5.0], "backlog": [0.0, 9.0, 0.0], "price": [0.0, 0.3, 2.0]}
+    tight: dict[str, Any] = {"slack": [2.0, 9.0, 5.0], "backlog": [0.0, 9.0, 0.0], "price": [0.0, 0.3, 2.0]}
     assert routed(priced, **tight) == 0  # 1 − .3 against 1 − .3 − .3
     assert routed(priced._replace(margin_s=1.0), **tight) == 0  # half of the steps: .7 − .2
     assert routed(priced._replace(margin_s=2.1), **tight) == 1  # taken to be late: −.2 − .1

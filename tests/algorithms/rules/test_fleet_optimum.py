@@ -1,5 +1,7 @@
 """The optimum of tiny fleets by trying everything: no rule passes it, and the informed one comes near."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.draws import Requests, given_requests
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.world import FleetWorld
+from tests.envs.fleet.fleets import result_of
 
 MODEL = {"size_gb": 2, "load_s": 1.5, "step_s": 0.2, "least_steps": 8, "least_quality": 0.6, "full_steps": 10}
 SCENARIO = build_scenario(
@@ -50,7 +53,8 @@ def optimum(requests: Requests) -> float:
     """Highest total utility of all decisions that there are, each played in a copy of its own."""
     plans = np.stack(np.meshgrid(*[range(len(CHOICES))] * REQUESTS, indexing="ij"), -1).reshape(-1, REQUESTS)
     copies = len(plans)
-    world = FleetWorld(SCENARIO, copies, requests=Requests(*(np.repeat(column, copies, 0) for column in requests)))
+    columns: Any = [np.repeat(column, copies, 0) for column in requests]
+    world = FleetWorld(SCENARIO, copies, requests=Requests(*columns))
     best = -np.inf
     for kept in KEPT:
         world.reset(seed=0)
@@ -59,9 +63,8 @@ def optimum(requests: Requests) -> float:
         for number in range(REQUESTS):
             site, share = CHOICES[plans[:, number]].T
             world.decide(torch.from_numpy(site.astype(np.int64))[:, None])
-            total += (
-                world.decide(torch.from_numpy(share.reshape(-1, 1, 1, 1).copy())).result[:, physics.UTILITY].numpy()
-            )
+            outcome = world.decide(torch.from_numpy(share.reshape(-1, 1, 1, 1).copy()))
+            total += result_of(outcome)[:, physics.UTILITY].numpy()
         assert world.turn is None
         best = max(best, total.max())
     return float(best)

@@ -59,7 +59,7 @@ def test_what_a_hit_saves_by_hand(seen: CacherView) -> None:
 
     def hit(steps: int) -> float:
         tv = a2 + (a4 - a2) * min(max((steps - a1) / (a3 - a1), 0), 1)
-        return weight * (b1 * steps + b2) + (1 - weight) * tv
+        return float(weight * (b1 * steps + b2) + (1 - weight) * tv)
 
     best = min(hit(steps) for steps in (0, int(a3), int(a3) + 1))
     assert float(rule.saving(seen.curves)[0, 0]) == pytest.approx(miss - best, rel=1e-5)

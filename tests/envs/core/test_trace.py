@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.core.trace import read_trace, replacing, write_trace
+from edgegen.envs.core.trace import read_trace, write_trace
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.view import Tasks
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Requests, given_requests
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.sites import HEADER, packed
-from edgegen.envs.fleet.world import FleetWorld
+from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
+
+V = TypeVar("V")
 
 MODEL = {"size_gb": 2, "load_s": 1.5, "step_s": 0.1, "least_steps": 4, "least_quality": 0.3, "full_steps": 10}
 MODELS = [{**MODEL, "full_quality": 0.9}, {**MODEL, "size_gb": 3, "step_s": 0.2, "full_quality": 1.0}]
@@ -36,6 +40,19 @@ DATA: dict[str, Any] = {
 def small(**changes: Any) -> FleetScenario:
     """A fleet of three sites and three models."""
     return build_scenario({**DATA, **changes}, FleetScenario)
+
+
+def seen(world: FleetWorld, view: type[V]) -> V:
+    """What the role that is due sees, if it is the one that it should be."""
+    found = world.observe()
+    assert isinstance(found, view)
+    return found
+
+
+def result_of(outcome: FleetOutcome) -> Tensor:
+    """What became of requests whose steps were chosen ``[E, 11]``."""
+    assert outcome.result is not None
+    return outcome.result
 
 
 def requests_of(
@@ -68,9 +85,9 @@ def changes(scenario: FleetScenario, factor: float, times: list[float]) -> np.nd
         np.stack([column, [first, *rest], [first, *rest]])[None]
         for column, first, rest in ((own, 0, filler), (pace, 1, [1.0] * len(times)), (done, 0, filler))
     ]
-    whole = tuple(np.ascontiguousarray(row) for row in rows)
+    own, pace, done = (np.ascontiguousarray(row) for row in rows)
     nothing = np.ones((1, scenario.sites, 0))
-    return packed(nothing, nothing, whole, 7.0)
+    return packed(nothing, nothing, (own, pace, done), 7.0)
 
 
 def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[tuple[int, float, np.ndarray]]]:
@@ -88,7 +105,7 @@ def play_randomly(world: FleetWorld, seed: int) -> tuple[list[np.ndarray], list[
         else:
             share = float(rng.random())
             outcome = world.decide(torch.full((1, 1, 1, 1), share, dtype=torch.float64))
-            served.append((site, share, outcome.result[0].numpy()))
+            served.append((site, share, result_of(outcome)[0].numpy()))
     return wanted, served
 
 
@@ -103,7 +120,7 @@ class PlainSite:
         self.host: list[int] = []
         self.wants: set[int] = set()
         self.used = dict.fromkeys(range(len(self.models)), 0.0)
-        row = requests.happens[0, site].tolist() or [0.0] * HEADER
+        row: list[float] = requests.happens[0, site].tolist() or [0.0] * HEADER
         places, noises = int(row[0]), int(row[1])
         self.place = row[HEADER : HEADER + places] or [1.0] * len(self.models)
         self.noise = row[HEADER + places : HEADER + places + noises] or [1.0]
@@ -118,9 +135,10 @@ class PlainSite:
         """Have a model in memory; returns how long that takes, s."""
         if model in self.memory:
             return 0.0
-        load_s = self.models[model].load_s * self.load_factor * self.place[model]
+        load_s: float = self.models[model].load_s * self.load_factor * self.place[model]
         if model in self.host:
             self.host.remove(model)
+            assert self.loading.host_s is not None
             load_s = self.loading.host_s
         while self.memory and self._taken(self.memory) + self.models[model].size_gb > self.limit_gb:
             worst = min(self.memory, key=lambda m: (m in self.wants, self.used[m], m))
@@ -150,7 +168,7 @@ class PlainSite:
             now_s = end_s
         raise AssertionError("the last pace is for ever")
 
-    def _taken(self, models: Any) -> float:
+    def _taken(self, models: Iterable[int]) -> float:
         return sum(self.models[m].size_gb for m in models)
 
 
@@ -158,14 +176,14 @@ def by_events(
     scenario: FleetScenario, requests: Requests, wanted: list[np.ndarray], chosen: list[tuple[int, float]]
 ) -> list[float]:
     """Delays by an event loop: queues of jobs, and models that are loaded when a job begins and not before."""
-    sites = [PlainSite(scenario, requests, site) for site in range(scenario.sites)]
+    sites = [PlainSite(scenario, requests, number) for number in range(scenario.sites)]
     arrivals = requests.arrival_s[0, : requests.number[0]]
     events: list[tuple[float, int, int, str, int]] = []
     events += [(frame * scenario.frame_s, 0, frame, "frame", frame) for frame in range(scenario.frames)]
     events += [(float(time_s), 1, k, "arrival", k) for k, time_s in enumerate(arrivals)]
     if scenario.outages is not None and not scenario.outages.keeps_models:
-        for number, site in enumerate(sites):  # what comes behind a failure in the queue finds nothing
-            events += [(time_s, -2, i, "failure", number) for i, (time_s, pace) in enumerate(site.changes) if pace == 0]
+        for number, its in enumerate(sites):  # what comes behind a failure in the queue finds nothing
+            events += [(time_s, -2, i, "failure", number) for i, (time_s, pace) in enumerate(its.changes) if pace == 0]
     heapq.heapify(events)
     queue: list[deque[tuple[str, int]]] = [deque() for _ in sites]
     busy, done = [False] * len(sites), {}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from fleets import DATA, requests_of, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.bounds import idle_bounds
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.world import FleetWorld
+from tests.envs.fleet.fleets import DATA, requests_of, result_of, small
 
 
 def bound_of(scenario: FleetScenario, *row: float) -> float:
@@ -67,5 +67,6 @@ def test_no_request_is_worth_more(seed: int, load: float, refuse: float | None, 
         else:
             share = torch.from_numpy(rng.choice([0.0, 1.0, rng.random()], size=(2, 1, 1, 1)))
             outcome = world.decide(share)
-            found.append((outcome.bound - outcome.result[:, physics.UTILITY])[outcome.due])
+            assert outcome.bound is not None
+            found.append((outcome.bound - result_of(outcome)[:, physics.UTILITY])[outcome.due])
     assert (torch.cat(found) >= -1e-12).all()

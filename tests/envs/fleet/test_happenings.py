@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from fleets import MODELS, changes, requests_of, small
 
 from edgegen.envs.core.radio import link_rate
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, draw_requests
 from edgegen.envs.fleet.sites import HEADER, draw_sites
+from edgegen.envs.fleet.view import CacherView, RouterView
 from edgegen.envs.fleet.world import FleetWorld
+from tests.envs.fleet.fleets import MODELS, changes, requests_of, result_of, seen, small
 
 ROW = (1.0, 0, 0, 1.0, 8.0, 2.0)
 
@@ -24,7 +25,7 @@ def keep(world: FleetWorld, *models: int) -> None:
 def decide(world: FleetWorld, site: int, share: float = 1.0) -> np.ndarray:
     """Place the request that is due in a world of one copy."""
     world.decide(torch.tensor([[site]]))
-    row: np.ndarray = world.decide(torch.full((1, 1, 1, 1), share)).result[0].numpy()
+    row: np.ndarray = result_of(world.decide(torch.full((1, 1, 1, 1), share)))[0].numpy()
     return row
 
 
@@ -37,21 +38,21 @@ def test_work_waits_for_a_failed_site() -> None:
     first = decide(world, 0)  # 0.5 s of work at speed 2, of which 0.2 s are done by 1.2
     assert first[physics.GENERATION] == pytest.approx(2.5)
     assert first[physics.DELAY] == pytest.approx(2.5)
-    assert world.observe().backlog_s[0].tolist() == pytest.approx([0, 0, 0, 0])  # reported at 1.0, before it
+    assert seen(world, RouterView).backlog_s[0].tolist() == pytest.approx([0, 0, 0, 0])  # reported at 1.0, before it
     second = decide(world, 0)  # from 3.5 on 2 s of work: 0.5 s by 4, the rest from 5 to 6.5
     assert second[physics.WAIT] == pytest.approx(2.4)
     assert second[physics.GENERATION] == pytest.approx(3.0)
-    view = world.observe()  # at 1.6, reports of 1.0: nobody has heard of the failure yet
+    view = seen(world, RouterView)  # at 1.6, reports of 1.0: nobody has heard of the failure yet
     assert view.pace[0].tolist() == [1, 1, 1, 1]
     assert view.backlog_s[0, 0] == pytest.approx(1.1 + 2.0 - 1.6)  # what this home has placed there itself
     assert decide(world, 3)[physics.SITE] == 3
-    view = world.observe()  # at 2.4, reports of 2.0: it is down with 2.3 s of work, and back after the mean 7 s
+    view = seen(world, RouterView)  # at 2.4, reports of 2.0: it is down with 2.3 s of work, and back after the mean 7 s
     assert view.pace[0].tolist() == [0, 1, 1, 1]
     assert view.backlog_s[0, 0] == pytest.approx(7 + 2.3 - 0.4)
     assert view.speed[0, 0] == 2
     world.decide(torch.tensor([[0]]))
     assert world.observe().backlog_s.item() == pytest.approx(7 + 2.3)  # the site itself does not know more
-    result = world.decide(torch.ones(1, 1, 1, 1)).result[0]
+    result = result_of(world.decide(torch.ones(1, 1, 1, 1)))[0]
     assert result[physics.WAIT] == pytest.approx(6.5 - 2.4)
 
 
@@ -72,7 +73,7 @@ def test_a_slow_site_takes_longer_and_says_so() -> None:
     rows = [ROW, (1.1, 0, 0, 1.0, 8.0, 1.0)]
     world = FleetWorld(scenario, requests=requests_of(rows, scenario)._replace(happens=happens))
     keep(world)
-    view = world.observe()
+    view = seen(world, RouterView)
     assert view.pace[0].tolist() == [0.5, 1, 1, 1]
     assert view.speed[0].tolist() == [1, 1, 0.5, 0.7]
     assert view.load_s[0].tolist() == [3, 1.5, 1.5, 0]
@@ -80,7 +81,7 @@ def test_a_slow_site_takes_longer_and_says_so() -> None:
     row = decide(world, 0)  # loads 1 s of 1.5 s by 3, the rest by 3.5, then 0.5 s
     assert row[physics.LOADED] == pytest.approx(2.5)
     assert row[physics.GENERATION] == pytest.approx(0.5)
-    assert world.observe().backlog_s[0, 0] == pytest.approx(3 + 1 - 0.1)  # as its home believes
+    assert seen(world, RouterView).backlog_s[0, 0] == pytest.approx(3 + 1 - 0.1)  # as its home believes
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -130,7 +131,7 @@ def test_loads_from_the_host_the_disk_and_with_noise() -> None:
     places = {"places": {"low": 1, "high": 4, "shape": {"kind": "empirical", "points": [1, 4]}}}
     scenario = small(loading=places)
     world = FleetWorld(scenario, 50)
-    load_s = world.observe().load_s / torch.tensor([1.5, 1.5, 2.0])
+    load_s = seen(world, CacherView).load_s / torch.tensor([1.5, 1.5, 2.0])
     assert sorted(set(load_s.flatten().tolist())) == pytest.approx([1, 4])
     assert (load_s == 4).double().mean() == pytest.approx(0.5, abs=0.08)
 
@@ -139,9 +140,9 @@ def test_loads_from_the_host_the_disk_and_with_noise() -> None:
     happens = draw_sites(noisy, 5, range(1))
     world = FleetWorld(noisy, requests=requests._replace(happens=happens))
     keep(world)
-    seen = world.observe().load_s[0, 0].item()
+    expected_s = seen(world, RouterView).load_s[0, 0].item()
     taken = [decide(world, 0)[physics.LOADED] for _ in range(2)]
-    assert seen == 1.5  # the noise is known afterwards
+    assert expected_s == 1.5  # the noise is known afterwards
     assert taken == pytest.approx((1.5 * happens[0, 0, HEADER : HEADER + 2]).tolist())
 
 
@@ -149,9 +150,9 @@ def test_sites_may_be_faster_with_some_models() -> None:
     scenario = small(model_speed=[[1, 2, 1], [1, 1, 1], [4, 1, 1]], frames=1)
     world = FleetWorld(scenario, requests=requests_of([ROW, (1.1, 0, 1, 1.0, 8.0, 1.0)], scenario))
     keep(world, 0, 1)
-    assert world.observe().speed[0].tolist() == [2, 1, 2, 0.7]
+    assert seen(world, RouterView).speed[0].tolist() == [2, 1, 2, 0.7]
     decide(world, 2)
-    assert world.observe().speed[0].tolist() == [4, 1, 0.5, 0.7]
+    assert seen(world, RouterView).speed[0].tolist() == [4, 1, 0.5, 0.7]
     assert decide(world, 0)[physics.GENERATION] == pytest.approx(2 / 4)
     work_s = np.array([1.0, 2.0, 1.0])
     busy = work_s * 3.5 / np.array([2 + 1 + 2, 4 + 1 + 0.5, 3.5])
@@ -164,7 +165,7 @@ def test_extra_time_noise_asked_steps_and_pictures_that_are_made_together() -> N
     requests = requests_of(rows, scenario, asked=[8], extra=[0.6], noise=[1.5], uplink=[0.25])
     world = FleetWorld(scenario, requests=requests)
     keep(world, 0)
-    view = world.observe()
+    view = seen(world, RouterView)
     least, full = 2 + 4 * 0.1 * 1.5 + 0.6, 2 + 8 * 0.1 * 1.5 + 0.6
     assert view.least_s[0, 0] == pytest.approx(least / 2)
     assert view.full_s[0, 0] == pytest.approx(full / 2)
@@ -190,15 +191,15 @@ def test_curves_by_hand() -> None:
         world = FleetWorld(scenario, requests=requests_of([ROW], scenario))
         keep(world, 0)
         exact = 0.9 * ((1 - np.exp(-3.5 * 0.5)) / (1 - np.exp(-3.5)) if half is None else half)
-        grades = world.observe().grades[0]
-        assert grades[0] == world.observe().least_quality
+        grades = seen(world, RouterView).grades[0]
+        assert grades[0] == seen(world, RouterView).least_quality
         assert grades[-1] == pytest.approx(0.9)
         assert (grades.diff() > 0).all()
         assert (grades.diff().diff() < 1e-12).all()  # concave
         assert decide(world, 0, 3 / 8)[physics.QUALITY] == pytest.approx(exact)  # 5 of 10 steps
     linear = FleetWorld(small(frames=1), requests=requests_of([ROW]))
     keep(linear, 0)
-    assert linear.observe().grades[0].tolist() == pytest.approx(np.linspace(0.3, 0.9, 9).tolist())
+    assert seen(linear, RouterView).grades[0].tolist() == pytest.approx(np.linspace(0.3, 0.9, 9).tolist())
 
 
 def test_late_requests_may_keep_some_worth_and_the_cloud_may_be_paid_by_its_work() -> None:
@@ -207,7 +208,7 @@ def test_late_requests_may_keep_some_worth_and_the_cloud_may_be_paid_by_its_work
     rows = [(1.0, 0, 0, 2.0, 4.0, 2.0)]
     world = FleetWorld(scenario, requests=requests_of(rows, scenario))
     keep(world)
-    assert world.observe().work_price[0].tolist() == pytest.approx([0, 0, 0, 0.04])
+    assert seen(world, RouterView).work_price[0].tolist() == pytest.approx([0, 0, 0, 0.04])
     row = decide(world, 3)  # 2 s there and back, 2 s of work at half the speed: 6 s of 4 s
     assert row[physics.DELAY] == pytest.approx(6)
     worth = 2 * (0.9 * np.exp(-2 * 0.5) - 0.1)
@@ -222,7 +223,7 @@ def test_every_pair_of_sites_may_have_a_link_of_its_own() -> None:
     scenario = small(**links, upload_mbit=4, result_mbit=2, frames=1, deadline_s={"low": 20, "high": 20})
     world = FleetWorld(scenario, requests=requests_of([ROW], scenario))
     keep(world, 0)
-    assert world.observe().network_s[0].tolist() == pytest.approx([0.2, 0.1 + 0.2 + 0.1, 0.2 + 0.1 + 0.05, 2])
+    assert seen(world, RouterView).network_s[0].tolist() == pytest.approx([0.2, 0.1 + 0.2 + 0.1, 0.2 + 0.1 + 0.05, 2])
     row = decide(world, 1)
     assert row[physics.TRANSFER] == pytest.approx(0.3)
     assert row[physics.RETURN] == pytest.approx(0.1)

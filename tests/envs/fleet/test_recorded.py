@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fleets import MODELS, small
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
@@ -15,6 +14,7 @@ from edgegen.envs.fleet.draws import ASKED, NOISE, Requests, draw_requests
 from edgegen.envs.fleet.recorded import RECORDING_FOLDER
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.traces import Trace
+from tests.envs.fleet.fleets import MODELS, small
 
 
 @pytest.fixture

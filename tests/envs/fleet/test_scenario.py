@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fleets import MODELS, small
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario, scenario_names
 from edgegen.envs.fleet.draws import ASKED, EXTRA, draw_requests
+from tests.envs.fleet.fleets import MODELS, small
 
 
 @pytest.mark.parametrize(

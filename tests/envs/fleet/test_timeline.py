@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fleets import changes, requests_of, small
 
 from edgegen.algorithms.core.play import Turn, play
 from edgegen.algorithms.core.policy import Memory, Policy
@@ -14,6 +13,7 @@ from edgegen.envs.fleet.meter import UtilityMeter
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.timeline import FleetTimeline
 from edgegen.envs.fleet.world import FleetWorld
+from tests.envs.fleet.fleets import changes, requests_of, small
 
 
 class Anything(Policy):
@@ -122,7 +122,7 @@ def test_a_site_that_fails_forgets_when_its_queue_is_done() -> None:
     assert values["loads"][0] * 2 == 1
 
 
-FEATURES = {
+FEATURES: dict[str, dict[str, Any]] = {
     "plain": {},
     "refusing": {"refuse_price": 0.1},
     "with a host": {"loading": {"host_memory_gb": [4, 2, 3], "host_s": 0.2, "noise": {"low": 0.5, "high": 2}}},

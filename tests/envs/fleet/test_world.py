@@ -5,21 +5,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fleets import MODELS, by_events, play_randomly, requests_of, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.meter import UtilityMeter
+from edgegen.envs.fleet.view import AllocatorView, CacherView, RouterView
 from edgegen.envs.fleet.world import FleetWorld
 from edgegen.envs.offloading.physics import drain_backlog, place
-from edgegen.envs.offloading.view import RouterView, Tasks
+from edgegen.envs.offloading.view import RouterView as OffloadingView
+from edgegen.envs.offloading.view import Tasks
+from tests.envs.fleet.fleets import MODELS, by_events, play_randomly, requests_of, result_of, seen, small
 
 
 def decide(world: FleetWorld, site: int, share: float = 1.0) -> Any:
     """Place the request that is due in a world of one copy."""
     world.decide(torch.tensor([[site]]))
-    return world.decide(torch.full((1, 1, 1, 1), share)).result[0]
+    return result_of(world.decide(torch.full((1, 1, 1, 1), share)))[0]
 
 
 def keep(world: FleetWorld, *models: int) -> Any:
@@ -56,7 +58,7 @@ def test_requests_by_hand() -> None:
     assert third[physics.LATE] == 1
     assert world.turn == "cacher"
     assert world.round == 1
-    assert world.observe().demand[0].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert seen(world, CacherView).demand[0].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0]]
     keep(world, 2)  # 2 s to load everywhere, from second 5 on
     view = world.observe()
     assert view.backlog_s[0].tolist() == pytest.approx([1, 1, 1, 0])
@@ -128,7 +130,7 @@ def test_what_always_holds(seed: int, load: float, extras: list[str]) -> None:
             site = int(rng.integers(scenario.choices))
             world.decide(torch.tensor([[site]]))
         else:
-            row = world.decide(torch.rand(1, 1, 1, 1)).result[0].numpy()
+            row = result_of(world.decide(torch.rand(1, 1, 1, 1)))[0].numpy()
             assert (row[: physics.UTILITY] >= 0).all()  # no time is negative
             parts = row[[physics.TRANSFER, physics.WAIT, physics.LOADED, physics.GENERATION, physics.RETURN]]
             assert row[physics.DELAY] == pytest.approx(parts.sum())
@@ -152,13 +154,13 @@ def test_a_refused_request_costs_its_price_and_nothing_else() -> None:
     meter = UtilityMeter(world)
     keep(world, 0)
     before = world.books.free_s.copy()
-    assert world.observe().refusal.tolist() == [0.5]
+    assert seen(world, RouterView).refusal.tolist() == [0.5]
     world.decide(torch.tensor([[4]]))
-    assert not world.observe().due.any()  # the allocators have nothing to do
+    assert not seen(world, AllocatorView).due.any()  # the allocators have nothing to do
     outcome = world.decide(torch.ones(1, 1, 1, 1))
     meter.add("allocator", None, outcome)
-    assert outcome.result[0, physics.UTILITY] == -0.5
-    assert outcome.result[0, 1 : physics.UTILITY].tolist() == [0] * 9
+    assert result_of(outcome)[0, physics.UTILITY] == -0.5
+    assert result_of(outcome)[0, 1 : physics.UTILITY].tolist() == [0] * 9
     assert outcome.rewards["router"].tolist() == [[-0.5]]
     assert (world.books.free_s == before).all()
     assert world.books.demand[0, 0, 0] == 1  # it was asked for all the same
@@ -189,7 +191,8 @@ def test_one_model_everywhere_is_the_offloading_world_bit_for_bit() -> None:
     for slot in range(slots):
         tasks = Tasks(ones.bool(), 2 * ones, torch.from_numpy(work[slot])[None], ones)
         rate = torch.full((1, servers), 8.0, dtype=torch.float64)
-        outcome, placed = place(RouterView(slot, backlog, capacity, rate, tasks), torch.from_numpy(action[slot])[None])
+        view = OffloadingView(slot, backlog, capacity, rate, tasks)
+        outcome, placed = place(view, torch.from_numpy(action[slot])[None])
         expected += outcome.delays.total_s.tolist()
         backlog = drain_backlog(backlog, placed, capacity, 1.0)
     rows, sites = [], []
@@ -225,9 +228,9 @@ def test_copies_are_independent_and_a_restored_state_goes_on_bit_for_bit() -> No
         turns = 0
         while (role := world.turn) is not None:
             view = world.observe()
-            if role == "cacher":
+            if isinstance(view, CacherView):
                 action = view.demand > 0
-            elif role == "router":
+            elif isinstance(view, RouterView):
                 action = (view.backlog_s + view.full_s + view.network_s).argmin(1, keepdim=True)
             else:
                 action = (view.slack_s / (view.full_s - view.least_s)).clamp(0, 1).reshape(-1, 1, 1, 1)
@@ -253,7 +256,9 @@ def test_what_can_not_be_decided() -> None:
     with pytest.raises(ValueError, match=r"between 0 and 3, which is the cloud$"):
         world.decide(torch.tensor([[4]]))
     world = FleetWorld(small(refuse_price=0.0))
-    assert world.roles["router"].shape(world.scenario) == (1, 5)
+    shape = world.roles["router"].shape
+    assert shape is not None
+    assert shape(world.scenario) == (1, 5)
     keep(world)
     with pytest.raises(ValueError, match="or one more to refuse"):
         world.decide(torch.tensor([[5]]))

@@ -16,7 +16,7 @@ DEMANDS = {"demands": [FEW, BURSTS], "slots": 30}
 
 
 def family(**fields) -> OffloadingScenario:
-    return load_scenario("stable", {**DEMANDS, **fields})
+    return load_scenario("stable", {**DEMANDS, **fields}, OffloadingScenario)
 
 
 def test_a_demand_is_drawn_for_every_episode() -> None:

@@ -1,5 +1,7 @@
 """Scenarios: what is shipped, what is computed from it, and what is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -53,7 +55,7 @@ def test_overrides_change_one_value_and_leave_the_rest() -> None:
 def test_scenarios_are_frozen_and_hashable_by_value() -> None:
     scenario = load_scenario("demo")
     with pytest.raises(ValidationError):
-        scenario.slots = 3  # type: ignore[misc]
+        scenario.slots = 3
     assert build_scenario(scenario.model_dump()) == scenario
     assert OffloadingScenario.model_validate_json(scenario.model_dump_json()) == scenario
 
@@ -98,7 +100,7 @@ def test_scenarios_are_frozen_and_hashable_by_value() -> None:
         ("demo", {"size_mbit.drawn": "per_index"}, "needs a seed"),
     ],
 )
-def test_impossible_scenarios_are_refused_in_one_sentence(name: str, overrides: dict, complaint: str) -> None:
+def test_impossible_scenarios_are_refused_in_one_sentence(name: str, overrides: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint) as refused:
         load_scenario(name, overrides)
     assert "\n" not in str(refused.value)

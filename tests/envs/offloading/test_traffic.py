@@ -21,7 +21,7 @@ def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:
 
 
 def scenario(**traffic: object) -> OffloadingScenario:
-    return load_scenario("demo", {**SMALL, "traffic": traffic})
+    return load_scenario("demo", {**SMALL, "traffic": traffic}, OffloadingScenario)
 
 
 def test_levels_of_bursts_by_hand() -> None:
@@ -41,8 +41,9 @@ def test_lengths_of_the_two_states_are_those_asked_for() -> None:
 
 
 def test_common_bursts_are_common_and_others_are_not() -> None:
-    for scope, alike in (("common", True), ("per_server", False)):
-        traffic = Traffic(bursts=Bursts(factor=4, mean_calm_slots=5, mean_burst_slots=5, scope=scope))
+    common = Bursts(factor=4, mean_calm_slots=5, mean_burst_slots=5)
+    for bursts, alike in ((common, True), (common.model_copy(update={"scope": "per_server"}), False)):
+        traffic = Traffic(bursts=bursts)
         factors = traffic.draw(rngs(4), 60, 3)
         assert factors.shape == (4, 60, 3)
         assert bool((factors == factors[..., :1]).all()) == alike

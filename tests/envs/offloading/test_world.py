@@ -205,7 +205,7 @@ def test_nobody_has_a_task() -> None:
 
 def play(simulator: OffloadingWorld, policy_name: str, slots_played: int | None = None) -> torch.Tensor:
     """Play on, and return the delays of all tasks, one after the other."""
-    policy, delays = make_rule(policy_name, seed=1), []
+    policy, delays = make_rule(policy_name, seed=1), list[torch.Tensor]()
     memory = policy.begin("router", simulator.observe())
     while not simulator.done and (slots_played is None or len(delays) < slots_played):
         server, memory = policy.act("router", simulator.observe(), memory)

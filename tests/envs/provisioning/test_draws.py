@@ -19,7 +19,7 @@ DEFAULT, CONTENDED = "t2drl-default", "t2drl-contended"
 def tensors(drawn: Episodes) -> dict[str, torch.Tensor]:
     named = {field.name: getattr(drawn, field.name) for field in fields(drawn)}
     curves = named.pop("curves")
-    return named | dict(enumerate(curves.values()))
+    return named | {f"curve {number}": values for number, values in enumerate(curves.values())}
 
 
 def draw(name: str, overrides: dict[str, Any] | None = None, seed: int = 5, episodes: int = 4) -> Episodes:

@@ -26,7 +26,8 @@ def doubles(values: Any) -> torch.Tensor:
 
 
 def two_users(**changes: Any) -> ProvisioningScenario:
-    return load_scenario("t2drl-default", {"users": 2, "models": 3, "size_gb": [1, 1, 1], **changes})
+    fields = {"users": 2, "models": 3, "size_gb": [1, 1, 1], **changes}
+    return load_scenario("t2drl-default", fields, ProvisioningScenario)
 
 
 def slot(hits: list[bool], snr: float = 3.0, budget: float = 1000.0) -> AllocatorView:

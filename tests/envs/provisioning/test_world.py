@@ -10,7 +10,8 @@ import torch
 
 from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld, SlotOutcome
+from edgegen.envs.provisioning.physics import SlotOutcome
+from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld
 
 DEFAULT = "t2drl-default"
 SMALL = {"frames": 3, "slots_per_frame": 2}
@@ -48,7 +49,7 @@ def test_phases_come_in_order() -> None:
         with pytest.raises(ValueError, match="no frame has just been finished"):
             simulator.frame_reward()
         for slot in range(2):
-            assert not simulator.caching
+            assert simulator.turn == "allocator"
             seen = simulator.observe_slot()
             assert (seen.frame, seen.slot) == (frame, slot)
             simulator.allocate(shares, shares)

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -22,7 +23,7 @@ def small(monkeypatch):
 
 
 def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
-    told = []
+    told: list[Any] = []
     report = run_bench(quick=True, seed=1, on_measurement=told.append, training=False)
     names = [row.name for row in report.measurements]
     assert "simulator, E = 2" in names

@@ -3,7 +3,8 @@ import pytest
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.platform.figures.plots import check_plot_path, plot_comparison, plot_requests, plot_training
+from edgegen.platform.figures.plots import plot_comparison, plot_requests, plot_training
+from edgegen.platform.files import check_plot_path
 from edgegen.platform.runs.comparison import compare
 
 PNG = b"\x89PNG"

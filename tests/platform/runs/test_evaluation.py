@@ -5,10 +5,11 @@ import torch
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.platform.runs import episodes
-from edgegen.platform.runs.episodes import MAX_SEED, evaluation_seed
+from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.runs.evaluation import evaluate
 
 
@@ -69,7 +70,7 @@ def test_same_seed_same_results_and_other_seed_other_results(scenario):
 def test_chunks_do_not_change_the_results_of_a_policy_without_luck(scenario, monkeypatch):
     whole = evaluate(scenario, make_rule("least-delay"), 7, seed=3)
     monkeypatch.setattr(episodes, "_MAX_COPIES", 3)
-    finished = []
+    finished: list[int] = []
     chunked = evaluate(scenario, make_rule("least-delay"), 7, seed=3, on_chunk=finished.append)
     assert finished == [3, 6, 7]
     np.testing.assert_array_equal(whole["tasks"], chunked["tasks"])

@@ -9,11 +9,12 @@ import torch
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.platform.files import write_json
 from edgegen.platform.runs import episodes
-from edgegen.platform.runs.episodes import MAX_SEED, evaluation_seed
+from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.runs.evaluation import evaluate
 
 SMALL = {"frames": 3, "slots_per_frame": 2}
@@ -144,7 +145,7 @@ def test_chunks_do_not_change_the_results_of_a_policy_without_luck(monkeypatch):
     scenario = load_scenario("t2drl-contended", SMALL)
     whole = evaluate(scenario, make_provisioning_rule("popular-recent"), 7, seed=3)
     monkeypatch.setattr(episodes, "_MAX_COPIES", 3)
-    finished = []
+    finished: list[int] = []
     rule = make_provisioning_rule("popular-recent")
     chunked = evaluate(scenario, rule, 7, seed=3, on_chunk=finished.append)
     assert finished == [3, 6, 7]

@@ -29,7 +29,7 @@ PARTS = ["transfer_s", "wait_s", "compute_s", "return_s"]
 @pytest.fixture
 def two() -> OffloadingScenario:
     """Two servers of 10 and 5 Gcycle/s, reached at 100 and 50 Mbit/s."""
-    return load_scenario("demo", {"capacity_gcycles_s": [10, 5], "rate_mbit_s": [100, 50]})
+    return load_scenario("demo", {"capacity_gcycles_s": [10, 5], "rate_mbit_s": [100, 50]}, OffloadingScenario)
 
 
 def trace(folder: Path, *rows: str, header: str = HEADER + ",server") -> Path:
@@ -38,7 +38,9 @@ def trace(folder: Path, *rows: str, header: str = HEADER + ",server") -> Path:
     return path
 
 
-def oracle(rows: list[dict[str, Any]], capacity: list[float], rate: list[float], slot_s: float) -> tuple[list, list]:
+def oracle(
+    rows: list[dict[str, Any]], capacity: list[float], rate: list[float], slot_s: float
+) -> tuple[list[Any], list[Any]]:
     """Replay recorded decisions one task at a time; the rows in order of service and the backlogs after each slot."""
     queue, out, backlogs = [0.0] * len(capacity), [], []
     for slot in range(max(row["slot"] for row in rows) + 1):

@@ -18,6 +18,12 @@ from edgegen.platform.runs.rule_search import RuleSearch, Trial, TuneRequest, wi
 from edgegen.platform.runs.tuning import TUNE_FILE, resume_tuning, tune
 
 
+def stored(found: Any) -> bytes:
+    """The file of the policy that a tuning has written."""
+    path: Path = found.policy / "policy.json"
+    return path.read_bytes()
+
+
 def quiet(trials: list[Trial], wanted: int) -> None: ...
 
 
@@ -65,7 +71,7 @@ def test_a_stopped_tuning_goes_on_as_if_it_had_not_been_stopped(whole: Any, tmp_
     resumed = resume_tuning(tmp_path / "stopped", None, False, quiet)
     assert resumed.trials == whole.trials
     assert resumed.best == whole.best
-    assert (resumed.policy / "policy.json").read_bytes() == (whole.policy / "policy.json").read_bytes()
+    assert stored(resumed) == stored(whole)
 
 
 @pytest.mark.parametrize("finalists", [0, 2])
@@ -88,7 +94,7 @@ def test_a_stop_in_the_final_round_is_heard_and_what_was_played_is_not_played_ag
     monkeypatch.setattr(RuleSearch, "step", step)
     resumed = resume_tuning(tmp_path / "stopped", None, False, quiet)
     assert resumed.requests == whole.requests
-    assert (resumed.policy / "policy.json").read_bytes() == (whole.policy / "policy.json").read_bytes()
+    assert stored(resumed) == stored(whole)
 
 
 def test_all_final_rounds_are_in_the_budget_on_record(whole: Any, tmp_path: Path) -> None:
@@ -101,7 +107,7 @@ def test_all_final_rounds_are_in_the_budget_on_record(whole: Any, tmp_path: Path
     assert first.requests == sum(trial.requests for trial in first.trials) + sum(t["requests"] for t in finals[:4])
     assert more.requests == sum(trial.requests for trial in more.trials) + sum(t["requests"] for t in finals)
     assert more.requests >= whole.requests
-    assert read_manifest(more.policy)["training"]["simulated_requests"] == more.requests
+    assert json.loads(stored(more))["training"]["simulated_requests"] == more.requests
     assert more.best == whole.best
 
 
@@ -180,7 +186,7 @@ def test_names_are_searched_beside_numbers_and_families_are_tried_first(tmp_path
     assert policy.name == "fleet-rule (tuned)"
     stopped = tune(families(16), tmp_path / "g", False, False, quiet)
     assert resume_tuning(stopped.out, 18, False, quiet).trials == found.trials
-    manifest = json.loads((found.policy / "policy.json").read_text())
+    manifest = json.loads(stored(found))
     manifest["constants"]["router"] = "guess"
     (tmp_path / "policy.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"router.*'least-work'.*'price-greedy'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def run(folder: Path, text: str, form: str, *more: str):
     return CliRunner().invoke(app, words)
 
 
-def imported(folder: Path, text: str, form: str) -> tuple[Trace, dict]:
+def imported(folder: Path, text: str, form: str) -> tuple[Any, dict[str, Any]]:
     result = run(folder, text, form, "--json", str(folder / "facts.json"))
     assert result.exit_code == 0, result.output
     facts = json.loads((folder / "facts.json").read_text())
@@ -143,7 +144,7 @@ def test_the_trace_has_to_be_a_parquet_file_and_not_the_one_that_is_read(tmp_pat
 
 @pytest.mark.skipif("EDGEGEN_GENTD26" not in os.environ, reason="EDGEGEN_GENTD26 names no request file")
 def test_the_public_file_becomes_a_fleet(tmp_path: Path) -> None:
-    found = read_format(Path(os.environ["EDGEGEN_GENTD26"]), "gentd26")
+    found: Any = read_format(Path(os.environ["EDGEGEN_GENTD26"]), "gentd26")
     assert (found.facts["requests"], found.facts["models"], found.left_out) == (26_798, 86, 25)
     share = np.bincount(found.trace.rank) / len(found.trace)
     assert share[:10].sum() == pytest.approx(0.87, abs=0.01)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_engine import job
 
 from edgegen.serve.app import build
 from edgegen.serve.config import build_config
 from edgegen.serve.edge.house import EdgeHouse
 from edgegen.serve.profile.model_profile import ModelProfile, write_profile
+from tests.serve.edge.fake_engine import job
 
 PROFILE = {
     "device": "cpu",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_engine import FakeEngine, edge_with, job, send
 
 from edgegen.serve.control.jobs import EdgeFullError, GenerationError
+from tests.serve.edge.fake_engine import FakeEngine, edge_with, job, send
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import asyncio
 import math
 
 import pytest
-from fake_engine import edge_with, job, send
 
 from edgegen.serve.edge.steps import StepsState, all_in_time, within_limits
+from tests.serve.edge.fake_engine import edge_with, job, send
 
 
 def state(**changes):

@@ -203,8 +203,9 @@ def test_ids_of_requests_come_back(answered, path):
     for given in ("abc-123", "a" * 128, "trace/1:2=x@y"):
         assert answered("GET", path, headers={"x-request-id": given})[0].headers["x-request-id"] == given
     made = set()
-    for given in (None, "", "a" * 129, "a b", "{}", "é".encode("latin-1"), "<script>"):
-        headers = {} if given is None else {"X-Request-Id": given}
+    others: tuple[str | bytes | None, ...] = (None, "", "a" * 129, "a b", "{}", "é".encode("latin-1"), "<script>")
+    for other in others:
+        headers = {} if other is None else {"X-Request-Id": other}
         made.add(answered("GET", path, headers=headers)[0].headers["x-request-id"])
     assert len(made) == 7
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in made)

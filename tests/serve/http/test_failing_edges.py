@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 
-from fake_edges import URL, check_error, held, serve
-
 from edgegen.serve.control.jobs import EdgeFullError, EdgeLostError, GenerationError
+from tests.serve.fake_edges import URL, check_error, held, serve
 
 
 def test_lost_edge_loses_no_request(make_config):

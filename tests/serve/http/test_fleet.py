@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_edges import URL, serve
 
 from edgegen.serve.config import build_config
+from tests.serve.fake_edges import URL, serve
 
 MODELS = {
     "a": {"cycles_per_step_gcycles": 0.1, "sizes": ["16x16"], "default_steps": 10, "size_gb": 2, "load_s": 1},

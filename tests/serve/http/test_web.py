@@ -6,10 +6,10 @@ import asyncio
 import base64
 
 import pytest
-from fake_edges import URL, check_error, held, serve
 
 from edgegen.algorithms.rules.routing import LeastDelay
 from edgegen.serve.receiving import MAX_BODY_BYTES
+from tests.serve.fake_edges import URL, check_error, held, serve
 
 
 def test_answer_has_the_openai_shape(make_config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -167,9 +168,7 @@ def assert_same(live, simulated, relative=0.0, absolute=0.0):
         expected = simulated[name].to(values.dtype)
         assert values.shape == expected.shape, name
         if relative or absolute:
-            torch.testing.assert_close(
-                values, expected, rtol=relative, atol=absolute, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            assert torch.allclose(values, expected, rtol=relative, atol=absolute), name
         else:
             assert torch.equal(values, expected), (name, values, expected)
 
@@ -199,7 +198,7 @@ def lead(both, scenario, name, explore, same, told=True):
         The servers that were chosen.
     """
     policies = {world: make_policy(name, scenario) for world in (both.live, both.simulator)}
-    memories, chosen = dict.fromkeys(policies), []
+    memories, chosen = dict[Any, Any].fromkeys(policies), list[Any]()
     while not both.simulator.done:
         both.hear()
         task, cell = both.arrive()
@@ -258,7 +257,7 @@ def test_what_is_not_exact_in_binary_differs_by_roundings_only(name):
 
 def test_the_scheduler_decides_as_a_policy_does_that_plays_the_simulator():
     scenario = load_scenario("stable", BINARY)
-    turns = []
+    turns: list[Any] = []
     played = OffloadingWorld(scenario)
     played.reset(SEED)
     play(played, make_policy("set", scenario), explore=False, watch=turns.append)
@@ -302,11 +301,13 @@ def test_a_lost_edge_looks_as_a_failed_server_does(name):
 def test_only_the_live_world_tells_which_servers_are_available():
     scenario = load_scenario("failing", BINARY | FAILING)
     both = Both(scenario)
-    told = set()
+    told: set[bool] = set()
     while not both.simulator.done:
         both.hear()
         both.arrive()
-        available = both.live.observe().available[0].tolist()
+        shown = both.live.observe().available
+        assert shown is not None
+        available = shown[0].tolist()
         assert available == [not failed for failed in both.failed()]
         assert both.simulator.observe().available is None
         told.update(available)

@@ -25,18 +25,18 @@ FIELDS = {
 
 
 def test_times_are_those_of_the_formula_by_hand():
-    profile = ModelProfile(**FIELDS)
+    profile = ModelProfile.model_validate(FIELDS)
     assert profile.time_s(6) == pytest.approx(0.5 + 0.6)
     assert profile.time_s(6, pictures=4) == pytest.approx(0.5 + 0.6 * 1.75)
 
 
 @pytest.mark.parametrize(("steps", "quality"), [(0, 0), (1, 0.2), (2, 0.4), (3, 0.5), (6, 0.8), (50, 0.8)])
 def test_quality_is_straight_between_points(steps, quality):
-    assert ModelProfile(**FIELDS).quality_at(steps) == pytest.approx(quality)
+    assert ModelProfile.model_validate(FIELDS).quality_at(steps) == pytest.approx(quality)
 
 
 def test_a_profile_survives_its_file(tmp_path):
-    profile, path = ModelProfile(**FIELDS), tmp_path / "profile.json"
+    profile, path = ModelProfile.model_validate(FIELDS), tmp_path / "profile.json"
     write_profile(profile, path)
     assert read_profile(path) == profile
     assert [entry.name for entry in tmp_path.iterdir()] == ["profile.json"]

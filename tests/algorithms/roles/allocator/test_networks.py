@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from edgegen.algorithms.methods.t2drl import METHOD, T2DRLSpec
+from edgegen.algorithms.roles.allocator.networks import StackedCritic
 from edgegen.algorithms.roles.allocator.objectives import search_objective
 from edgegen.algorithms.roles.allocator.state import SlotState
 from edgegen.envs.core.scenarios import load_scenario
@@ -156,19 +157,23 @@ def test_options_serve_the_largest_shares_of_hits():
 
 
 def test_the_search_crosses_a_plateau_no_gradient_crosses():
+    spec = spec_of(critic_target="per_user")
+
     # By this critic a slot is worth more only if somebody gets less than a tenth of the steps.
-    class Critic(torch.nn.Module):
+    class Critic(StackedCritic):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.layout = spec.slot
+
         def forward(self, state, action):
             shares = (action[..., 3:] + 1) / 2
             shares = shares / shares.sum(-1, keepdim=True)
             return (shares.amin(-1, keepdim=True) < 0.1).float().expand(-1, -1, 3) + 0 * action[..., 3:]
 
-    spec = spec_of(critic_target="per_user")
     _, state = states(spec)
     hit = spec.slot.hits(state)
     action = torch.tensor([0.0, 0, 0, 0.5, 0.4, 0.6]).expand(1, 5, -1).clone().requires_grad_()
     critic = Critic()
-    critic.layout = spec.slot
     (alone,) = torch.autograd.grad(critic(state, action).sum(), action)
     assert (alone == 0).all()
     (gradient,) = torch.autograd.grad(search_objective(critic, state, action), action)

@@ -39,7 +39,7 @@ def make(scenario=WORLD, seed=0, random_output=True, **overrides):
     if random_output:  # a fresh network adds nothing yet, and nothing is easy to keep
         for parameter in actor.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-        actor.log_slope.data.zero_()
+        torch.nn.init.zeros_(actor.get_parameter("log_slope"))
     return LADTSPolicy(actor, seed=seed)
 
 
@@ -114,6 +114,7 @@ def test_a_saved_policy_decides_for_other_servers(overrides, tmp_path):
     save_policy(trained, tmp_path / "policy", WORLD, {})
     more = load_scenario("stable", {"server_sets.servers": 17, "slots": 3, "tasks_per_slot.high": 6})
     loaded = load_policy(tmp_path / "policy", more, seed=2)
+    assert isinstance(loaded, LADTSPolicy)
     assert loaded.spec.servers == 17
     observation = busy(more, copies=2)
     actions, _ = loaded.act(ROUTER, observation, loaded.begin(ROUTER, observation))
@@ -200,12 +201,8 @@ def test_cost_to_others_is_what_the_slot_would_have_been_without_the_task():
         present[outcome.copy[row], outcome.edge[row], outcome.index[row]] = False
         tasks = observation.tasks
         fewer = Tasks(present, tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit)
-        seen = RouterView(
-            0,
-            *(getattr(observation, f) for f in ("backlog_gcycles", "capacity_gcycles_s")),
-            observation.rate_mbit_s,
-            fewer,
-        )
+        backlog_gcycles, capacity_gcycles_s = observation.backlog_gcycles, observation.capacity_gcycles_s
+        seen = RouterView(0, backlog_gcycles, capacity_gcycles_s, observation.rate_mbit_s, fewer)
         without = place(seen, server)[0].delays.total_s.double().sum()
         own = outcome.delays.total_s[row].double()
         assert float(total - without - own) == pytest.approx(float(others[row]), abs=1e-3)

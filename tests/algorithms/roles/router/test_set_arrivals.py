@@ -19,6 +19,7 @@ from edgegen.algorithms.roles.router.set_arrivals import (
     add_arrivals,
     close_slots,
 )
+from edgegen.algorithms.roles.router.sets import SetRouter
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
@@ -140,6 +141,8 @@ def test_a_folder_with_frozen_arrivals_loads_and_plays_as_before(tmp_path):
     del manifest["met"]
     path.write_text(json.dumps(manifest))
     loaded = load_policy(tmp_path / "policy", WORLD, seed=2)
+    assert isinstance(loaded, LADTSPolicy)
+    assert isinstance(loaded.router, SetRouter)
     world = OffloadingWorld(WORLD, 3)
     view = world.reset(1)
     memory = loaded.begin(ROUTER, view)

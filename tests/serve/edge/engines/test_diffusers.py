@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-from fake_engine import job, send
 from PIL import Image
 
 from edgegen.envs.core.errors import InputError
@@ -17,6 +16,7 @@ from edgegen.serve.control.jobs import GenerationError
 from edgegen.serve.edge.checks import check_edges
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.zoo.loading import load_pipeline
+from tests.serve.edge.fake_engine import job, send
 
 
 def config_of(models, **fields):

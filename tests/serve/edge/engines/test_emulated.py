@@ -6,7 +6,6 @@ import asyncio
 import io
 
 import pytest
-from fake_engine import job, send
 from PIL import Image
 
 from edgegen.envs.core.errors import InputError
@@ -15,6 +14,7 @@ from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelConfig, card_of
 from edgegen.serve.profile.model_profile import ModelProfile, write_profile
+from tests.serve.edge.fake_engine import job, send
 
 PROFILE = {
     "device": "cpu",

@@ -9,7 +9,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from fake_engine import job, send
 
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.control.jobs import GenerationError
@@ -17,6 +16,7 @@ from edgegen.serve.edge.engines import remote
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelConfig, card_of
+from tests.serve.edge.fake_engine import job, send
 
 PNG = remote.PNG + b"a picture"
 

@@ -1,0 +1,22 @@
+"""Processes that know the toy, as they know any plugin: by ``EDGEGEN_PLUGINS``."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def run(folder: Path, modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with modules of the toy as plugins and MLflow's records beside them."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "EDGEGEN_PLUGINS": ",".join(f"tests.toy.{module}" for module in modules),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "COLUMNS": "120",
+    }
+    ran = [sys.executable, *map(str, arguments)]
+    return subprocess.run(ran, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
