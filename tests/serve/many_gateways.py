@@ -27,7 +27,7 @@ class KeepingSlowEdge(SlowEdge):
     def __init__(self, name, capacity, config, clock):
         super().__init__(name, capacity)
         self.kept = KeptPictures(name, config.keep_s, config.keep_mb * 1e6, clock)
-        self.begun, self.painted = Counter(), Counter()
+        self.begun, self.painted = Counter[str](), Counter[str]()
 
     async def generate(self, job):
         return await self.kept.generate(job, self.paint)
@@ -59,6 +59,9 @@ class Link:
 
     async def find(self, name):
         return await self.across(self.edge.find(name))
+
+    async def keep(self, wanted, scores=None):
+        return await self.across(self.edge.keep(wanted, scores))
 
     async def across(self, call):
         there, cut = asyncio.ensure_future(call), asyncio.ensure_future(self.cut.wait())

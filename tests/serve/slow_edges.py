@@ -73,6 +73,9 @@ class SlowEdge:
                     self.left[job.id] = max(self.left[job.id] - 0.05 * self.capacity, 0.0)
         return Pictures(tuple(b"png" for _ in job.seeds), 0.0, job.workload_gcycles / self.capacity)
 
+    async def keep(self, wanted, scores=None):
+        """It holds one model, whatever a cacher wants."""
+
     async def report(self):
         while self.stopped:
             await asyncio.sleep(0.05)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -38,7 +39,8 @@ def levels(png: bytes) -> np.ndarray:
 def test_a_seed_gives_the_same_picture_on_gpu_and_cpu():
     edges = [EdgeServer(EdgeConfig(name="a", model=MODEL, device=device), CARDS, 4, 2) for device in (GPU, "cpu")]
     there, here = (levels(asyncio.run(edge.generate(job())).png[0]) for edge in edges)
-    assert edges[0]._engine._resident[MODEL].pipeline.device.type == "cuda"
+    engine: Any = edges[0]._engine
+    assert engine._resident[MODEL].pipeline.device.type == "cuda"
     assert np.abs(there - here).mean() < 2  # of 255; rounding, after twelve steps
 
 

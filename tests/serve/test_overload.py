@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def goodput(answers, seconds=OFFERED_S, deadline_s=DEADLINE_S):
 
 def check_honest(answers, deadline_s=DEADLINE_S):
     """Answered in time, or refused with a reason and a time to come back; returns how many of each."""
-    codes = Counter()
+    codes = Counter[str]()
     for _, answer, took_s, _ in answers:
         code = "ok" if answer.status_code == 200 else answer.json()["error"]["code"]
         if code == "ok" and took_s > deadline_s + 0.1:
@@ -101,7 +102,7 @@ def test_high_priorities_go_first(make_config):
         flood = [fleet.ask(num_inference_steps=50) for _ in range(40)]  # 200 Gcycle: 29 s
         await fleet.until(0.5)
         one = {level: fleet.ask(num_inference_steps=5, priority=level) for level in ("low", "normal", "high")}
-        took = {}
+        took: dict[str, float] = {}
         for level, task in one.items():
             task.add_done_callback(lambda _, level=level: took.setdefault(level, fleet.clock()))
         answers = await asyncio.gather(*flood, *one.values())
@@ -175,7 +176,7 @@ def test_accepted_request_waits_while_no_edge_is_there(make_config):
 
 def test_steps_of_the_wall_clock_change_nothing(make_config, monkeypatch):
     def run(jumps):
-        ends = []
+        ends: list[Any] = []
 
         async def scenario(fleet):
             answers = await offered(fleet, 2.0, seconds=20, deadline_s=DEADLINE_S)

@@ -41,6 +41,9 @@ class Edge:
     async def find(self, name):
         return None
 
+    async def keep(self, wanted, scores=None):
+        pass
+
 
 @pytest.mark.parametrize("models", [ONE, TWO], ids=["one model", "two models"])
 def test_schema_and_service_agree(models):

@@ -89,6 +89,7 @@ def test_held_out_prompts_are_met_and_more_steps_are_better(pipeline):
 @pytest.mark.parametrize(("name", "floor"), [("shapes-64-fast", 0.8)])
 def test_the_other_models_meet_held_out_prompts_in_their_own_steps(name, floor):
     info = model_info(name)
+    assert info.subject is not None
     subject = SUBJECTS[info.subject]
     facts = subject.held_out(20, 11)
     row, _ = measure(

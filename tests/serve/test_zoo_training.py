@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from edgegen.serve.zoo.recipe import RECIPES, Recipe
 from edgegen.serve.zoo.training import TrainingError, main, train
 from edgegen.serve.zoo.weights import pinned_files
 
-TINY = {"crop_steps": 2, "full_steps": 1, "polish_steps": 1, "pictures": 16, "steps": 2, "batch": 4, "crop_batch": 4}
+TINY: dict[str, Any] = {
+    "crop_steps": 2,
+    "full_steps": 1,
+    "polish_steps": 1,
+    "pictures": 16,
+    "steps": 2,
+    "batch": 4,
+    "crop_batch": 4,
+}
 FLAGS = [word for name, value in TINY.items() for word in ("--" + name.replace("_", "-"), str(value))]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ class Shelf(LiveWorld):
     """Shows the demand, and takes for every edge whether it keeps its only model."""
 
     kind = "shelf"
-    roles: ClassVar = {"router": None, "keeper": None}
+    roles: ClassVar[Any] = {"router": None, "keeper": None}
     role, cacher = "router", "keeper"
 
     def __init__(self, ledger):
@@ -139,4 +139,4 @@ def test_frames_go_on_where_edges_see_to_their_memory_themselves(run_virtually):
     ledger.count("b", "m")
     run_virtually(Frames(ledger, edges, 30.0, None).begin())
     assert not edges["a"].told
-    assert np.array_equal(ledger.demand, [[0], [0.5]])
+    assert np.array_equal(ledger.demand, np.array([[0], [0.5]]))

@@ -71,4 +71,5 @@ def test_a_policy_that_fails_says_so_and_forgets(answer):
     assert allocator(job(), PLACED) == 9
     assert [calls for _, _, calls, _ in policy.seen] == [0, 1, 0]  # what it left behind is not trusted
     assert allocator.failures == 1
+    assert allocator.last_failure is not None
     assert allocator.last_failure.startswith("policy 'scripted' failed: ")

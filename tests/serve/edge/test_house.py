@@ -30,7 +30,7 @@ PROFILE = {
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "profile.json"
-    write_profile(ModelProfile(model="a", **PROFILE), path)
+    write_profile(ModelProfile.model_validate({"model": "a", **PROFILE}), path)
     shared = {"model": "a", "engine": "emulated", "process": "cheap", "resources": {"rack": 0.25}}
     return build_config(
         {
@@ -54,7 +54,9 @@ def test_one_deployment_for_each_process(config):
         house = EdgeHouse(*houses["cheap"].init_args)
         made = await asyncio.gather(*(house.generate(edge, job(edge, key=edge)) for edge in ("edge-a", "edge-c")))
         assert all(pictures.png for pictures in made)
-        assert (await house.find("edge-c", "edge-c")).server == "edge-c"
+        found = await house.find("edge-c", "edge-c")
+        assert found is not None
+        assert found.server == "edge-c"
         assert await house.find("edge-a", "edge-c") is None
         await house.keep("edge-a", ["a"])
         reports = [await house.report(edge) for edge in ("edge-a", "edge-c")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -75,7 +77,7 @@ class Life(RuleBasedStateMachine):
         memory = Residency(SIZES, memory_gb, pinned, host_gb)
         for model in memory.at_start():
             memory.bring(model)
-        self.line = Queue(memory)
+        self.line = Queue[Any](memory)
         self.device, self.host = set(memory.resident), set(memory.host)
         self.number, self.latest = 0, 0
 

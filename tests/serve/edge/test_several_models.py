@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from edgegen.serve.control.jobs import EdgeFullError, GenerationError
+from tests.serve.edge import fake_engine
 from tests.serve.edge.fake_engine import FakeEngine, edge_with, job, send
 
 
@@ -147,8 +148,6 @@ def test_loads_are_learned_as_a_running_mean(at_one, monkeypatch):
         await asyncio.gather(*send(edge, job("2", "b"), job("3", "d")))
         assert dict((await edge.report()).load_s)["d"] == pytest.approx(0.7 * 6 + 0.3 * 2)
 
-    import fake_engine
-
     at_one(run)
 
 
@@ -227,7 +226,6 @@ def test_limits_and_models_that_it_does_not_hold(at_one):
 def test_a_long_load_is_no_stall_but_one_without_end_is(at_one):
     async def run():
         edge, _ = edge_with()
-        import fake_engine
 
         edge._pace.loaded("d", False, 30.0)
         fake_engine.LOAD_S["d"] = 500.0

@@ -15,13 +15,13 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet.draws import draw_requests
 from edgegen.envs.fleet.scenario import FleetScenario
-from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
+from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER, RouterView
 from edgegen.envs.fleet.world import FleetWorld
 from edgegen.serve.config import build_config
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport, Job
 from edgegen.serve.control.ledger import Ledger
-from edgegen.serve.control.live_world import Task
+from edgegen.serve.control.live_world import Chosen, Kept, Task
 from edgegen.serve.control.steps import Placed
 from edgegen.serve.kinds.fleet import FAR_S, LiveFleet
 from edgegen.serve.kinds.fleet_scenario import USUAL_PROMPT, training
@@ -109,6 +109,7 @@ class Both:
     def arrive(self):
         """Show the next request of the simulator to the live fleet, after the reports that came before it."""
         view, requests = self.simulator.observe(), self.simulator.future
+        assert isinstance(view, RouterView)
         self.now = float(requests.arrival_s[0, self.simulator.books.cursor[0]])
         if (number := int(self.now // self.scenario.report_s)) != self.reported:
             self.hear(number * self.scenario.report_s)
@@ -144,9 +145,7 @@ def assert_same(live, simulated, tolerance):
         assert one.shape == other.shape, field.name
         assert one.dtype == other.dtype, field.name
         if one.is_floating_point():
-            torch.testing.assert_close(
-                one, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=field.name: f"{n}: {m}"
-            )
+            assert torch.allclose(one, other, rtol=tolerance, atol=tolerance), field.name
         else:
             assert torch.equal(one, other), field.name
 
@@ -222,6 +221,7 @@ def test_who_can_not_take_a_request_is_at_the_end_of_a_long_way():
     both.books[2].lose("died")
     both.live.arrive(Task("b", "z", 1.0, 0.001, 6.0, steps=30, least_steps=7), [both.books[0], both.books[3]])
     view = both.live.observe()
+    assert isinstance(view, RouterView)
     assert view.network_s[0].tolist() == pytest.approx([0.3 + 0.001 / 500 + 6 / 500, FAR_S, 6 / 400, FAR_S])
     assert view.pace[0].tolist() == [1, 0, 1, 1]
     policy = make_policy("earliest", both.scenario)
@@ -235,6 +235,7 @@ def test_work_is_that_of_all_pictures_and_pixels():
     work = card.workload_gcycles(3, 20, "512x512")
     both.live.arrive(Task("a", "x", work, 0.0, 0.0, pictures=3.0, steps=20, least_steps=5), both.books)
     view = both.live.observe()
+    assert isinstance(view, RouterView)
     assert (view.full_s * view.speed)[0].tolist() == pytest.approx([work] * 4)  # 3 × (0.2 + 20 × 0.05)
     assert work == pytest.approx(3.6)
     assert (view.least_s * view.speed)[0].tolist() == pytest.approx([3 * (0.2 + 5 * 0.05)] * 4)
@@ -244,6 +245,7 @@ def test_a_request_for_exact_steps_leaves_no_choice():
     both = Both(report_s=1.0)
     both.live.arrive(Task("a", "x", 1.0, 0.0, 0.0, steps=20), both.books)
     view = both.live.observe()
+    assert isinstance(view, RouterView)
     assert torch.equal(view.least_s, view.full_s)
     assert torch.equal(view.least_quality, view.full_quality)
 
@@ -254,10 +256,13 @@ def test_a_decision_for_a_cloud_that_is_not_there_is_refused():
     live = LiveFleet(Ledger(books, tuple(MODELS)), training(config))
     live.arrive(Task("a", "x", 1.0, 0.0, 0.0, steps=20), books)
     view = live.observe()
+    assert isinstance(view, RouterView)
     assert view.network_s.shape == (1, 4)
     with pytest.raises(ValueError, match="the action is 3, servers are 0 to 2"):
         live.decide(torch.tensor([[3]]))
-    assert live.decide(torch.tensor([[2]])).server == "z"
+    chosen = live.decide(torch.tensor([[2]]))
+    assert isinstance(chosen, Chosen)
+    assert chosen.server == "z"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +290,7 @@ def test_only_models_that_an_edge_may_hold_and_has_room_for_are_kept():
     both.ledger.count("z", "c")
     both.live.begin_frame()
     kept = both.live.decide(torch.ones(1, 3, 3, dtype=torch.bool))
+    assert isinstance(kept, Kept)
     assert kept.wishes["x"].models == ("a", "b")  # 4.5 of 6 GB: of models nobody asks for the last goes
     assert kept.wishes["z"].models == ("c",)  # 3 of 4 GB, and it is in demand
     assert kept.wishes["z"].scores == {"a": 0.0, "b": 0.0, "c": 1.0}
@@ -296,7 +302,7 @@ def test_worlds_of_fleets_have_the_utility_of_the_service():
     config = build_config(SERVICE)
     world = training(config)
     assert world.site_speed == (2.3, 1.1, 0.7)
-    assert world.site_memory_gb == (6, 5, 4)
+    assert world.site_memory_gb == (6.0, 5.0, 4.0)
     assert world.cloud.model_dump() == {"speed": 1.5, "distance_s": 1.5, "price": 0.2, "price_per_work_s": 0.01}
     assert [model.full_steps for model in world.models] == [20, 30, 20]
     assert [model.least_steps for model in world.models] == [1, 7, 4]

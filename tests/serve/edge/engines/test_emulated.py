@@ -37,7 +37,7 @@ def cards(tmp_path):
     made = {}
     for model in "ab":
         path = tmp_path / f"{model}.json"
-        write_profile(ModelProfile(model=model, **PROFILE), path)
+        write_profile(ModelProfile.model_validate({"model": model, **PROFILE}), path)
         config = ModelConfig(cycles_per_step_gcycles=1.0, sizes=("64x64", "128x64"), profile=str(path))
         made[model] = card_of(model, config)
     return made
@@ -122,7 +122,7 @@ def test_pictures_are_valid_and_say_that_they_are_emulated(cards, run_virtually)
         (again,) = await asyncio.gather(*send(edge, job("2", seeds=(8,))))
         first, second = (Image.open(io.BytesIO(png)) for png in made.png)
         first.load()
-        assert first.text["Description"] == "emulated: a, seed 7, 4 steps"
+        assert first.info["Description"] == "emulated: a, seed 7, 4 steps"
         assert first.getpixel((0, 0)) != second.getpixel((0, 0))
         assert made.png[1] == again.png[0]
 

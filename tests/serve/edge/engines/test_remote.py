@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,22 @@ def answer(*pictures):
     return 200, {}, {"created": 1, "data": [{"b64_json": base64.b64encode(png).decode()} for png in pictures]}
 
 
+class Service(ThreadingHTTPServer):
+    """A service with the images API; ``answers`` are given first, then what was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[Any] = []
+        self.answers: list[Any] = []
+        self.gate: threading.Event | None = None
+        self.lock, self.busy, self.busiest = threading.Lock(), 0, 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
 class Handler(BaseHTTPRequestHandler):
+    server: Service
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
@@ -58,14 +74,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service():
-    """A service with the images API; ``answers`` are given first, then what was asked for."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.asked, server.answers, server.gate = [], [], None
-    server.lock, server.busy, server.busiest = threading.Lock(), 0, 0
+    server = Service()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}"
     yield server
     if server.gate is not None:
         server.gate.set()
