@@ -95,6 +95,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         remote = {edge.name: EdgeHandle(handles[edge.deployment], edge.name) for edge in config.edges}
         policies = make_parts(config, parts_of(config), (ROUTER, CACHER))
         gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER))
+        gateway.warm_up()
         app = create_app(gateway, behind_proxy=True)
         app.state.gateway = gateway
         return app
@@ -107,6 +108,18 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
 
         def __init__(self, *houses: EdgeHouse) -> None:
             """Take the edges, so that they are deployed, too; the web application finds them by name."""
+
+        async def reconfigure(self, user_config: dict[str, Any]) -> None:
+            """Obey what an operator orders through Serve's ``user_config``, which reaches every gateway.
+
+            What is refused is said in ``/healthz``: raised, it would end the gateway.
+            """
+            await self.app.state.gateway.obey(user_config)
+
+        async def obey(self, orders: dict[str, Any]) -> str | None:
+            """See :meth:`Gateway.obey`; one gateway of several."""
+            refusal: str | None = await self.app.state.gateway.obey(orders)
+            return refusal
 
         async def drain(self, grace_s: float) -> None:
             """See :meth:`Gateway.drain`."""

@@ -40,6 +40,18 @@ class ServiceConfig(Frozen):
         policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; or one
             of these for each role, as ``router=POLICY cacher=OTHER``. See :mod:`edgegen.serve.kinds.cast`.
         explore: Sample from the policy's distribution instead of taking its most likely action.
+        shadow: Another router that is asked besides about every request, and never obeyed.
+        canary: Another router that decides for a share of the requests, until it falls behind or takes charge.
+        canary_share: That share.
+        canary_blocks: Blocks of the guard after which a canary that has not fallen behind takes charge; never if 0.
+        guard: What it must not fall behind in: ``utility``, or ``delay`` alone.
+        guard_block_s: Length of the guard's blocks of time, s.
+        follow: A registered policy as ``models:/NAME@ALIAS``; each version that the alias points at becomes the canary,
+            or takes charge at once where ``canary_blocks`` is 0.
+        follow_s: Time between two looks at the alias, s.
+        decision_budget_s: Computing time that a decision may take, s.
+        decision_strikes: Decisions in a row that may fail or be over budget before the policy rests.
+        rest_s: How long it then rests, s; least work decides meanwhile.
         seed: Seed of the policy and, with the key of the request, of pictures whose request names no seed.
         gateways: Gateways, each a process with its own books and its own copy of the policy.
         gateways_per_node: Most gateways on one node of the cluster; as many as there are if left out.
@@ -81,6 +93,17 @@ class ServiceConfig(Frozen):
     edges: Annotated[tuple[EdgeConfig, ...], Field(min_length=1, max_length=256)]
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
     explore: Flag = False
+    shadow: Annotated[str, Field(min_length=1)] | None = None
+    canary: Annotated[str, Field(min_length=1)] | None = None
+    canary_share: Annotated[Positive, Field(le=0.5)] = 0.1
+    canary_blocks: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    guard: Literal["utility", "delay"] = "utility"
+    guard_block_s: Annotated[Real, Field(ge=1, le=86_400)] = 30.0
+    follow: Annotated[str, Field(pattern=r"^models:/[^/@]+@[^/@]+$")] | None = None
+    follow_s: Annotated[Real, Field(ge=1, le=86_400)] = 30.0
+    decision_budget_s: Annotated[Positive, Field(le=60)] = 0.005
+    decision_strikes: Annotated[Whole, Field(ge=1, le=1000)] = 5
+    rest_s: Annotated[Real, Field(ge=0.1, le=86_400)] = 30.0
     seed: Seed = 0
     gateways: Annotated[Whole, Field(ge=1, le=64)] = 1
     gateways_per_node: Annotated[Whole, Field(ge=1, le=64)] | None = None
@@ -170,7 +193,7 @@ class ServiceConfig(Frozen):
     @property
     def promise_s(self) -> float:
         """Promised delay of a request that says nothing of it, s."""
-        return self.request_timeout_s if self.utility.deadline_s is None else self.utility.deadline_s
+        return self.request_timeout_s if self.deadline_s is None else self.deadline_s
 
     @property
     def stalled_after_s(self) -> float:

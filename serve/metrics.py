@@ -7,6 +7,9 @@ view. Ray adds the prefix ``ray_``, the suffix ``_total`` to counters, and label
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeError, EdgeFullError, EdgeLostError, Pictures
 from edgegen.serve.control.scheduler import Decision
@@ -21,6 +24,14 @@ class Meter:
 
     def decided(self, decision: Decision) -> None:
         """Count a scheduling decision."""
+
+    def policies(self, label: str, state: Mapping[str, Any]) -> None:
+        """Record who is in charge, and how others do.
+
+        Args:
+            label: Who is in charge.
+            state: As :meth:`edgegen.serve.control.slots.Slots.state` describes it.
+        """
 
     def served(self, server: str, pictures: Pictures, total_s: float) -> None:
         """Count an answered request.
@@ -58,6 +69,9 @@ class RayMeter(Meter):
         def gauge(name: str, description: str) -> Gauge:
             return Gauge(name, description=description, tag_keys=("edge",))
 
+        def gauge_of(name: str, description: str, *tags: str) -> Gauge:
+            return Gauge(name, description=description, tag_keys=tags)
+
         def counter(name: str, description: str, *tags: str) -> Counter:
             return Counter(name, description=description, tag_keys=tags)
 
@@ -84,13 +98,39 @@ class RayMeter(Meter):
         self._queue = gauge("edgegen_queue_length", "Requests waiting on an edge.")
         self._backlog = gauge("edgegen_backlog_gcycles", "Work admitted to an edge and not finished, Gcycle.")
         self._capacity = gauge("edgegen_capacity_gcycles_per_second", "Computing capacity of an edge, Gcycle/s.")
+        self._named: set[tuple[str, str]] = set()
+        self._policy = gauge_of("edgegen_policy", "1 for the policy in each slot.", "slot", "policy")
+        self._agreement = gauge_of("edgegen_shadow_agreement", "Share of equal choices of a shadow.", "policy")
+        self._gain = gauge_of("edgegen_shadow_expected_gain", "Expected gain of a shadow's choices.", "policy")
+        self._difference = gauge_of(
+            "edgegen_canary_difference", "Ends of the interval of canary minus control.", "policy", "end"
+        )
         self._healthy = gauge("edgegen_edge_healthy", "1 if an edge may get work, else 0.")
 
     def decided(self, decision: Decision) -> None:
         """See :class:`Meter`."""
-        decided_by = "policy" if decision.fallback is None else "fallback"
+        chosen_by = "canary" if decision.canary else "policy"
+        decided_by = chosen_by if decision.fallback is None else "fallback"
         self._decisions.inc(1, tags={"edge": decision.server, "decided_by": decided_by})
         self._decision_s.observe(decision.decision_s, tags={"edge": decision.server})
+
+    def policies(self, label: str, state: Mapping[str, Any]) -> None:
+        """See :class:`Meter`."""
+        in_charge = {("charge", label)}
+        for slot in ("shadow", "canary"):
+            if (other := state[slot]) is not None:
+                in_charge.add((slot, other["name"]))
+        for slot, name in self._named - in_charge:
+            self._policy.set(0.0, tags={"slot": slot, "policy": name})
+        for slot, name in in_charge:
+            self._policy.set(1.0, tags={"slot": slot, "policy": name})
+        self._named |= in_charge
+        if (shadow := state["shadow"]) is not None and shadow["decisions"]:
+            self._agreement.set(shadow["agreement"], tags={"policy": shadow["name"]})
+            self._gain.set(shadow["expected_gain"], tags={"policy": shadow["name"]})
+        if (canary := state["canary"]) is not None and canary["interval"] is not None:
+            for end, value in zip(("low", "high"), canary["interval"], strict=True):
+                self._difference.set(value, tags={"policy": canary["name"], "end": end})
 
     def served(self, server: str, pictures: Pictures, total_s: float) -> None:
         """See :class:`Meter`."""

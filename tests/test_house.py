@@ -26,7 +26,7 @@ TURNS = {
     "envs/core/agents.py": "other libraries take the turns",
     "envs/offloading/agents.py": "the same",
     "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
-    "serve/control/scheduler.py": "a live service decides when a request comes",
+    "serve/control/seat.py": "a live service decides when a request comes",
 }
 """Functions and classes that look and decide once at a time, by file, whenever somebody else says so."""
 

@@ -25,6 +25,7 @@ from edgegen.serve.http.errors import (
     QueuesFullError,
     ServiceError,
     StoppingError,
+    TimedOutError,
 )
 from edgegen.serve.metrics import Meter
 
@@ -182,8 +183,11 @@ class Dispatcher:
             raise refusal from None
         except ServiceError as error:
             self._meter.refused(error)
+            if isinstance(error, FailedError | TimedOutError):
+                self.scheduler.unanswered(task)
             raise
         self._meter.served(outcome.server, outcome.pictures, outcome.total_s)
+        self.scheduler.answered(task, outcome.server, outcome.pictures.steps or job.steps, outcome.total_s)
         return outcome
 
     async def _joined(self, job: Job, arrived: float, due: Due) -> Outcome | None:

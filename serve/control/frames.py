@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -77,10 +77,19 @@ class Frames:
         edges: The edges by name.
         frame_s: Length of a frame, s.
         caching: Who says what edges keep; None if they see to it themselves.
+        each: Is called in every frame.
     """
 
-    def __init__(self, ledger: Ledger, edges: Mapping[str, Keeper], frame_s: float, caching: Caching | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        edges: Mapping[str, Keeper],
+        frame_s: float,
+        caching: Caching | None,
+        each: Callable[[], None] = lambda: None,
+    ) -> None:
         self.caching = caching
+        self._each = each
         self._ledger, self._edges, self._frame_s = ledger, edges, frame_s
         self._running: asyncio.Task[None] | None = None
 
@@ -94,10 +103,22 @@ class Frames:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
+    def state(self) -> dict[str, Any] | None:
+        """Describe who says what edges keep; None if they see to it themselves."""
+        if (caching := self.caching) is None:
+            return None
+        return {
+            "name": caching.policy.name,
+            "decisions": caching.decisions,
+            "failures": caching.failures,
+            "last_failure": caching.last_failure,
+        }
+
     async def begin(self) -> None:
         """Begin a frame."""
         kept = None if self.caching is None else self.caching.decide()
         self._ledger.next_frame()
+        self._each()
         if kept is None:
             return
         healthy = {server.name for server in self._ledger.servers if server.healthy}

@@ -9,16 +9,15 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol
 
-import torch
-
-from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.algorithms.core.policy import Policy
 from edgegen.serve.control.books import Server, working
 from edgegen.serve.control.jobs import EdgeReport
-from edgegen.serve.control.live_world import Chosen, LiveWorld, Task
+from edgegen.serve.control.live_world import Task
+from edgegen.serve.control.seat import PolicyFailedError
+from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
 
 logger = logging.getLogger(__name__)
@@ -36,51 +35,79 @@ class Decision:
         decision_s: Time the decision took, s.
         fallback: Why the policy's own choice was not taken, or None.
         mean_backlog_s: Mean backlog of all edges but the cloud, as it was known, s.
+        policy: Who chose, in vain where there is a fallback; empty if nobody was asked or could.
+        canary: Whether that was the candidate.
     """
 
     server: str
     decision_s: float
     fallback: str | None
     mean_backlog_s: float = 0.0
+    policy: str = ""
+    canary: bool = False
+
+
+class Judge(Protocol):
+    """Says what requests were worth; more is better."""
+
+    def made(self, task: Task, server: str, steps: int, delay_s: float) -> float:
+        """Of one that was answered."""
+
+    def lost(self, task: Task) -> float:
+        """Of one that was accepted and not answered."""
 
 
 class Scheduler:
     """Places requests on edge servers with a policy, and without it when it fails.
 
     Args:
-        world: The edges as the policy sees them; the scheduler keeps the books that it is made of.
-        policy: Decides; called under ``torch.inference_mode``.
-        explore: Whether the policy samples.
+        slots: The policies; the scheduler keeps the books that their worlds are made of.
         fallback: Place by least work when the policy fails; refuse otherwise.
         max_wait_s: Longest time that a new request may be expected to wait, s.
+        worth: Says what requests were worth, for the policies' guard.
         seed: Seed of the times after which refused clients should try again.
     """
 
     def __init__(
         self,
-        world: LiveWorld,
-        policy: Policy,
+        slots: Slots,
         *,
-        explore: bool = False,
         fallback: bool = True,
         max_wait_s: float = math.inf,
+        worth: Judge | None = None,
         seed: int = 0,
     ) -> None:
+        world = slots.incumbent.world
         self.servers = {server.name: server for server in world.servers}
-        self.policy = policy
-        self.world = world
+        self.slots = slots
         self.decisions = 0
-        self.policy_failures = 0
         self.fallbacks = 0
-        self.last_policy_failure: str | None = None
-        self.policy_healthy = True
-        self._explore = explore
         self._fallback = fallback
         self._max_wait_s = max_wait_s
+        self._worth = worth
         self._spread = random.Random(seed)
         self._clock = world.clock
-        self._memory: Memory | None = None
         self._ledger = world.servers[0].ledger
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in charge."""
+        return self.slots.incumbent.policy
+
+    @property
+    def policy_failures(self) -> int:
+        """Decisions that it failed."""
+        return self.slots.incumbent.failures
+
+    @property
+    def policy_healthy(self) -> bool:
+        """Whether its latest decision was none of these, and it does not rest."""
+        return self.slots.incumbent.healthy
+
+    @property
+    def last_policy_failure(self) -> str | None:
+        """Why it failed, or what it took too long for, most recently."""
+        return self.slots.incumbent.last_failure
 
     def place(self, task: Task, job_id: str) -> Decision:
         """Choose a server for a request that has just arrived, and admit it there.
@@ -91,16 +118,15 @@ class Scheduler:
         """
         begun = time.perf_counter()
         open_servers = self._open_servers(task.model, frozenset(), self._max_wait_s)
-        reason = None
+        reason, choice = None, None
         try:
-            chosen = self._ask_policy(task, open_servers)
-        except Exception as error:  # a policy is foreign code: whatever it does, requests must be answered
-            reason = f"policy '{self.policy.name}' failed: {type(error).__name__}: {error}".splitlines()[0]
-            self._policy_failed(reason)
+            choice = self.slots.choose(task, open_servers)
+            chosen = choice.server
+        except PolicyFailedError as error:
+            reason = str(error)
             if not self._fallback:
                 raise NoServerError(f"{reason[0].upper()}{reason[1:]}, and the service has no fallback.") from None
         else:
-            self.policy_healthy = True
             if self.servers[chosen] not in open_servers:
                 reason = self._objection(self.servers[chosen], task.model)
         if reason is not None:
@@ -112,7 +138,8 @@ class Scheduler:
         self._admit(chosen, job_id, task)
         if self._ledger is not None:
             self._ledger.count(task.home, task.model)
-        return Decision(chosen, time.perf_counter() - begun, reason, mean_s)
+        decided = ("", False) if choice is None else (choice.policy, choice.canary)
+        return Decision(chosen, time.perf_counter() - begun, reason, mean_s, *decided)
 
     def place_again(self, task: Task, job_id: str, tried: frozenset[str], reason: str) -> Decision:
         """Choose a server by least work for a request whose server failed it, and admit it there.
@@ -138,6 +165,16 @@ class Scheduler:
         mean_s = self._mean_backlog_s()
         self._admit(chosen, job_id, task)
         return Decision(chosen, time.perf_counter() - begun, reason, mean_s)
+
+    def answered(self, task: Task, server: str, steps: int, delay_s: float) -> None:
+        """Let the policies' guard know what became of a request."""
+        if self._worth is not None:
+            self.slots.answered(task.key, self._worth.made(task, server, steps, delay_s), self._clock())
+
+    def unanswered(self, task: Task) -> None:
+        """Let the policies' guard know that a request was accepted and failed."""
+        if self._worth is not None:
+            self.slots.answered(task.key, self._worth.lost(task), self._clock())
 
     def finish(self, name: str, job_id: str) -> None:
         """Take a job, done or failed, off a server's books."""
@@ -175,32 +212,6 @@ class Scheduler:
 
     def _mean_backlog_s(self) -> float:
         return 0.0 if self._ledger is None else self._ledger.mean_backlog_s(self._clock())
-
-    def _ask_policy(self, task: Task, open_servers: Sequence[Server]) -> str:
-        role = self.world.role
-        self.world.arrive(task, open_servers)
-        try:
-            view = self.world.observe()
-            with torch.inference_mode():
-                memory = self._memory
-                if memory is None:
-                    memory = self.policy.prepare(self.world) | self.policy.begin(role, view)
-                action, memory = self.policy.act(role, view, memory, self._explore)
-                chosen = cast(Chosen, self.world.decide(action)).server
-                # A sum is finite only if all its terms are; the index alone would not betray a broken network.
-                for name, values in memory.items():
-                    if values.is_floating_point() and not math.isfinite(float(values.sum())):
-                        raise ValueError(f"its memory '{name}' holds values that are not finite")
-        finally:
-            self.world.withdraw()  # whatever happened: the next request must find the world ready
-        self._memory = memory
-        return chosen
-
-    def _policy_failed(self, reason: str) -> None:
-        self.policy_failures += 1
-        self.policy_healthy = False
-        self.last_policy_failure = reason
-        self._memory = None  # policies may write in place, so what they hold after a failure can not be trusted
 
     def _open_servers(self, model: str, without: frozenset[str], max_wait_s: float) -> list[Server]:
         """Servers that can take a request; never empty."""

@@ -10,21 +10,26 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from edgegen.algorithms.core.policy import Policy
+from edgegen.envs.core.errors import from_validation
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.admission import Terms
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
 from edgegen.serve.control.dispatcher import Dispatcher, Outcome
-from edgegen.serve.control.frames import Caching, Frames
+from edgegen.serve.control.frames import Frames
 from edgegen.serve.control.scheduler import Scheduler
+from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import CACHER, ROUTER, parts_of
+from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
-from edgegen.serve.kinds.registry import served
+from edgegen.serve.kinds.worth import Worth
 from edgegen.serve.metrics import Meter
 
 
@@ -53,37 +58,66 @@ class Gateway:
         cacher: Policy | None = None,
     ) -> None:
         servers, parts = open_books(config), parts_of(config)
+        ledger = servers[0].ledger
+        assert ledger is not None
+        worth = Worth(config, ledger, config.guard)
+        self.changing = Changing(config, servers, clock)
+        seat = self.changing.seat(parts[ROUTER], policy)
+        slots = Slots(seat, worth.expect, config.guard_block_s, config.canary_blocks)
         self.scheduler = Scheduler(
-            served(parts[ROUTER].kind).world(config, servers, policy, clock),
-            policy,
-            explore=config.explore,
+            slots,
             fallback=config.fallback == "least-work",
             max_wait_s=config.max_wait_s,
+            worth=worth,
             seed=config.seed,
         )
+        self._servers, self._clock = servers, clock
         self.receive_timeout_s = config.receive_timeout_s
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
         self._intake = Intake(config, self._cards)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
-        caching = None
-        if cacher is not None:
-            world = served(parts[CACHER].kind).world(config, servers, cacher, clock)
-            caching = Caching(world, cacher, config.explore)
-        ledger = servers[0].ledger
-        assert ledger is not None
-        self._frames = Frames(ledger, edges, config.frame_s, caching)
+        caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
+        meter = meter or Meter()
+        self._frames = Frames(
+            *(ledger, edges, config.frame_s, caching),
+            each=lambda: meter.policies(slots.incumbent.label, slots.state(clock())),
+        )
+        self.changing.take_over(slots, self._frames)
+
+    def warm_up(self) -> None:
+        """Let the policy decide about a request that nobody has sent: the first decision takes longer than others.
+
+        Raises:
+            InputError: If it fails.
+        """
+        self.scheduler.slots.incumbent.try_out(self._servers)
 
     async def start(self) -> None:
         """Make contact with the edges, and begin the first frame."""
         await self._dispatcher.start()
         await self._frames.start()
+        await self.changing.start()
 
     async def stop(self) -> None:
         """Break off contact."""
+        await self.changing.stop()
         await self._frames.stop()
         await self._dispatcher.stop()
+
+    async def obey(self, orders: Mapping[str, Any]) -> str | None:
+        """Change policies as an operator orders it; see :class:`Orders`.
+
+        Returns:
+            Why something was refused, in one sentence; None if nothing was.
+        """
+        try:
+            checked = Orders.model_validate(dict(orders))
+        except ValidationError as error:
+            self.changing.last_refusal = str(from_validation(error, "Orders", Orders.model_fields))
+            return self.changing.last_refusal
+        return await self.changing.obey(checked)
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new requests, and finish those that were accepted.
@@ -184,12 +218,17 @@ class Gateway:
             "waiting": self._dispatcher.admission.held,
             "policy": {
                 "name": scheduler.policy.name,
+                "label": scheduler.slots.incumbent.label,
                 "healthy": scheduler.policy_healthy,
                 "decisions": scheduler.decisions,
                 "failures": scheduler.policy_failures,
                 "fallbacks": scheduler.fallbacks,
                 "last_failure": scheduler.last_policy_failure,
+                "late": scheduler.slots.incumbent.late,
+                **scheduler.slots.state(self._clock()),
+                **self.changing.state(),
             },
+            "cacher": self._frames.state(),
             "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
         }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from edgegen.envs.fleet.models import MOST_POINTS, Exponential, Points
 from edgegen.serve.config import ServiceConfig
@@ -36,6 +39,12 @@ class Facts:
     least_steps: int
     full_quality: float
     curve: Exponential | Points
+
+    def quality(self, share: float) -> float:
+        """Quality with a share of the steps that a request asks for."""
+        if isinstance(self.curve, Points):
+            return self.full_quality * float(np.interp(share, (0.0, *self.curve.steps), (0.0, *self.curve.quality)))
+        return self.full_quality * math.expm1(-self.curve.rate * share) / math.expm1(-self.curve.rate)
 
 
 def _facts(card: ModelCard) -> Facts:

@@ -13,6 +13,8 @@ from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
+from edgegen.serve.control.seat import Seat
+from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.errors import NoServerError, QueuesFullError
 from edgegen.serve.kinds.offloading import LiveOffloading
 from edgegen.serve.kinds.registry import scenario_of
@@ -65,7 +67,8 @@ def scheduler(policy, *, capacities=(4.0, 2.0, 1.0), max_queue=2, healthy=NAMES,
         Server(name, ("m",), 450.0, capacity, max_queue) for name, capacity in zip(NAMES, capacities, strict=True)
     ]
     world = LiveOffloading(servers, 1.0, width=getattr(policy, "width", None), clock=clock)
-    made = Scheduler(world, policy, **options)
+    explore = options.pop("explore", False)
+    made = Scheduler(Slots(Seat(world, policy, explore)), **options)
     for name, capacity in zip(NAMES, capacities, strict=True):
         if name in healthy:
             made.update(report(name, capacity=capacity))

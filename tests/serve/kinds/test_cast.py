@@ -86,7 +86,7 @@ def test_a_policy_without_the_role_it_is_named_for_is_refused(run):
 
 def test_an_allocator_is_made_for_every_edge():
     assert allocator_at(config("least-delay"), "edge-a") is None
-    service = config("price-greedy", "fleet", utility={"deadline_s": 20})
+    service = config("price-greedy", "fleet", deadline_s=20)
     slow = cloudpickle.loads(cloudpickle.dumps(allocator_at(service, "edge-c")))  # it goes to another process
     job = Job("1", "x", None, 20, 7.5, 64, 64, (0,), 0.6, "shapes-64", 5, left_s=20.0, home="edge-a")
     step_s = 0.03 / 0.25

@@ -48,7 +48,8 @@ SERVICE = {
     "edges": EDGES,
     "policy": "price-greedy",
     "frame_s": 8,
-    "utility": {"deadline_s": 12, "hop_s": 0.3},
+    "deadline_s": 12,
+    "utility": {"hop_s": 0.3},
 }
 
 

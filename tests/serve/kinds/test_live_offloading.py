@@ -21,6 +21,8 @@ from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeReport
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
+from edgegen.serve.control.seat import Seat
+from edgegen.serve.control.slots import Slots
 from edgegen.serve.kinds.offloading import LiveOffloading
 
 BEGUN_S = 1024.0
@@ -262,7 +264,7 @@ def test_the_scheduler_decides_as_a_policy_does_that_plays_the_simulator():
     played.reset(SEED)
     play(played, make_policy("set", scenario), explore=False, watch=turns.append)
     both = Both(scenario)
-    made = Scheduler(both.live, make_policy("set", scenario))
+    made = Scheduler(Slots(Seat(both.live, make_policy("set", scenario))))
     for number, turn in enumerate(turns):
         both.hear()
         task, cell = both.arriving()
