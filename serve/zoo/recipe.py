@@ -87,6 +87,7 @@ RECIPES = {
         pictures=8_000,
         pairs=0.0,
         steps=1_000,
+        default_steps=8,
     ),
 }
 """The recipes of the embedded models that are not distilled, by subject."""

@@ -58,6 +58,10 @@ def test_a_profile_counts_wall_time_and_the_memory_of_the_card():
     assert measured.clock == "wall"
     assert measured.holding.gpu_peak_gb is not None
     assert measured.holding.weights_gb < measured.holding.gpu_peak_gb < 10
+    assert measured.holding.loads is not None
+    assert measured.holding.painting_gb is not None
+    assert measured.holding.painting_gb > 0
+    assert 0 < min(measured.holding.loads.moved_s) < min(measured.holding.loads.warm_s)
     wrong = [point.quality["inaccuracy"].mean for point in measured.points]
     assert wrong[0] > 80
     assert wrong[2] < 20

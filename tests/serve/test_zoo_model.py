@@ -15,7 +15,7 @@ from edgegen.serve.zoo.shapes import WORDS, caption, held_out_scenes
 from edgegen.serve.zoo.subjects import SUBJECTS
 
 MODEL = "shapes-64"
-MODELS = ("shapes-64", "shapes-64-fast")
+MODELS = ("shapes-64", "shapes-64-fast", "digits-64")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_held_out_prompts_are_met_and_more_steps_are_better(pipeline):
     assert pictures.shape == (30, 64, 64, 3)
 
 
-@pytest.mark.parametrize(("name", "floor"), [("shapes-64-fast", 0.8)])
+@pytest.mark.parametrize(("name", "floor"), [("shapes-64-fast", 0.8), ("digits-64", 0.9)])
 def test_the_other_models_meet_held_out_prompts_in_their_own_steps(name, floor):
     info = model_info(name)
     assert info.subject is not None

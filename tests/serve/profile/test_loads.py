@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgegen.serve.profile import loads
 from edgegen.serve.profile.loads import forget, measure_loads, model_files
 from edgegen.serve.profile.memory import PeakMemory
 from edgegen.serve.zoo import embedded_models
@@ -29,18 +30,33 @@ def test_a_cold_load_begins_when_the_files_are_forgotten(tmp_path, monkeypatch):
         told.append("loaded")
         return object()
 
-    loads, pipeline = measure_loads(load, [path], "cpu", 2)
+    found, pipeline = measure_loads(load, [path], "cpu", 2)
     # The first one, two cold ones, two warm ones.
     assert told == ["loaded", *["forgotten", "loaded"] * 2, "loaded", "loaded"]
-    assert (len(loads.cold_s), len(loads.warm_s), loads.moved_s) == (2, 2, ())
+    assert (len(found.cold_s), len(found.warm_s), found.moved_s) == (2, 2, ())
     assert pipeline is not None
 
 
 def test_without_a_way_to_forget_there_are_no_cold_loads(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
     assert not forget([tmp_path])
-    loads, _ = measure_loads(object, [tmp_path], "cpu", 1)
-    assert (loads.cold_s, len(loads.warm_s)) == ((), 1)
+    found, _ = measure_loads(object, [tmp_path], "cpu", 1)
+    assert (found.cold_s, len(found.warm_s)) == ((), 1)
+
+
+def test_a_gpu_takes_the_pipeline_from_the_host(monkeypatch):
+    moves = []
+
+    class Pipeline:
+        def to(self, device):
+            moves.append(device)
+            return self
+
+    monkeypatch.setattr(loads, "is_gpu", lambda device: True)
+    monkeypatch.setattr(loads, "finish", lambda device: None)
+    found, _ = measure_loads(Pipeline, [], "cuda:0", 2)
+    assert moves == ["cpu", "cuda:0"] * 2
+    assert len(found.moved_s) == len(found.warm_s) == 2
 
 
 def test_two_copies_never_lie_in_memory():
