@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.tunable import Constants, Tunable, constant
-from edgegen.algorithms.rules.routing import RoutingRule, expected_delay
+from edgegen.algorithms.rules.routing import RoutingRule, expected_delay, occupied
 from edgegen.envs.offloading.view import RouterView
 
 
@@ -64,7 +64,7 @@ class PricedGreedy(RoutingRule):
     def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
         tasks, prices = view.tasks, self.prices
-        copies, servers, width = tasks.present.shape
+        copies, servers, _ = tasks.present.shape
         done = memory["work_gcycles"] + (tasks.workload_gcycles * tasks.present).sum(-1)
         count = memory["tasks"] + tasks.present.sum(-1)
         mean = torch.where(count > 0, done / count.clamp_min(1), torch.ones_like(done)).clamp_min(1e-9)
@@ -72,7 +72,7 @@ class PricedGreedy(RoutingRule):
         counted = 1 + prices.crowding * (servers - 1)
         own = view.backlog_gcycles.new_zeros(copies, servers, servers)
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
-        for n in range(width):  # a server's own tasks in turn; copies and servers side by side
+        for n in occupied(tasks):  # a server's own tasks in turn; copies and servers side by side
             task = tasks.at_index(n)
             ahead = view.backlog_gcycles[:, None] + counted * own
             wait_s = ahead / capacity

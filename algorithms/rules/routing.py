@@ -153,10 +153,10 @@ class LeastDelay(RoutingRule):
     def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
         tasks = view.tasks
-        copies, servers, width = tasks.present.shape
+        copies, servers, _ = tasks.present.shape
         own = view.backlog_gcycles.new_zeros(copies, servers, servers)
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
-        for n in range(width):  # a server's own tasks in turn; copies and servers side by side
+        for n in occupied(tasks):  # a server's own tasks in turn; copies and servers side by side
             task = tasks.at_index(n)
             ahead = view.backlog_gcycles[:, None] + servers * own
             best = expected_delay(view, task, ahead).argmin(-1)
@@ -191,6 +191,12 @@ class OptTS(RoutingRule):
             chosen[:, b, n] = best[:, 0]
             ahead.scatter_add_(1, best, work[:, b, n, None])
         return chosen, memory
+
+
+def occupied(tasks: Tasks) -> list[int]:
+    """Return the columns in which any copy has a task; a live service shows one request at a time."""
+    columns: list[int] = tasks.present.flatten(0, 1).any(0).nonzero().flatten().tolist()
+    return columns
 
 
 def expected_delay(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor) -> Tensor:
