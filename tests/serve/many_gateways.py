@@ -82,7 +82,7 @@ class Node:
     """A gateway, until it dies."""
 
     def __init__(self, config, edges, clock):
-        self.dead = asyncio.Event()
+        self.dead, self.frozen = asyncio.Event(), False
         self.links = {name: Link(edge, self) for name, edge in edges.items()}
         policy = make_policy(config.policy, scenario_of(config), config.seed)
         self.gateway = Gateway(config, policy, self.links, clock=clock)
@@ -92,7 +92,8 @@ class Node:
     async def __call__(self, scope, receive, send):
         """Serve a request as Ray Serve's proxy has it done: without a word if the process dies."""
         self.taken += 1
-        work, dead = asyncio.ensure_future(self.app(scope, receive, send)), asyncio.ensure_future(self.dead.wait())
+        app = self.dead.wait() if self.frozen else self.app(scope, receive, send)
+        work, dead = asyncio.ensure_future(app), asyncio.ensure_future(self.dead.wait())
         try:
             await asyncio.wait({work, dead}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import httpx
 import pytest
@@ -182,6 +183,26 @@ def test_connections_beyond_the_bound_are_refused_while_all_others_are_served(ru
         assert "retry-after: 1" in head
         assert refused.closed
         assert not any(one.closed for one in served)
+
+    run_virtually(scenario())
+
+
+def test_three_hundred_slow_clients_hold_up_nobody(run_virtually):
+    async def scenario():
+        listener = Listener(echo, max_connections=512)
+        slow = [listener.connect(half) for half in [HALF_HEADERS, HALF_BODY] * 150]
+        for _ in range(9):
+            await asyncio.sleep(1)
+            for one in slow:
+                one.protocol.data_received(b"a")
+            quick = listener.connect(WHOLE)
+            await asyncio.sleep(0.01)
+            assert parsed(quick)[0] == 200
+            quick.protocol.connection_lost(None)
+        await asyncio.sleep(1.1)
+        assert Counter(parsed(one)[0] for one in slow) == {408: 300}
+        await asyncio.sleep(0)
+        assert not listener.state.connections
 
     run_virtually(scenario())
 

@@ -50,6 +50,29 @@ def test_gateway_that_dies_loses_nothing_and_nothing_is_done_twice(make_config, 
     with_gateways(scenario, make_config(), gateways)
 
 
+def test_gateway_that_hangs_until_it_is_replaced_loses_nothing(make_config):
+    async def scenario(fleet):
+        async def event():
+            fleet.nodes[0].frozen = True
+            fleet.loop.call_later(15, fleet.nodes[0].dead.set)  # Serve has asked three times in vain
+
+        answers = await asked_under_load(fleet, 60, 0.9, event, **FIVE_GCYCLES)
+        check_nothing_lost(fleet, answers)
+        assert fleet.nodes[0].taken > 20  # eight of them after it hung
+
+    with_gateways(scenario, make_config())
+
+
+def test_edge_that_hangs_loses_nothing(make_config):
+    async def scenario(fleet):
+        async def event():
+            fleet.edges["edge-a"].stopped = True
+
+        check_nothing_lost(fleet, await asked_under_load(fleet, 40, 1.5, event, **FIVE_GCYCLES), once=False)
+
+    with_gateways(scenario, make_config(stall_timeout_s=10))
+
+
 def test_edge_that_dies_loses_nothing(make_config):
     async def scenario(fleet):
         async def event():
