@@ -13,6 +13,12 @@ KINDS = ("offloading", "provisioning", "fleet")
 
 REGISTRY = "envs/core/kinds.py"
 
+FOR_ALL = (
+    *("envs/core/", "algorithms/core/", "algorithms/nets/", "serve/control/", "serve/http/", "platform/engine/"),
+    *("platform/records/", "platform/sweeps/", "platform/figures/"),
+)
+"""Folders that work for every kind."""
+
 LOOPS = {
     "algorithms/core/play.py": "the loop that plays every world",
     "platform/runs/replay.py": "no world: the equations serve the tasks of a trace, and empty slots are jumped over",
@@ -94,6 +100,12 @@ def test_only_the_registry_names_more_than_one_kind() -> None:
     for path, tree in sources().items():
         known = kinds_known(tree)
         assert len(known) < 2 or path == REGISTRY, f"{path} names {known}; let it ask the registry, or split it by kind"
+
+
+def test_what_is_for_all_kinds_names_none() -> None:
+    for path, tree in sources().items():
+        known = kinds_known(tree)
+        assert not known or path == REGISTRY or not path.startswith(FOR_ALL), f"{path} names {known}"
 
 
 def test_the_registry_knows_all_kinds_that_are_looked_for() -> None:

@@ -41,7 +41,7 @@ def test_light_modules_import_nothing_heavy() -> None:
         "envs.offloading.world",
         "algorithms.rules.offloading",
         "envs.pettingzoo",
-        "envs.core.trace",
+        "envs.offloading.trace",
         "platform.runs.replay",
     ]
     code = f"""

@@ -1,7 +1,7 @@
 """Recorded traffic: how many tasks came where and when, from a file.
 
 A recording is a CSV file with the columns ``slot`` and ``edge`` and a row per task, as a trace has them
-(:mod:`edgegen.envs.core.trace`); or, with a column ``tasks``, a row per slot and edge with the number of its tasks.
+(:mod:`edgegen.envs.offloading.trace`); or, with a column ``tasks``, a row per slot and edge with the number of tasks.
 Other columns are ignored. Files in ``envs/recording_files/`` have names.
 """
 

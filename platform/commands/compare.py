@@ -106,8 +106,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="POLICY",
-            help="Policy to compare with; joins in if it is a rule that is not named. By default capacity-weighted for "
-            "offloading and popular-static for provisioning.",
+            help="Policy to compare with; joins in if it is a rule that is not named.  "
+            "[default: the reference of the kind of world]",
         ),
     ] = None,
     labels: Annotated[

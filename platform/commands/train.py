@@ -56,15 +56,14 @@ def train(
             "--scenario",
             "-s",
             metavar="NAME",
-            help="Shipped scenario, or the path of a .yaml file.  [default: demo; t2drl: t2drl-contended]",
+            help="Shipped scenario, or the path of a .yaml file.  [default: that of the method's kind of world]",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="improved (ours), paper (as published), set (ladts, for any servers), d2sac-ts, sac-ts, dqn-ts or "
-            "agod (ladts's baselines), two-timescale (t2drl from rewards alone) or ddpg (t2drl's baseline).  "
-            "[default: improved]"
+            help="Preset of the method; one that it does not have, such as ?, is answered with all of them.  "
+            "[default: the method's]"
         ),
     ] = None,
     episodes: Annotated[

@@ -17,9 +17,9 @@ from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import as_scenario
-from edgegen.envs.core.trace import OUTCOME_COLUMNS, Trace, read_trace
 from edgegen.envs.offloading.physics import drain_backlog, in_order_of_service, place
 from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.trace import OUTCOME_COLUMNS, Trace, read_trace
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 from edgegen.platform.files import refuse_same_file
 
@@ -68,7 +68,7 @@ def replay(
 
     Args:
         scenario: The servers, or the name or path of a scenario.
-        trace_path: The trace, see :mod:`edgegen.envs.core.trace`.
+        trace_path: The trace, see :mod:`edgegen.envs.offloading.trace`.
         out_path: Where the trace's rows go, by slot, index and edge, with ``server``, the parts of the delay and
             ``delay_s``. Columns of these names in the trace are replaced.
         backlog_path: Where the backlog of every server after every slot goes.

@@ -15,9 +15,9 @@ from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.core.trace import write_trace
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.trace import write_trace
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.platform.runs.replay import replay

@@ -9,8 +9,8 @@ import torch
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.envs.core.trace import read_trace, write_trace
 from edgegen.envs.offloading.draws import draw_episodes
+from edgegen.envs.offloading.trace import read_trace, write_trace
 from edgegen.envs.offloading.view import Tasks
 
 HEADER = "slot,edge,index,size_mbit,workload_gcycles,result_mbit"
