@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.fields import Flag, Frozen, Positive, Real, Seed, Whole
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named, kinds
-from edgegen.envs.core.named_files import find_file, names_in
+from edgegen.envs.core.named_files import find_file
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import Count, ModelCard, ModelConfig, card_of
@@ -228,11 +228,6 @@ class ServiceConfig(Frozen):
             else edge.capacity_gcycles_s
             for edge in self.edges
         )
-
-
-def config_names() -> list[str]:
-    """Names of the shipped configs."""
-    return names_in(CONFIG_FOLDER)
 
 
 def load_config(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> ServiceConfig:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
 from edgegen.algorithms.rllib.ray_session import ray_session
+from edgegen.algorithms.stop_signals import in_main_thread
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
@@ -215,10 +215,6 @@ def _wait_until_healthy(url: str, deadline: float) -> None:
     raise InputError(f"The service was not healthy in the time it was given; the last answer was {answer[:300]}.")
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Serve's progress notices out of the terminal."""
@@ -241,7 +237,7 @@ class _WarningsOnly(logging.Filter):
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
     """Put the handler of SIGTERM back at the end."""
-    if not _in_main_thread():  # signals are none of this thread's business
+    if not in_main_thread():  # signals are none of this thread's business
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
@@ -255,10 +251,10 @@ def _raise_on_sigterm() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    if _in_main_thread():
+    if in_main_thread():
         signal.signal(signal.SIGTERM, interrupt)
 
 
 def _ignore_sigterm() -> None:
-    if _in_main_thread():
+    if in_main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Discriminator, Field, model_validator
 from scipy.special import ndtr, ndtri
 
-from edgegen.envs.core.fields import Frozen, NonNegative, Positive
+from edgegen.envs.core.fields import Frozen, NonNegative, Ordered, Positive
 
 Floats = NDArray[np.float64]
 
@@ -190,17 +190,11 @@ AnyShape = Annotated[LogNormal | LogUniform | Pareto | Empirical, Discriminator(
 """A shape as a file gives it, by ``kind``; a quantity without any is distributed evenly."""
 
 
-class Span(Frozen):
+class Span(Ordered):
     """A uniform distribution on ``[low, high)``; a constant if both are equal."""
 
     low: NonNegative
     high: NonNegative
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
-        return self
 
 
 class Amount(Span):

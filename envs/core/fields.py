@@ -79,18 +79,25 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Range(Frozen):
-    """A continuous distribution on ``[low, high)``: uniform, or uniform in the logarithm if ``log``."""
+class Ordered(Frozen):
+    """Two bounds, the lower one first; who extends it says which numbers they may be."""
 
-    low: Positive
-    high: Positive
-    log: Flag = False
+    low: float
+    high: float
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
         return self
+
+
+class Range(Ordered):
+    """A continuous distribution on ``[low, high)``: uniform, or uniform in the logarithm if ``log``."""
+
+    low: Positive
+    high: Positive
+    log: Flag = False
 
 
 def check_copies(copies: int, cells: int, scenario: str) -> None:

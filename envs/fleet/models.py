@@ -104,8 +104,3 @@ class Model(Frozen):
         if (self.least_quality is None) == ((self.curve or common) is None):
             both = "neither least_quality nor a curve" if self.least_quality is None else "least_quality and a curve"
             raise ValueError(f"model {number} has {both}, but needs one of the two")
-
-    @property
-    def full_work_s(self) -> float:
-        """Time of a picture with all steps at speed 1, s."""
-        return self.fixed_s + self.full_steps * self.step_s

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from torch import Tensor
 
 from edgegen.envs.core.errors import from_validation
 from edgegen.envs.core.fields import Frozen, NonNegative, Positive
-from edgegen.envs.core.named_files import find_file, names_in
-from edgegen.envs.core.paths import replacing
-from edgegen.envs.core.yaml_files import dump_yaml, read_mapping
+from edgegen.envs.core.named_files import find_file
+from edgegen.envs.core.yaml_files import read_mapping
 
 CURVE_FOLDER = Path(__file__).parents[1] / "curve_files"
 FORMAT: Literal["edgegen-curves-1"] = "edgegen-curves-1"
@@ -175,11 +174,6 @@ class CurveTensors:
         return generation_time(steps, self.b1_s_per_step, self.b2_s)
 
 
-def curve_names() -> list[str]:
-    """Names of the shipped curve files."""
-    return names_in(CURVE_FOLDER)
-
-
 def load_curves(name_or_path: str | Path) -> CurveSet:
     """Load a shipped curve file by name, or any curve file by its path, which ends in ``.yaml``.
 
@@ -193,16 +187,6 @@ def load_curves(name_or_path: str | Path) -> CurveSet:
     except ValidationError as error:
         known = {*CurveSet.model_fields, *Curve.model_fields}
         raise from_validation(error, f"Curve file '{path}'", known) from None
-
-
-def save_curves(curves: CurveSet, path: str | Path) -> None:
-    """Write a curve file that :func:`load_curves` reads back as an equal value; what is unknown is left out.
-
-    The file appears whole or not at all.
-    """
-    data: dict[str, Any] = curves.model_dump(mode="json", exclude_none=True)
-    with replacing(path) as file:
-        file.write(dump_yaml(data))
 
 
 def _float(steps: Tensor) -> torch.dtype:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgegen.envs.core.distributions import Span
-from edgegen.envs.core.fields import Frozen, NonNegative, Positive, Seed, Share, Whole
+from edgegen.envs.core.fields import Frozen, NonNegative, Ordered, Positive, Seed, Share, Whole
 from edgegen.envs.provisioning.curves import MOST_STEPS
 
 Drawn = Literal["once", "per_seed", "per_episode"]
@@ -19,7 +19,7 @@ Drawn = Literal["once", "per_seed", "per_episode"]
 _TOLERANCE = 1e-6  # by which written probabilities may miss a sum of one
 
 
-class DrawnSizes(Frozen):
+class DrawnSizes(Ordered):
     """Model sizes, uniform on ``[low, high)`` GB.
 
     ``drawn: once`` draws them from ``seed``: the scenario has the same models whoever plays it. ``per_seed`` draws
@@ -30,12 +30,6 @@ class DrawnSizes(Frozen):
     high: Positive
     drawn: Drawn = "once"
     seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) must not exceed high ({self.high:g})")
-        return self
 
 
 class DrawnCurves(Frozen):

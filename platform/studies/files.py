@@ -7,16 +7,11 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from edgegen.envs.core.errors import from_validation
-from edgegen.envs.core.named_files import find_file, names_in
+from edgegen.envs.core.named_files import find_file
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.studies.spec import Axis, Claim, Experiment, Extent, Method, Point, Published, StudySpec
 
 STUDY_FOLDER = Path(__file__).parent
-
-
-def study_names() -> list[str]:
-    """Names of the shipped studies."""
-    return names_in(STUDY_FOLDER)
 
 
 def study_file(name_or_path: str) -> Path:

@@ -15,7 +15,6 @@ Size = Literal["full", "quick"]
 FULL: Size = "full"
 QUICK: Size = "quick"
 
-FIGURES = ("curves", "efficiency", "final", "improvement", "profile", "axis")
 FigureKind = Literal["curves", "efficiency", "final", "improvement", "profile", "axis"]
 
 

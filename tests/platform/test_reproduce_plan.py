@@ -8,8 +8,9 @@ import yaml
 from typer.testing import CliRunner
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.named_files import names_in
 from edgegen.platform.cli import app
-from edgegen.platform.studies.files import read_study, study_names
+from edgegen.platform.studies.files import STUDY_FOLDER, read_study
 from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.spec import FULL, QUICK, StudySpec
 
@@ -149,7 +150,7 @@ def test_one_training_is_judged_in_many_worlds():
     assert [[evaluation.world.name for evaluation in unit.evaluations] for unit in units] == [["stable:b5", "demo"]] * 4
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", names_in(STUDY_FOLDER))
 @pytest.mark.parametrize("size", [FULL, QUICK])
 def test_shipped_studies_are_sound(name, size):
     plan = make_plan(read_study(name), size)

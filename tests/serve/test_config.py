@@ -10,7 +10,8 @@ import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
 from edgegen.envs.core.errors import InputError
-from edgegen.serve.config import build_config, config_names, load_config
+from edgegen.envs.core.named_files import names_in
+from edgegen.serve.config import CONFIG_FOLDER, build_config, load_config
 from edgegen.serve.kinds.registry import scenario_of
 from edgegen.serve.model_config import parse_size
 
@@ -20,7 +21,7 @@ GOOD: dict[str, Any] = {"models": {"m": {"cycles_per_step_gcycles": 0.1}}, "edge
 
 def test_demo_has_three_unequal_edges_with_the_embedded_model():
     config = load_config("demo")
-    assert "demo" in config_names()
+    assert "demo" in names_in(CONFIG_FOLDER)
     assert len(config.edges) == 3
     assert len({edge.slowdown for edge in config.edges}) == 3
     assert {edge.model for edge in config.edges} == {"shapes-64"}

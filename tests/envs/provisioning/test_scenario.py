@@ -9,8 +9,9 @@ import pytest
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenario_files import scenario_kind, shipped_names
 from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
+from edgegen.envs.core.yaml_files import dump_yaml
 from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.provisioning.curves import CurveSet, save_curves
+from edgegen.envs.provisioning.curves import CurveSet
 from edgegen.envs.provisioning.parts import SkewnessChain
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 
@@ -157,7 +158,7 @@ def test_impossible_ranges_of_curves_are_refused(overrides: dict[str, Any], comp
 
 def test_a_file_names_curves_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curves = CurveSet.model_validate({"source": "here", "curves": [CURVE | {"b2_s": 1}]})
-    save_curves(curves, tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text(dump_yaml(curves.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
     (tmp_path / "lab.yaml").write_text(f"extends: {DEFAULT}\ncurves: mine.yaml\nvariants: {{few: {{users: 2}}}}\n")
     monkeypatch.chdir("/")
     lab = load_scenario(f"{tmp_path / 'lab.yaml'}:few")
