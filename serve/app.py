@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge.checks import check_edges
 from edgegen.serve.edge.handle import EdgeHandle
 from edgegen.serve.edge.house import EdgeHouse
+from edgegen.serve.edge_config import reserved
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocator_at, lasting, make_parts, parts_of
@@ -59,7 +59,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     for edge in config.edges:
         for model in edge.all_models if edge.engine == "diffusers" else ():
             _check_model(model)
-    for name in dict.fromkeys(edge.deployment for edge in config.edges):
+    for name, amounts in reserved(config.edges).items():
         members = [edge for edge in config.edges if edge.deployment == name]
         deployment = serve.deployment(
             EdgeHouse,
@@ -69,9 +69,9 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             max_ongoing_requests=calls * len(members),
             max_queued_requests=calls * len(members),
             ray_actor_options={
-                "num_cpus": sum(edge.num_cpus for edge in members),
-                "num_gpus": sum(edge.num_gpus for edge in members),
-                "resources": dict(sum((Counter(edge.resources) for edge in members), Counter())),
+                "num_cpus": amounts.pop("CPU"),
+                "num_gpus": amounts.pop("GPU"),
+                "resources": amounts,
             },
             health_check_period_s=5,
             graceful_shutdown_timeout_s=drain_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
@@ -91,7 +92,8 @@ class EdgeConfig(Frozen):
         fields: What else is sent with each request.
         process: Name of the process that it shares with others which give the same; one of its own if left out. Only
             edges that make no pictures themselves can share.
-        num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop.
+        num_cpus: Share of CPUs that Ray reserves; small, so that a demo fits on a laptop. Of edges that share a process
+            the most counts, of GPUs and other resources likewise.
         num_gpus: Share of GPUs that Ray reserves.
         resources: Custom Ray resources, to place the edge on a certain node.
     """
@@ -175,3 +177,17 @@ class EdgeConfig(Frozen):
     def all_models(self) -> tuple[str, ...]:
         """The models that it may hold."""
         return (self.model,) if self.model is not None else self.models or ()
+
+
+def reserved(edges: Sequence[EdgeConfig]) -> dict[str, dict[str, float]]:
+    """Return what Ray reserves for each deployment of edges, by resource; edges that share one need it once.
+
+    Args:
+        edges: The edges.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for edge in edges:
+        amounts = found.setdefault(edge.deployment, {})
+        for name, amount in {"CPU": edge.num_cpus, "GPU": edge.num_gpus, **edge.resources}.items():
+            amounts[name] = max(amounts.get(name, 0.0), amount)
+    return found

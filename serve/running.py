@@ -28,6 +28,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.connection import connect
+from edgegen.serve.edge_config import reserved
 from edgegen.serve.front import CALLBACK, Limits
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def running_service(
     check_port(port)
     application = build(config, DRAIN_S)
     # Edges reserve little, but more of them than this machine has CPUs must not wait for each other forever.
-    cpus = max(os.cpu_count() or 1, int(sum(edge.num_cpus for edge in config.edges)) + 1)
+    cpus = max(os.cpu_count() or 1, int(sum(amounts["CPU"] for amounts in reserved(config.edges).values())) + 1)
     options: dict[str, Any] = {} if address else {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
     private = address is None and not ray.is_initialized()
     limits = Limits(
@@ -157,8 +158,8 @@ def check_port(port: int) -> None:
 def _check_room(config: ServiceConfig) -> None:
     """Refuse reservations that can never be met: Serve would wait for them without a word."""
     wanted = Counter[str]()
-    for edge in config.edges:
-        wanted.update({"GPU": edge.num_gpus, **edge.resources})
+    for amounts in reserved(config.edges).values():
+        wanted.update({name: amount for name, amount in amounts.items() if name != "CPU"})
     wanted.update(config.gateway_resources)
     there = ray.cluster_resources()
     for name, amount in wanted.items():

@@ -15,6 +15,9 @@ from edgegen.serve.model_config import ModelCard
 
 logger = logging.getLogger(__name__)
 
+HEADROOM = 0.05
+"""Share by which a job may take longer than expected and still be in time: what is in time to the moment is late."""
+
 
 @dataclass(frozen=True)
 class StepsState(Placed):
@@ -45,8 +48,8 @@ DecideSteps = Callable[[Job, StepsState], int]
 
 
 def all_in_time(job: Job, state: StepsState) -> int:
-    """Return all steps that the deadline allows, and not fewer than the fewest that are useful."""
-    spare_s = state.left_s - state.end_s(0)
+    """Return all steps that the deadline allows with some headroom, and not fewer than the fewest that are useful."""
+    spare_s = state.left_s / (1 + HEADROOM) - state.end_s(0)
     if math.isinf(spare_s) or spare_s >= job.steps * state.step_s:
         return job.steps
     return within_limits(job, math.floor(spare_s / state.step_s + 1e-9))

@@ -48,7 +48,7 @@ def test_one_deployment_for_each_process(config):
     houses = {node._bound_deployment.name: node._bound_deployment for node in build(config)._bound_deployment.init_args}
     assert list(houses) == ["cheap", "edge-b"]
     options = houses["cheap"].ray_actor_options
-    assert (options["num_cpus"], options["resources"]) == (pytest.approx(0.4), {"rack": 0.5})
+    assert (options["num_cpus"], options["resources"]) == (0.2, {"rack": 0.25})
 
     async def run():
         house = EdgeHouse(*houses["cheap"].init_args)

@@ -18,7 +18,13 @@ def state(**changes):
 
 @pytest.mark.parametrize(
     ("changes", "steps"),
-    [({}, 8), ({"left_s": 9.9}, 7), ({"left_s": 100.0}, 20), ({"left_s": math.inf}, 20), ({"left_s": 1.0}, 5)],
+    [
+        ({"left_s": 10.5}, 8),  # 10 s and a twentieth: 3 s, 2 s, 1 s, and 8 times half a second
+        ({"left_s": 10.4}, 7),
+        ({"left_s": 100.0}, 20),
+        ({"left_s": math.inf}, 20),
+        ({"left_s": 1.0}, 5),
+    ],
 )
 def test_all_steps_that_the_deadline_allows(changes, steps):
     assert all_in_time(job("1", steps=20, least_steps=5), state(**changes)) == steps
@@ -34,17 +40,18 @@ def test_steps_follow_the_deadline_and_the_books_the_steps(run_virtually):
     async def run():
         edge, _ = edge_with(fixed_gcycles=1.0)
         # 2 Gcycle/s: the first takes 8 s, so 6.5 s are left for the second: 4 s of load, .5 s beside the steps.
+        # Of all times a twentieth is headroom.
         first = job("1", steps=16)
-        second = job("2", "d", steps=20, least_steps=2, left_s=14.5)
-        third = job("3", "d", steps=20, least_steps=2, left_s=15.0)
+        second = job("2", "d", steps=20, least_steps=2, left_s=14.5 * 1.05)
+        third = job("3", "d", steps=20, least_steps=2, left_s=15.0 * 1.05)
         under_way = send(edge, first, second, third)
         await asyncio.sleep(0)
         left = dict((await edge.report()).remaining_gcycles)
         assert left["2"] == pytest.approx(8 + (1 + 4) * 20 / 21)
         assert left["3"] == pytest.approx((1 + 2) * 20 / 21)
         one, two, three = await asyncio.gather(*under_way)
-        # What can not be in time gets the fewest.
-        assert (one.steps, two.steps, three.steps) == (16, 4, 2)
+        # At the start some of the headroom has not been needed. What can not be in time gets the fewest.
+        assert (one.steps, two.steps, three.steps) == (16, 5, 2)
 
     run_virtually(run())
 
@@ -60,11 +67,13 @@ def test_a_policy_decides_when_a_job_joins_and_may_fail(run_virtually):
 
     async def run():
         edge, _ = edge_with(decide_steps=decide)
-        jobs = (job(str(number), "d", steps=8, least_steps=2, left_s=12.0) for number in range(3))
+        jobs = (job(str(number), "d", steps=8, least_steps=2, left_s=12.0 * 1.05) for number in range(3))
         pictures = await asyncio.gather(*send(edge, *jobs), *send(edge, job("4")))
         assert [made.steps for made in pictures] == [3, 8, 5, 4]
         first, second, third = seen
-        assert (first.backlog_s, first.load_s, first.step_s, first.fixed_s, first.left_s) == (0, 4, 0.5, 0, 12)
+        assert (first.backlog_s, first.load_s, first.step_s, first.fixed_s, first.left_s) == pytest.approx(
+            (0, 4, 0.5, 0, 12.6)
+        )
         assert (second.backlog_s, second.load_s) == (5.5, 0)
         assert third.backlog_s == 9.5
 
