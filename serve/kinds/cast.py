@@ -4,7 +4,7 @@ A name without roles is a policy of the service's kind, for every role that the 
 ``router=runs/one cacher=runs/two``, each part may be of another kind: every role is shown the view of the kind of its
 policy. A role that nobody is named for gets the usual rule of the service's kind, if the kind has that role
 (``least-delay`` for offloading, ``price-greedy`` for the fleet); else the edges themselves decide: they keep what was
-asked for last, and make all the steps that there is time for.
+asked for last, and make all the steps that there is time for. Only routing has to be somebody's: ``price-greedy``'s.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Part:
     name: str
 
 
+ANY_ROUTER = Part("fleet", "price-greedy")
+"""Who routes where nobody is named for that, and the kind of the service has no router."""
+
+
 def live_roles(kind: str) -> dict[str, str]:
     """Roles that worlds of a kind have live, by what a service calls them, with the kind's own names."""
     roles = tuple(kind_named(kind).world.roles)
@@ -53,22 +57,19 @@ def parts_of(config: ServiceConfig) -> dict[str, Part]:
     """Say who decides for which role; roles that the edges see to themselves are left out.
 
     Raises:
-        InputError: If there is no policy of a name, nobody routes, or a role is none of its policy's kind.
+        InputError: If there is no policy of a name, or a role is none of its policy's kind.
     """
     own = live_roles(config.kind)
     named = split_roles(config.policy, dict.fromkeys((*own.values(), *ROLES)))
     usual = Part(config.kind, served(config.kind).usual or kind_named(config.kind).reference)
-    if not named:
-        return dict.fromkeys(own, Part(config.kind, config.policy))
-    parts = {}
+    parts = {} if named else dict.fromkeys(own, Part(config.kind, config.policy))
     for role in ROLES:
         name = named.get(role, named.get(own.get(role, role)))
         if name is not None:
             parts[role] = Part(_kind_of(name, role, config), name)
         elif role in own:
-            parts[role] = usual
-    if ROUTER not in parts:
-        raise InputError(f"Nobody decides where requests go in the policy '{config.policy}'; add router=POLICY.")
+            parts.setdefault(role, usual)
+    parts.setdefault(ROUTER, ANY_ROUTER)
     return parts
 
 
@@ -109,9 +110,9 @@ def lasting(config: ServiceConfig) -> ServiceConfig:
         InputError: As for :func:`parts_of`, or if a registered policy can not be fetched.
     """
     parts = parts_of(config)
-    names = {part: _lasting(part) for part in set(parts.values())}
     if "=" not in config.policy:  # one for all of the kind's roles
-        return config.model_copy(update={"policy": names[parts[ROUTER]]})
+        return config.model_copy(update={"policy": _lasting(Part(config.kind, config.policy))})
+    names = {part: _lasting(part) for part in set(parts.values())}
     policy = " ".join(f"{role}={names[part]}" for role, part in parts.items())
     return config.model_copy(update={"policy": policy})
 

@@ -83,9 +83,8 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"stall_timeout_s": 300}, ["stall_timeout_s is 300", "less than request_timeout_s (300)"]),
         (
             {"kind": "ofloading"},
-            ["'ofloading', but it must be offloading or fleet. Did you mean 'offloading'?"],
+            ["'ofloading', but it must be offloading or provisioning or fleet. Did you mean 'offloading'?"],
         ),
-        ({"kind": "provisioning"}, ["'provisioning', but worlds of the kind provisioning can not be served yet."]),
         ({"kind": 3}, ["kind", "3", "string"]),
         ({"fallback": "random"}, ["fallback", "random", "least-work"]),
     ],

@@ -7,11 +7,16 @@ from edgegen.serve.config import load_config
 from edgegen.serve.kinds import registry
 
 
-def test_a_kind_whose_worlds_can_not_be_served_is_refused_in_one_sentence():
+def test_a_kind_whose_worlds_can_not_be_served_is_refused_in_one_sentence(monkeypatch):
+    assert registry.served_kinds() == ["offloading", "provisioning", "fleet"]
+    monkeypatch.delitem(registry.SERVED.shipped, "provisioning")
+    monkeypatch.delitem(registry.SERVED.entries, "provisioning", raising=False)
     with pytest.raises(InputError, match=r"^Worlds of the kind provisioning can not be served yet\.$"):
         registry.served("provisioning")
     with pytest.raises(InputError, match=r"^The kind is 'moon', but must be offloading or "):
         registry.served("moon")
+    with pytest.raises(InputError, match=r"'kind'.* worlds of the kind provisioning can not be served yet\.$"):
+        load_config("demo", {"kind": "provisioning"})
     assert registry.served_kinds() == ["offloading", "fleet"]
 
 
