@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgegen.serve.control.jobs import EdgeReport
+from edgegen.serve.control.jobs import LOAD, EdgeReport
 
 if TYPE_CHECKING:
     from edgegen.serve.control.ledger import Ledger
@@ -129,7 +129,7 @@ class Server:
                 self.remaining_gcycles[job] = work
             else:
                 self.elsewhere_gcycles += work
-                self.elsewhere_jobs += 1
+                self.elsewhere_jobs += not job.startswith(LOAD)  # which waits, but in no place of the queue
         if self.ledger is not None:
             self.ledger.heard(self.row, now)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LOAD = "load "
+"""Beginning of the names of loads that belong to no job, in reports; before the model."""
+
 
 @dataclass(frozen=True)
 class Job:

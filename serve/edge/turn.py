@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgegen.serve.control.jobs import Job, Pictures
+from edgegen.serve.control.jobs import LOAD, Job, Pictures
 from edgegen.serve.edge.queue import Item
 
 PATIENCE = 3.0
 """How many times its expected time a load may take before the edge counts as hung."""
+UNKNOWN_LOAD_S = 600.0
+"""Expected time of a load of which nothing is known, s: it may be a download."""
 
 
 @dataclass(eq=False)  # an entry is itself and no other, however alike
@@ -75,7 +77,7 @@ class Turn:
 
     def stalled_s(self, now_s: float) -> float:
         """Time without progress, s; a load makes none, so that of one begins when it takes far too long."""
-        patience_s = 0.0 if self.load_s is None else PATIENCE * self.load_s
+        patience_s = 0.0 if self.load_s is None else PATIENCE * (self.load_s or UNKNOWN_LOAD_S)
         return max(now_s - self.moved_s - patience_s, 0.0)
 
     def remaining_gcycles(self, now_s: float, capacity_gcycles_s: float) -> list[tuple[str, float]]:
@@ -91,4 +93,4 @@ class Turn:
 
 def load_entry(model: str, work_gcycles: float) -> tuple[str, float]:
     """Return what a report says of a load that belongs to no job."""
-    return f"load {model}", work_gcycles
+    return LOAD + model, work_gcycles

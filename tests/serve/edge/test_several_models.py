@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeFullError, GenerationError
 from tests.serve.edge import fake_engine
 from tests.serve.edge.fake_engine import FakeEngine, edge_with, job, send
@@ -206,6 +207,18 @@ def test_running_work_for_nobody_stops_and_the_next_begins_after_it(at_one):
         await last
         assert engine.done == [(6.0, "paint", "last")]
         assert (await edge.report()).remaining_gcycles == ()
+
+    at_one(run)
+
+
+def test_books_count_a_load_as_work_and_not_as_a_job_that_waits(at_one):
+    async def run():
+        edge, _ = edge_with()
+        await edge.keep(["d"])
+        server = Server("edge", ("a", "b", "c", "d"), 100.0, 2.0, max_queue=0)
+        server.hear(await edge.report(), 0.0)
+        assert server.wait_s(0.0) == pytest.approx(4)
+        assert not server.full
 
     at_one(run)
 
