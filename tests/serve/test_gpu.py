@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from PIL import Image
 
 from edgegen.platform.ports import free_ports
 from edgegen.serve.config import build_config
-from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.jobs import Job, Pictures
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.profile.profiler import ProfileRequest, run_profile
@@ -51,6 +52,30 @@ def test_a_slowed_gpu_takes_so_much_longer():
         edge = EdgeServer(EdgeConfig(name="a", model=MODEL, device=GPU, slowdown=slowdown), CARDS, 4, 2)
         took.append(min(asyncio.run(edge.generate(job(40))).generation_s for _ in range(3)))
     assert took[1] > 4 * took[0]
+
+
+def test_a_model_that_had_to_leave_the_card_comes_back_from_the_host():
+    models = {name: {**MODELS[MODEL], "size_gb": 1.0} for name in (MODEL, "shapes-64-fast")}
+    memory = {"memory_gb": 1.5, "host_memory_gb": 2.0}
+    config = build_config({"models": models, "edges": [{"name": "a", "models": list(models), "device": GPU, **memory}]})
+    edge = EdgeServer(config.edges[0], config.cards(), 4, 2)
+
+    async def run() -> list[Pictures]:
+        return [await edge.generate(replace(job(), model=name)) for name in (MODEL, "shapes-64-fast", MODEL)]
+
+    first, other, again = asyncio.run(run())
+    assert (first.load_s, first.png) == (0, again.png)
+    assert min(other.load_s, again.load_s) > 0
+    assert again.load_s < other.load_s  # from the disk
+
+
+def test_a_pipeline_that_waits_in_the_host_paints_the_same():
+    edges = [
+        EdgeServer(EdgeConfig(name="a", model=MODEL, device=GPU, offload=offload), CARDS, 4, 2)
+        for offload in ("none", "model")
+    ]
+    whole, parts = (levels(asyncio.run(edge.generate(job())).png[0]) for edge in edges)
+    assert np.abs(whole - parts).mean() < 2
 
 
 def test_a_profile_counts_wall_time_and_the_memory_of_the_card():
