@@ -115,8 +115,9 @@ def profile(
     from edgegen.platform.files import write_json, write_text
     from edgegen.serve.profile.curve_report import make_report
     from edgegen.serve.profile.measured_profile import model_profile
+    from edgegen.serve.profile.measurements import ProfileRequest
     from edgegen.serve.profile.model_profile import write_profile
-    from edgegen.serve.profile.profiler import ProfileRequest, run_profile
+    from edgegen.serve.profile.profiler import run_profile
 
     request = ProfileRequest(
         model=model,

@@ -11,8 +11,8 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.yaml_files import dump_yaml
 from edgegen.envs.provisioning.curves import Curve, CurveSet
 from edgegen.serve.profile.curve_fits import QualityFit, TimeFit, fit_quality, fit_time, largest_rise
+from edgegen.serve.profile.measurements import Profile, StepPoint
 from edgegen.serve.profile.picture_quality import LEVELS, MEASURES, Estimate
-from edgegen.serve.profile.profiler import Profile, StepPoint
 
 # Our choice of when a person should be told.
 GOOD_FIT = 0.9  # share of the variance that a quality curve should explain

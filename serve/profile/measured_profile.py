@@ -16,9 +16,9 @@ from scipy import stats
 
 from edgegen.serve.profile.curve_fits import fit_time
 from edgegen.serve.profile.curve_report import Provenance
+from edgegen.serve.profile.measurements import Profile
 from edgegen.serve.profile.model_profile import BatchPoint, Interval, Intervals, ModelProfile, QualityPoint
 from edgegen.serve.profile.picture_quality import Estimate
-from edgegen.serve.profile.profiler import Profile
 
 Floats = NDArray[np.float64]
 

@@ -19,7 +19,8 @@ from edgegen.serve.config import build_config
 from edgegen.serve.control.jobs import Job, Pictures
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.edge_config import EdgeConfig
-from edgegen.serve.profile.profiler import ProfileRequest, run_profile
+from edgegen.serve.profile.measurements import ProfileRequest
+from edgegen.serve.profile.profiler import run_profile
 from edgegen.serve.running import running_service
 
 pytestmark = pytest.mark.gpu

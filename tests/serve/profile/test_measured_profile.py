@@ -5,8 +5,8 @@ import pytest
 from edgegen.serve.profile.curve_report import Provenance
 from edgegen.serve.profile.loads import Loads
 from edgegen.serve.profile.measured_profile import model_profile
+from edgegen.serve.profile.measurements import BatchTimes, Holding, Profile, ProfileRequest, StepPoint
 from edgegen.serve.profile.picture_quality import Estimate
-from edgegen.serve.profile.profiler import BatchTimes, Holding, Profile, ProfileRequest, StepPoint
 
 STEPS = (1, 2, 4, 8)
 PROVENANCE = Provenance("edgegen profile", "a processor, 2 cores", {"torch": "2.4"}, "2030-01-02")

@@ -9,8 +9,9 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.provisioning.curves import load_curves
 from edgegen.serve.profile import profiler
 from edgegen.serve.profile.curve_report import Provenance, make_report
+from edgegen.serve.profile.measurements import Holding, Profile, ProfileRequest, StepPoint
 from edgegen.serve.profile.picture_quality import Estimate
-from edgegen.serve.profile.profiler import Holding, Profile, ProfileRequest, StepPoint, run_profile
+from edgegen.serve.profile.profiler import run_profile
 
 STEPS = (1, 2, 4, 8, 16, 32)
 PROVENANCE = Provenance("edgegen profile --seed 0", "a processor, 2 cores", {"torch": "2.4"}, "2030-01-02")
