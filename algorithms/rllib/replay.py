@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import psutil
@@ -50,7 +51,7 @@ class TensorReplay:
                 name: value.new_zeros((self.groups, self.capacity, *value.shape[2:])) for name, value in columns.items()
             }
         rank = valid.long().cumsum(1)
-        count = rank[:, -1:]
+        count = valid.long().sum(1, keepdim=True)
         # More rows than the ring holds: only the last survive, as if they had been written one by one.
         group, row = (valid & (rank > count - self.capacity)).nonzero(as_tuple=True)
         place = (self.added[group] + rank[group, row] - 1) % self.capacity
@@ -59,7 +60,7 @@ class TensorReplay:
         self.added += count[:, 0]
 
     def _check_memory(self, columns: Columns) -> None:
-        per_row = sum(value[0, 0].numel() * value.element_size() for value in columns.values())
+        per_row = sum(math.prod(value.shape[2:]) * value.element_size() for value in columns.values())
         needed, there = self.groups * self.capacity * per_row, psutil.virtual_memory().total
         if needed > there:
             raise InputError(
