@@ -36,6 +36,9 @@ class Edge(Protocol):
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """Take what its cacher wants for a frame."""
 
+    async def choose_steps_by(self, decide_steps: Callable[..., int] | None) -> None:
+        """Let somebody else choose the steps of jobs."""
+
 
 class Contact:
     """Asks the edges for reports, tells the scheduler what they say, and ends attempts on edges that are lost.

@@ -23,6 +23,9 @@ class Keeper(Protocol):
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """Take the decision of a frame."""
 
+    async def choose_steps_by(self, decide_steps: Callable[..., int] | None) -> None:
+        """Let somebody else choose the steps of jobs."""
+
 
 class Caching:
     """A policy that says what edges keep, and how it has done.
@@ -90,6 +93,8 @@ class Frames:
     ) -> None:
         self.caching = caching
         self._each = each
+        self._steps: Mapping[str, Callable[..., int] | None] = {}
+        self._told: dict[str, int] = {}
         self._ledger, self._edges, self._frame_s = ledger, edges, frame_s
         self._running: asyncio.Task[None] | None = None
 
@@ -114,8 +119,14 @@ class Frames:
             "last_failure": caching.last_failure,
         }
 
+    async def change_steps(self, steps: Mapping[str, Callable[..., int] | None]) -> None:
+        """Let others choose the steps of jobs, at each edge by its name; edges that come back are told again."""
+        self._steps, self._told = dict(steps), {}
+        await self._tell_steps()
+
     async def begin(self) -> None:
         """Begin a frame."""
+        await self._tell_steps()
         kept = None if self.caching is None else self.caching.decide()
         self._ledger.next_frame()
         self._each()
@@ -129,6 +140,20 @@ class Frames:
         while True:
             await self.begin()
             await asyncio.sleep(self._frame_s)
+
+    async def _tell_steps(self) -> None:
+        """Tell the edges that do not know yet, or no longer, who chooses the steps."""
+        for server in self._ledger.servers:
+            name, pid = server.name, None if server.report is None else server.report.pid
+            if name not in self._steps or pid is None or not server.healthy or self._told.get(name) == pid:
+                continue
+            try:
+                await self._edges[name].choose_steps_by(self._steps[name])
+                self._told[name] = pid
+            except EdgeError as error:
+                logger.warning("edge '%s' was not told who chooses steps: %s", name, error)
+            except Exception:  # the frames must go on
+                logger.exception("edge '%s' was not told who chooses steps", name)
 
     async def _tell(self, name: str, models: Sequence[str], scores: Mapping[str, float]) -> None:
         try:

@@ -18,6 +18,7 @@ from edgegen.serve.control.jobs import (
     KeyReusedError,
     Pictures,
 )
+from edgegen.serve.edge.steps import DecideSteps
 
 SENTENCES = (EdgeFullError, GenerationError, KeyReusedError)
 """What an edge says itself."""
@@ -62,6 +63,13 @@ class EdgeHandle:
         """See :meth:`EdgeServer.keep`."""
         try:
             await self._handle.keep.remote(self._name, wanted, scores)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+
+    async def choose_steps_by(self, decide_steps: DecideSteps | None) -> None:
+        """See :meth:`EdgeServer.choose_steps_by`."""
+        try:
+            await self._handle.choose_steps_by.remote(self._name, decide_steps)
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
 

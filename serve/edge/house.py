@@ -7,6 +7,7 @@ from typing import Any
 
 from edgegen.serve.control.jobs import EdgeReport, Job, Kept, Pictures
 from edgegen.serve.edge.kept import KeepingEdge
+from edgegen.serve.edge.steps import DecideSteps
 
 
 class EdgeHouse:
@@ -30,6 +31,10 @@ class EdgeHouse:
     async def keep(self, edge: str, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""
         await self._edges[edge].keep(wanted, scores)
+
+    async def choose_steps_by(self, edge: str, decide_steps: DecideSteps | None) -> None:
+        """See :meth:`EdgeServer.choose_steps_by`."""
+        await self._edges[edge].choose_steps_by(decide_steps)
 
     async def report(self, edge: str) -> EdgeReport:
         """See :meth:`EdgeServer.report`."""

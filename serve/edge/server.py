@@ -127,6 +127,10 @@ class EdgeServer:
         self._demand = {model: FORGETTING * demand for model, demand in self._demand.items()}
         self._wake()
 
+    async def choose_steps_by(self, decide_steps: DecideSteps | None) -> None:
+        """Let somebody else choose the steps of the jobs that come from now on; the plain rule if None."""
+        self._steps.choose_by(decide_steps)
+
     async def report(self) -> EdgeReport:
         """Return the state of the server."""
         self._idle.look(self._queue.front.resident, idle=not self._workers and not self._queue.waiting)

@@ -76,6 +76,10 @@ class StepsChooser:
         self._pace = pace
         self._decide = decide
 
+    def choose_by(self, decide: DecideSteps | None) -> None:
+        """Let somebody else choose from now on; the plain rule if None."""
+        self._decide = decide
+
     def choose(
         self, entry: Entry, now_s: float, *, backlog_s: float = 0.0, behind_s: float = 0.0, load_s: float = 0.0
     ) -> None:

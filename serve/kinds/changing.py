@@ -16,7 +16,7 @@ from edgegen.serve.control.books import Server
 from edgegen.serve.control.frames import Caching, Frames
 from edgegen.serve.control.seat import Seat, Trust
 from edgegen.serve.control.slots import Slots
-from edgegen.serve.kinds.cast import CACHER, ROUTER, Part, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, Part, allocator_at, make_parts, parts_of
 from edgegen.serve.kinds.registry import Clock, served
 
 logger = logging.getLogger(__name__)
@@ -108,11 +108,15 @@ class Changing:
         return self.last_refusal
 
     async def _charge(self, policy: str) -> None:
-        """Give the charge to another policy, of the router and of the cacher, if it names one."""
+        """Give the charge to another policy, of the router, and of cacher and allocators, if it names such."""
         parts, policies = await self._made(policy)
+        config = self._config.model_copy(update={"policy": policy})
+        names = [server.name for server in self._servers]
+        steps = await asyncio.to_thread(lambda: {name: allocator_at(config, name) for name in names})
         caching = self.caching(parts[CACHER], policies[CACHER]) if CACHER in policies else None
         self._slots.swap(self.seat(parts[ROUTER], policies[ROUTER]), self._servers)
         self._frames.caching = caching
+        await self._frames.change_steps(steps)
 
     async def _canary(self, policy: str, share: float) -> None:
         if policy:

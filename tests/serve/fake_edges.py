@@ -39,6 +39,9 @@ class FakeEdge:
     async def keep(self, wanted, scores=None):
         self.kept.append((tuple(wanted), scores))
 
+    async def choose_steps_by(self, decide_steps):
+        self.chooser = decide_steps
+
     async def report(self):
         if self.silent:
             await asyncio.sleep(60)

@@ -63,6 +63,9 @@ class Link:
     async def keep(self, wanted, scores=None):
         return await self.across(self.edge.keep(wanted, scores))
 
+    async def choose_steps_by(self, decide_steps):
+        return await self.across(self.edge.choose_steps_by(decide_steps))
+
     async def across(self, call):
         there, cut = asyncio.ensure_future(call), asyncio.ensure_future(self.cut.wait())
         try:

@@ -76,6 +76,9 @@ class SlowEdge:
     async def keep(self, wanted, scores=None):
         """It holds one model, whatever a cacher wants."""
 
+    async def choose_steps_by(self, decide_steps):
+        """It makes all steps, whoever chooses."""
+
     async def report(self):
         while self.stopped:
             await asyncio.sleep(0.05)

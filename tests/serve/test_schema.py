@@ -44,6 +44,9 @@ class Edge:
     async def keep(self, wanted, scores=None):
         pass
 
+    async def choose_steps_by(self, decide_steps):
+        pass
+
 
 @pytest.mark.parametrize("models", [ONE, TWO], ids=["one model", "two models"])
 def test_schema_and_service_agree(models):

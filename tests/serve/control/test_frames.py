@@ -62,12 +62,17 @@ class Scripted(Policy):
 
 class Edge:
     def __init__(self):
-        self.told, self.failure = [], None
+        self.told, self.choosers, self.failure = [], [], None
 
     async def keep(self, wanted, scores=None):
         if self.failure:
             raise self.failure
         self.told.append((tuple(wanted), scores))
+
+    async def choose_steps_by(self, decide_steps):
+        if self.failure:
+            raise self.failure
+        self.choosers.append(decide_steps)
 
 
 def service(*answers):
@@ -140,3 +145,24 @@ def test_frames_go_on_where_edges_see_to_their_memory_themselves(run_virtually):
     run_virtually(Frames(ledger, edges, 30.0, None).begin())
     assert not edges["a"].told
     assert np.array_equal(ledger.demand, np.array([[0], [0.5]]))
+
+
+def test_edges_are_told_who_chooses_steps_at_once_and_again_when_they_come_back(run_virtually):
+    _, ledger, edges, _ = service()
+    frames, chooser = Frames(ledger, edges, 30.0, None), lambda job, state: 1
+    edges["b"].failure = EdgeLostError("gone")
+
+    async def whole():
+        await frames.change_steps(dict.fromkeys(NAMES, chooser))
+        assert (edges["a"].choosers, edges["b"].choosers) == ([chooser], [])
+        edges["b"].failure = None
+        await frames.begin()
+        await frames.begin()
+        assert (edges["a"].choosers, edges["b"].choosers) == ([chooser], [chooser])
+        ledger.servers[0].hear(EdgeReport("a", 2, (), 0, 0.0, 1.0, 0.1, 0, None), 1.0)  # another process
+        await frames.begin()
+        assert (edges["a"].choosers, edges["b"].choosers) == ([chooser, chooser], [chooser])
+        await frames.change_steps({"a": None, "b": None})
+        assert (edges["a"].choosers[-1], edges["b"].choosers[-1]) == (None, None)
+
+    run_virtually(whole())

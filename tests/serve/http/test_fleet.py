@@ -66,3 +66,13 @@ def test_without_a_policy_of_the_fleet_edges_see_to_their_memory_themselves():
         assert not any(edge.kept for edge in edges.values())
 
     serve(scenario, config("least-delay", kind="offloading", frame_s=0.1))
+
+
+def test_a_new_policy_decides_at_the_edges_too():
+    async def scenario(client, edges, gateway):
+        assert await gateway.obey({"policy": "router=earliest allocator=price-greedy"}) is None
+        assert {edge.chooser.policy.name for edge in edges.values()} == {"price-greedy"}
+        assert await gateway.obey({"policy": "nonsense"}) is not None
+        assert {edge.chooser.policy.name for edge in edges.values()} == {"price-greedy"}
+
+    serve(scenario, config("earliest"))
