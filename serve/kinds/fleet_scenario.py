@@ -10,8 +10,9 @@ from edgegen.serve.config import ServiceConfig
 from edgegen.serve.kinds.facts import facts_of, memory_gb_of
 from edgegen.serve.model_config import parse_size, picture_mbit, text_mbit
 
-TOO_DEAR = 100.0
-"""Price of a request in the cloud of a service that has none: no request is worth it."""
+TOO_DEAR, TOO_FAR = 100.0, 10.0
+"""Price of a request in the cloud of a service that has none, and the way there and back in promised delays: no request
+is worth it, and none would be in time."""
 USUAL_PROMPT = 100
 """Characters of a prompt, for the time that it takes on the way."""
 TRAINING: dict[str, Any] = {
@@ -93,4 +94,4 @@ def _cloud(config: ServiceConfig, capacities: tuple[float, ...]) -> dict[str, fl
     for edge, speed in zip(config.edges, capacities, strict=True):
         if edge.cloud is not None:
             return {"speed": speed, **edge.cloud.model_dump()}
-    return {"speed": max(capacities), "distance_s": 0.0, "price": TOO_DEAR}
+    return {"speed": max(capacities), "distance_s": TOO_FAR * config.promise_s, "price": TOO_DEAR}
