@@ -12,9 +12,10 @@ from edgegen.platform.commands.options import SeedOption, console, output_folder
 from edgegen.platform.process import prefer_one_thread
 
 EPISODES = 320
-SERVICE_EPISODES = 160
+SERVICE_EPISODES = 512
+TRIALS = 100
 EVALUATION_EPISODES = 30
-PICTURES = 24
+SEQUENCES = 2
 
 
 def demo(
@@ -44,7 +45,8 @@ def demo(
         episodes=EPISODES // share,
         service_episodes=SERVICE_EPISODES // share,
         evaluation_episodes=EVALUATION_EPISODES if not quick else 5,
-        pictures=PICTURES if not quick else 6,
+        trials=TRIALS // share,
+        sequences=SEQUENCES if not quick else 1,
         seed=seed,
         serve=with_service,
         keep=keep,

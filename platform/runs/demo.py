@@ -25,9 +25,8 @@ from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.commands.compare import make_entrants
 from edgegen.platform.commands.live import curl_line, require_serve_extra
 from edgegen.platform.commands.train import training_progress
-from edgegen.platform.figures.plots import plot_comparison, plot_requests
+from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import draw_or_tell, write_json
-from edgegen.platform.ports import free_ports
 from edgegen.platform.records.tracking import URI_VARIABLE
 from edgegen.platform.run_folder import is_abandoned, take_new
 from edgegen.platform.runs.comparison import Comparison, compare
@@ -35,10 +34,10 @@ from edgegen.platform.runs.training import TrainRequest, train
 from edgegen.platform.screen import activity
 
 if TYPE_CHECKING:
-    from edgegen.serve.config import ServiceConfig
+    pass
 
 SCENARIO = "demo"
-SERVICE = "demo"
+SERVICE = "fleet"
 LABEL = "lad-ts"
 
 
@@ -51,7 +50,8 @@ class DemoRequest:
         episodes: Training episodes on the demo scenario.
         service_episodes: Training episodes on the servers of the live service.
         evaluation_episodes: Episodes per policy in comparisons.
-        pictures: Prompts sent to the service.
+        trials: Sets of constants that the rule of the live service is tuned with.
+        sequences: Sequences of requests that each policy serves.
         seed: Root of all random numbers.
         serve: Whether to start the service.
         keep: Leave the service up at the end until Ctrl-C.
@@ -64,7 +64,8 @@ class DemoRequest:
     episodes: int
     service_episodes: int
     evaluation_episodes: int
-    pictures: int
+    trials: int
+    sequences: int
     seed: int
     serve: bool
     keep: bool
@@ -104,43 +105,37 @@ def _demonstrate(request: DemoRequest, out: Console, notes: Console) -> None:
     with _tracked_in(folder) as uri:
         with ray_session():
             _heading(notes, f"1. Train LAD-TS on '{SCENARIO}'")
-            policy = _train(load_scenario(SCENARIO), folder / "train", request.episodes, request.seed, notes)
+            world = load_scenario(SCENARIO)
+            policy = _trained(
+                TrainRequest(scenario=world, out=folder / "train", episodes=request.episodes, seed=request.seed), notes
+            )
             _heading(notes, "2. Compare it with every rule, on identical arrivals")
-            _compare(load_scenario(SCENARIO), policy, folder / "comparison", request, out, notes)
+            _compare(world, [str(policy), *rules_for(world)], folder / "comparison", request, out, notes, [LABEL])
             if request.serve:
-                from edgegen.serve.config import load_config
-                from edgegen.serve.kinds.registry import training_scenario
-
-                config = load_config(request.service)
-                scenario = training_scenario(config)
-                _heading(notes, f"3. Train LAD-TS for the {len(config.edges)} edge servers of the live service")
-                live = _train(scenario, folder / "service-train", request.service_episodes, request.seed, notes)
-                _compare(scenario, live, folder / "service-comparison", request, out, notes)
-        if request.serve:
-            _heading(notes, "4. Serve: real pictures, scheduled by the trained policy")
-            service = config.model_copy(update={"policy": str(live), "seed": request.seed})
-            with _pictures_served(service, request, out, notes) as url:
-                if request.keep:
-                    _summary(request, uri, time.perf_counter() - started, out)
-                    out.print(f"\nThe service stays up until Ctrl-C. Try:\n  {curl_line(url)}", soft_wrap=True)
-                    threading.Event().wait()
+                _serve(request, uri, started, out, notes)
         _summary(request, uri, time.perf_counter() - started, out)
 
 
-def _train(scenario: WorldScenario, folder: Path, episodes: int, seed: int, notes: Console) -> Path:
+def _trained(request: TrainRequest, notes: Console) -> Path:
     with training_progress(notes) as on_episode:
-        result = train(TrainRequest(scenario=scenario, out=folder, episodes=episodes, seed=seed), on_episode)
+        result = train(request, on_episode)
     if result.interrupted:
         raise KeyboardInterrupt
-    notes.print(f"Trained for {episodes} episodes in {result.seconds:.0f} s", soft_wrap=True)
+    notes.print(f"Trained for {request.episodes} episodes in {result.seconds:.0f} s", soft_wrap=True)
     return result.out
 
 
 def _compare(
-    scenario: WorldScenario, policy: Path, target: Path, request: DemoRequest, out: Console, notes: Console
+    scenario: WorldScenario,
+    policies: list[str],
+    target: Path,
+    request: DemoRequest,
+    out: Console,
+    notes: Console,
+    labels: list[str],
 ) -> Comparison:
     reference = kind_of(scenario).reference
-    entrants = make_entrants([str(policy), *rules_for(scenario)], [LABEL], reference, scenario, request.seed)
+    entrants = make_entrants(policies, labels, reference, scenario, request.seed)
     with activity(notes) as say:
         result = compare(
             scenario,
@@ -158,27 +153,43 @@ def _compare(
     return result
 
 
-@contextmanager
-def _pictures_served(config: ServiceConfig, request: DemoRequest, out: Console, notes: Console) -> Iterator[str]:
-    """Start the service, send the burst, draw what came back; the service is up for the length of the block."""
-    from edgegen.serve.http.client import contact_sheet, demo_prompts, generate_burst
-    from edgegen.serve.running import running_service
+def _serve(request: DemoRequest, uri: str, started: float, out: Console, notes: Console) -> None:
+    """Start the service, tune and train for its edges, let both serve the same requests, and keep the better one."""
+    from edgegen.platform.runs import live_demo
+    from edgegen.serve.config import load_config
 
-    with running_service(config, request.port if request.port is not None else free_ports(1)[0]) as url:
-        notes.print(f"The service is up at {url}; sending {request.pictures} prompts at once", soft_wrap=True)
-        prompts = demo_prompts(request.pictures, request.seed)
-        results = generate_burst(url, prompts, concurrency=request.pictures, seed=0)
-        served = [(result.server, result.queue_s, result.generation_s) for result in results]
-        title = f"{len(results)} prompts at once, placed by the trained policy"
-        for draw in (
-            lambda: [contact_sheet(results, request.out / "contact-sheet.png")],
-            lambda: plot_requests(served, request.out / "requests.png", title),
-        ):
-            draw_or_tell(draw, lambda text: notes.print(Text(text), soft_wrap=True))
-        for edge in config.edges:
-            count = sum(result.server == edge.name for result in results)
-            out.print(f"{edge.name} (slowdown {edge.slowdown:g}): {count} pictures")
-        yield url
+    config, folder = load_config(request.service), request.out
+    _heading(notes, f"3. Serve {len(config.models)} models from {len(config.edges)} unequal edge servers")
+    wanted = live_demo.LiveRequest(
+        out=folder,
+        config=config,
+        trials=request.trials,
+        episodes=request.service_episodes,
+        sequences=request.sequences,
+        seed=request.seed,
+        port=request.port,
+    )
+    with live_demo.live_service(wanted, notes) as live:
+        speeds = zip(config.homes, live.world.speed, strict=True)
+        notes.print(f"Measured: {', '.join(f'{name} {speed:.2f} Gcycle/s' for name, speed in speeds)}", soft_wrap=True)
+        _heading(notes, "4. Tune the rule for these edges, and train caching, steps and routing from there on")
+        tuned = live.tuned()
+        trained = _trained(live.training(tuned), notes)
+        policies = {live_demo.LEARNED: trained, live_demo.TUNED: tuned.out}
+        entrants = [*map(str, policies.values()), *live_demo.RIVALS]
+        _compare(live.world, entrants, folder / "service-comparison", request, out, notes, list(policies))
+        _heading(notes, "5. Let both serve the same requests, with real pictures")
+        test = live.compared({live_demo.TUNED: tuned.out, live_demo.LEARNED: trained})
+        live_demo.draw_live(test, folder, lambda text: notes.print(Text(text), soft_wrap=True))
+        out.print(test.comparison.table())
+        label = live_demo.better(test.comparison)
+        live.put_in_charge(str(policies[label]))
+        why = "" if label == live_demo.LEARNED else ", because the learned policy is behind it"
+        out.print(f"In charge: the {label}{why}.")
+        if request.keep:
+            _summary(request, uri, time.perf_counter() - started, out)
+            out.print(f"\nThe service stays up until Ctrl-C. Try:\n  {curl_line(live.url)}", soft_wrap=True)
+            threading.Event().wait()
 
 
 def _summary(request: DemoRequest, uri: str, seconds: float, out: Console) -> None:
@@ -187,9 +198,12 @@ def _summary(request: DemoRequest, uri: str, seconds: float, out: Console) -> No
         "delay plot": "comparison.png",
         "comparison": "comparison.json",
         "trained run": "train",
-        "service policy": "service-train",
+        "service's policy": "service-train",
+        "service's rule": "service-tuned",
+        "live comparison": "live-comparison.json",
+        "both schedules": "live-schedules.png",
+        "to look around": "live-schedules.html",
         "pictures": "contact-sheet.png",
-        "live delays": "requests.png",
     }
     out.print(f"\nDone in {seconds:.0f} s. Everything is in {request.out}:", soft_wrap=True)
     for what, name in known.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from edgegen.platform.runs.comparison import Comparison, comparison_of
 from edgegen.platform.runs.episode import Episode, Played
 from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.runs.evaluation import Results
-from edgegen.serve.load.sending import Answered, send
-from edgegen.serve.load.sequence import Painter, sequence_of
-from edgegen.serve.load.served import record_of, results_of, values_of
+
+if TYPE_CHECKING:
+    from edgegen.serve.load.sending import Answered
+    from edgegen.serve.load.sequence import Painter
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ def load_test(
     Raises:
         InputError: If the service can not be reached.
     """
+    from edgegen.serve.load.sending import send
+    from edgegen.serve.load.sequence import sequence_of
+    from edgegen.serve.load.served import record_of, results_of, values_of
+
     seed = evaluation_seed(request.seed)
     values: dict[str, list[Values]] = {label: [] for label in entrants}
     played: dict[str, Played] = {}

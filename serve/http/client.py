@@ -51,6 +51,8 @@ class Result:
         seed: Seed of the picture.
         fallback: Why the policy's own choice was not taken, or None.
         png: The picture.
+        model: The model that painted it; not shown if empty.
+        load_s: Time that its edge took to load that, s.
     """
 
     prompt: str
@@ -65,6 +67,8 @@ class Result:
     seed: int
     fallback: str | None
     png: bytes
+    model: str = ""
+    load_s: float = 0.0
 
 
 def demo_prompts(n: int, seed: int = 0) -> list[str]:
@@ -150,17 +154,19 @@ def _result(prompt: str, answer: Any, round_trip_s: float) -> Result:
     served = answer["edgegen"]
     png = base64.b64decode(answer["data"][0]["b64_json"])
     _check_picture(png)
-    times = {key: float(served[key]) for key in ("queue_s", "generation_s", "decision_s", "total_s")}
     return Result(
         prompt=prompt,
         server=served["server"],
         home=served["home"],
+        queue_s=float(served["queue_s"]),
+        generation_s=float(served["generation_s"]),
+        decision_s=float(served["decision_s"]),
+        total_s=float(served["total_s"]),
         round_trip_s=round_trip_s,
         steps=served["steps"],
         seed=served["seed"],
         fallback=served["fallback"],
         png=png,
-        **times,
     )
 
 
@@ -214,8 +220,13 @@ def contact_sheet(results: Sequence[Result], path: str | Path, columns: int | No
         for number, line in enumerate(lines):
             draw.text((left, top + TILE + 5 + number * LINE), line, fill="#111111", font=text_font)
         below = top + TILE + 5 + len(lines) * LINE
-        draw.text((left, below), f"{result.server}, {result.steps} steps", fill="#1f4e99", font=small_font)
+        steps = f"{result.steps} step{'s' if result.steps != 1 else ''}"
+        made = f"{result.model}, {steps}" if result.model else f"{result.server}, {steps}"
+        draw.text((left, below), _cut(made, small_font, TILE), fill="#1f4e99", font=small_font)
         times = f"queue {result.queue_s:.2f} s, gen. {result.generation_s:.2f} s"
+        if result.model:
+            waited = f"{result.queue_s:.1f}" + (f"+{result.load_s:.1f}" if result.load_s else "")
+            times = f"{result.server}, {waited}+{result.generation_s:.1f} s"
         draw.text((left, below + LINE), times, fill="#555555", font=small_font)
     path = Path(path)
     sheet.save(path, format="PNG")

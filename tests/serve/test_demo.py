@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,18 +18,17 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.platform.runs import demo
+from edgegen.platform.runs import demo, live_demo
 from edgegen.platform.process import prefer_one_thread
-from edgegen.serve.kinds import registry
 
 prefer_one_thread()
 small = {"slots": 4, "tasks_per_slot": {"low": 1, "high": 2}}
-load, service = demo.load_scenario, registry.training_scenario
+load = demo.load_scenario
 demo.load_scenario = lambda name: build_scenario({**load(name).model_dump(), **small})
-registry.training_scenario = lambda config: build_scenario({**service(config).model_dump(), **small})
+live_demo.TRAFFIC = {**live_demo.TRAFFIC, "frames": 3, "load": 0.5, "bursts": None}
 request = demo.DemoRequest(
-    out=Path("demo"), episodes=1, service_episodes=1, evaluation_episodes=2, pictures=3, seed=0, serve=True, keep=True,
-    port=None, service="tiny.yaml",
+    out=Path("demo"), episodes=8, service_episodes=8, evaluation_episodes=2, trials=3, sequences=2, seed=0, serve=True,
+    keep=True, port=None, service="tiny.yaml",
 )
 try:
     demo.run_demo(request, Console(width=170), Console(stderr=True))
@@ -40,9 +40,14 @@ except KeyboardInterrupt:
 @pytest.mark.e2e
 @pytest.mark.soak
 def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipeline, tmp_path):
-    model = {"cycles_per_step_gcycles": 0.05, "sizes": ["16x16"], "default_steps": 4}
-    edges = [{"name": f"edge-{n}", "model": tiny_pipeline, "capacity_gcycles_s": 2.0 / n} for n in (1, 2)]
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"models": {tiny_pipeline: model}, "edges": edges}))
+    other = str(tmp_path / "other")
+    shutil.copytree(tiny_pipeline, other)
+    card = {"cycles_per_step_gcycles": 0.2, "sizes": ["16x16"], "default_steps": 4, "size_gb": 1.0, "load_s": 0.2}
+    both = {"models": [tiny_pipeline, other], "memory_gb": 1.5}  # room for one of the two
+    edges = [{"name": f"edge-{n}", "capacity_gcycles_s": 2.0 / n, **both} for n in (1, 2)]
+    config = {"kind": "fleet", "models": {tiny_pipeline: card, other: card}, "edges": edges, "frame_s": 1.0}
+    config |= {"policy": "price-greedy", "utility": {"deadline_s": 5.0}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     environment = {name: value for name, value in os.environ.items() if name != URI_VARIABLE}
     errors = tmp_path / "stderr.txt"
     with errors.open("w") as stderr:
@@ -75,8 +80,21 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
     assert "lad-ts" in output
     assert "edge-1" in output
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/demo/mlflow.db" in output
-    for name in ("contact-sheet.png", "requests.png", "comparison.png", "service-comparison.json"):
+    for name in (
+        "contact-sheet.png",
+        "live-schedules.png",
+        "live-schedules.html",
+        "comparison.png",
+        "live-comparison.json",
+    ):
         assert (tmp_path / "demo" / name).stat().st_size > 0
-        assert name in output or name.startswith("service")
-    policies = json.loads((tmp_path / "demo" / "service-comparison.json").read_text())["policies"]
-    assert "lad-ts" in policies
+        assert name in output
+    assert "In charge: the " in output
+    for name, expected in (
+        ("service-comparison", {"learned", "tuned rule", "price-greedy", "earliest"}),
+        ("live-comparison", {"learned", "tuned rule"}),
+    ):
+        policies = json.loads((tmp_path / "demo" / f"{name}.json").read_text())["policies"]
+        assert set(policies) == expected
+    for played in policies.values():
+        assert played["per_episode"]["refused_share"] == [0, 0]
