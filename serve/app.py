@@ -80,7 +80,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         arguments = {
             edge.name: (
                 (edge.name, config.keep_s, config.keep_mb, edge, cards, *limits),
-                {"decide_steps": allocator_at(config, edge.name)},
+                {"decide_steps": allocator_at(config, edge.name), "frame_s": config.frame_s},
             )
             for edge in members
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ class EdgeServer:
         stall_timeout_s: Without progress for this long the server declares itself unhealthy, s.
         decide_steps: Chooses the steps of jobs that leave a choice, when they join the queue. Without it they are all
             that the deadline allows, found out when they join and again when they start.
+        frame_s: Time between two decisions of a gateway's cacher, s.
         engine: What loads and paints; that which the config names if None.
         clock: Monotonic time, s.
     """
@@ -51,6 +53,7 @@ class EdgeServer:
         stall_timeout_s: float = 300.0,
         *,
         decide_steps: DecideSteps | None = None,
+        frame_s: float = 0.0,
         engine: Engine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +67,7 @@ class EdgeServer:
         self._running: list[Turn] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._wish = NOTHING
+        self._frame_s, self._told_s = frame_s, -math.inf
         self._demand = dict.fromkeys(self._cards, 0.0)
         self._pictures = 0
         self._last_error: str | None = None
@@ -113,13 +117,17 @@ class EdgeServer:
         """Take the cacher's decision for a frame.
 
         What is wanted and not there is loaded at the end of the queue, in the order of the edge's models. What is not
-        wanted goes when room is needed.
+        wanted goes when room is needed. One gateway decides in each frame: what another one wants within half a frame
+        after that is passed over, or loads for the one would undo those for the other.
 
         Args:
             wanted: Models to keep; of more than there is room for the least worthy are left out.
             scores: Worth of each model by name; of what is not wanted the least worthy goes first, and without scores
                 what was asked for longest ago.
         """
+        if (now := self._clock()) - self._told_s < self._frame_s / 2:
+            return
+        self._told_s = now
         wish = Wish(frozenset(wanted) & self._cards.keys(), dict(scores or {}))
         self._wish = self._queue.end.affordable(wish, self._demand)
         for model in self._queue.end.missing(self._wish):

@@ -76,13 +76,14 @@ def cards(fixed_gcycles=0.0):
     }
 
 
-def edge_with(engine=None, max_queue=16, memory_gb=6.0, fixed_gcycles=0.0, decide_steps=None, **fields):
+def edge_with(engine=None, max_queue=16, memory_gb=6.0, fixed_gcycles=0.0, decide_steps=None, frame_s=0.0, **fields):
     """An edge of the four models, and its engine; starts with a, b and c."""
     engine = engine or FakeEngine()
     config = EdgeConfig(name="edge", models=tuple(SIZE_GB), memory_gb=memory_gb, **fields)
     clock = asyncio.get_running_loop().time
     made = cards(fixed_gcycles)
-    return EdgeServer(config, made, max_queue, 8, 20.0, decide_steps=decide_steps, engine=engine, clock=clock), engine
+    options = {"decide_steps": decide_steps, "frame_s": frame_s, "engine": engine, "clock": clock}
+    return EdgeServer(config, made, max_queue, 8, 20.0, **options), engine
 
 
 def job(name, model="a", steps=4, seeds=(1,), **fields):

@@ -325,3 +325,18 @@ def test_an_idle_edge_is_timed_again_and_a_request_does_not_wait_for_that(at_one
         assert len(engine.done) == 4  # that timing was given up
 
     at_one(run)
+
+
+def test_in_every_frame_the_first_gateway_decides_what_is_kept(at_one):
+    async def run():
+        edge, engine = edge_with(frame_s=20)
+        await edge.keep(["d"])
+        await asyncio.sleep(9)
+        await edge.keep(["b", "c"])  # another gateway, in the same frame
+        await asyncio.sleep(10)
+        assert [name for _, what, name in engine.done if what == "load"] == ["d"]
+        await edge.keep(["b", "c"])
+        await asyncio.sleep(9)
+        assert [name for _, what, name in engine.done if what == "load"] == ["d", "b"]  # c has never left
+
+    at_one(run)
