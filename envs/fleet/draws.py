@@ -73,43 +73,6 @@ def draw_requests(scenario: FleetScenario, seed: int, episodes: range) -> Reques
     )
 
 
-def given_requests(
-    scenario: FleetScenario,
-    arrival_s: Floats,
-    home: Ints,
-    model: Ints,
-    pictures: Floats,
-    deadline_s: Floats,
-    weight: Floats,
-    happens: Floats | None = None,
-) -> Requests:
-    """Requests of one episode ``[N]`` that are given and not drawn, with nothing of chance beside.
-
-    Args:
-        scenario: The world; its models say how many steps are asked for.
-        arrival_s: Times of arrival, rising, s.
-        home: Sites that they arrive at.
-        model: Models they ask for.
-        pictures: Pictures.
-        deadline_s: Promised delays, s.
-        weight: Worths.
-        happens: What happens to the sites ``[1, S, L]``; nothing if not given.
-    """
-    steps = np.array([kind.full_steps for kind in scenario.kinds_of_models], dtype=np.float64)[model]
-    nothing = np.zeros(len(model))
-    return Requests(
-        np.array([len(model)]),
-        arrival_s[None],
-        home[None],
-        model[None],
-        pictures[None],
-        deadline_s[None],
-        weight[None],
-        np.stack([steps, nothing, nothing + 1, nothing], axis=-1)[None],
-        np.zeros((1, scenario.sites, 0)) if happens is None else happens,
-    )
-
-
 def _episode(scenario: FleetScenario, seed: int, number: int) -> tuple[NDArray[np.generic], ...]:
     """Columns of one episode. Rates, popularity and hot spots are constant within bins of a second or less."""
     rng = generator(seed, number)

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.tables import MAX_INTEGER, numbers, read_table
-from edgegen.envs.offloading.view import Tasks
 
 TRACE_COLUMNS = ("slot", "edge", "index", "size_mbit", "workload_gcycles", "result_mbit")
 OUTCOME_COLUMNS = ("server", "transfer_s", "wait_s", "compute_s", "return_s", "delay_s")
@@ -78,27 +73,6 @@ def read_trace(path: str | Path, servers: int, decisions: bool = True) -> Trace:
     _refuse_duplicates(path, order, values)
     task = {column: values[column][order] for column in TRACE_COLUMNS}
     return Trace(rows=rows.iloc[order], server=values["server"][order] if recorded else None, **task)
-
-
-def write_trace(path: str | Path, tasks: Tasks, server: Tensor | None = None) -> None:
-    """Write simulated tasks as a trace, slots numbered from 0.
-
-    Args:
-        path: The CSV file to write.
-        tasks: Tasks ``[T, B, N]`` of one copy.
-        server: Decisions ``[T, B, N]``, recorded if given.
-
-    Raises:
-        InputError: If the file can not be written.
-    """
-    slot, index, edge = tasks.present.transpose(1, 2).nonzero(as_tuple=True)  # [M] each
-    columns: dict[str, Any] = {"slot": slot.cpu().numpy(), "edge": edge.cpu().numpy(), "index": index.cpu().numpy()}
-    for name in ("size_mbit", "workload_gcycles", "result_mbit"):
-        columns[name] = getattr(tasks, name)[slot, edge, index].to("cpu", torch.float64).numpy()
-    if server is not None:
-        columns["server"] = server[slot, edge, index].cpu().numpy()
-    with replacing(path) as file:
-        pd.DataFrame(columns).to_csv(file, index=False)
 
 
 def _refuse_duplicates(path: str | Path, order: np.ndarray, values: dict[str, np.ndarray]) -> None:

@@ -112,11 +112,6 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    @property
-    def under_way(self) -> int:
-        """Requests that were sent and have no answer yet."""
-        return self._under_way
-
     def wait_for_answers(self, number: int) -> None:
         """Wait until so many requests that were sent in this phase have ended, however.
 

@@ -10,10 +10,10 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.play import metered
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet import physics
-from edgegen.envs.fleet.draws import Requests, given_requests
+from edgegen.envs.fleet.draws import Requests
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.world import FleetWorld
-from tests.envs.fleet.fleets import result_of
+from tests.envs.fleet.fleets import given_requests, result_of
 
 MODEL = {"size_gb": 2, "load_s": 1.5, "step_s": 0.2, "least_steps": 8, "least_quality": 0.6, "full_steps": 10}
 SCENARIO = build_scenario(

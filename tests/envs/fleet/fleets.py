@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Requests, given_requests
-from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Ints, Requests
+from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.sites import HEADER, packed
 from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
 
@@ -53,6 +53,43 @@ def result_of(outcome: FleetOutcome) -> Tensor:
     """What became of requests whose steps were chosen ``[E, 11]``."""
     assert outcome.result is not None
     return outcome.result
+
+
+def given_requests(
+    scenario: FleetScenario,
+    arrival_s: Floats,
+    home: Ints,
+    model: Ints,
+    pictures: Floats,
+    deadline_s: Floats,
+    weight: Floats,
+    happens: Floats | None = None,
+) -> Requests:
+    """Requests of one episode ``[N]`` that are given and not drawn, with nothing of chance beside.
+
+    Args:
+        scenario: The world; its models say how many steps are asked for.
+        arrival_s: Times of arrival, rising, s.
+        home: Sites that they arrive at.
+        model: Models they ask for.
+        pictures: Pictures.
+        deadline_s: Promised delays, s.
+        weight: Worths.
+        happens: What happens to the sites ``[1, S, L]``; nothing if not given.
+    """
+    steps = np.array([kind.full_steps for kind in scenario.kinds_of_models], dtype=np.float64)[model]
+    nothing = np.zeros(len(model))
+    return Requests(
+        np.array([len(model)]),
+        arrival_s[None],
+        home[None],
+        model[None],
+        pictures[None],
+        deadline_s[None],
+        weight[None],
+        np.stack([steps, nothing, nothing + 1, nothing], axis=-1)[None],
+        np.zeros((1, scenario.sites, 0)) if happens is None else happens,
+    )
 
 
 def requests_of(

@@ -9,7 +9,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.recordings import Recording, read_recording
-from edgegen.envs.offloading.trace import write_trace
+from tests.envs.offloading.traces import write_trace
 
 
 def written(folder: Path, text: str) -> str:

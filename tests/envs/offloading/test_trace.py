@@ -10,8 +10,9 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
-from edgegen.envs.offloading.trace import read_trace, write_trace
+from edgegen.envs.offloading.trace import read_trace
 from edgegen.envs.offloading.view import Tasks
+from tests.envs.offloading.traces import write_trace
 
 HEADER = "slot,edge,index,size_mbit,workload_gcycles,result_mbit"
 

@@ -17,10 +17,10 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.scenario import OffloadingScenario
-from edgegen.envs.offloading.trace import write_trace
 from edgegen.envs.offloading.view import RouterView, Tasks
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.platform.runs.replay import replay
+from tests.envs.offloading.traces import write_trace
 
 HEADER = "slot,edge,index,size_mbit,workload_gcycles,result_mbit"
 PARTS = ["transfer_s", "wait_s", "compute_s", "return_s"]
