@@ -34,16 +34,19 @@ class Caching:
         world: What it sees.
         policy: Decides.
         explore: Whether it samples.
+        label: What it is called by the operator; its own name if empty.
 
     Attributes:
         policy: Decides.
+        label: What it is called by the operator.
         decisions: Frames that it has decided.
         failures: Frames in which it failed.
         last_failure: Why it did in the latest of these.
     """
 
-    def __init__(self, world: LiveWorld, policy: Policy, explore: bool = False) -> None:
+    def __init__(self, world: LiveWorld, policy: Policy, explore: bool = False, label: str = "") -> None:
         self.policy, self.decisions, self.failures = policy, 0, 0
+        self.label = label or policy.name
         self.last_failure: str | None = None
         self._world, self._explore = world, explore
         self._memory: Memory | None = None

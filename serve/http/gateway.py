@@ -26,7 +26,7 @@ from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
-from edgegen.serve.kinds.cast import CACHER, ROUTER, parts_of
+from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER, parts_of
 from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
@@ -71,7 +71,7 @@ class Gateway:
             worth=worth,
             seed=config.seed,
         )
-        self._servers, self._clock = servers, clock
+        self._servers, self._clock, self._parts = servers, clock, parts
         self.receive_timeout_s = config.receive_timeout_s
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s
@@ -201,6 +201,16 @@ class Gateway:
         """Describe the state of every edge."""
         backlog = self.scheduler.backlog_gcycles()
         return [_edge_state(server, backlog[server.name]) for server in self.scheduler.servers.values()]
+
+    def policies(self) -> dict[str, str | None]:
+        """Tell who decides for which role, as config or order name it; None where edges see to it themselves."""
+        cacher = self._frames.caching
+        allocator = self._parts.get(ALLOCATOR)
+        return {
+            ROUTER: self.scheduler.slots.incumbent.label,
+            CACHER: None if cacher is None else cacher.label,
+            ALLOCATOR: None if allocator is None else allocator.name,
+        }
 
     def health(self) -> dict[str, Any]:
         """Tell how well the service can answer: ``ok``, ``degraded`` or ``unavailable``, and why."""

@@ -134,8 +134,8 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
 
     @app.get("/v1/edges", responses=_errors(500))
     async def edges() -> dict[str, Any]:
-        """Show the state of every edge server."""
-        return {"object": "list", "data": gateway.edges()}
+        """Show the state of every edge server, and who decides about them."""
+        return {"object": "list", "data": gateway.edges(), "policies": gateway.policies()}
 
     @app.get("/healthz", responses={503: {"description": "No edge is healthy"}, **_errors(500)})
     async def health() -> JSONResponse:

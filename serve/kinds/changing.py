@@ -65,7 +65,7 @@ class Changing:
     def caching(self, part: Part, policy: Policy) -> Caching:
         """Make what says what edges keep."""
         world = served(part.kind).world(self._config, self._servers, policy, self._clock)
-        return Caching(world, policy, self._config.explore)
+        return Caching(world, policy, self._config.explore, part.name)
 
     def take_over(self, slots: Slots, frames: Frames) -> None:
         """Change these slots from now on."""

@@ -45,6 +45,9 @@ def test_requests_are_routed_and_edges_told_what_to_keep(policy):
         assert "far" not in told
         health = (await client.get("/healthz")).json()
         assert health["policy"]["failures"] == 0
+        router = "earliest" if policy.startswith("router") else "price-greedy"
+        policies = (await client.get("/v1/edges")).json()["policies"]
+        assert policies == {"router": router, "cacher": "price-greedy", "allocator": "price-greedy"}
 
     serve(scenario, config(policy, frame_s=0.2))
 
@@ -64,6 +67,8 @@ def test_without_a_policy_of_the_fleet_edges_see_to_their_memory_themselves():
         assert (await client.post(URL, json={"prompt": "x"})).status_code == 200
         await asyncio.sleep(0.3)
         assert not any(edge.kept for edge in edges.values())
+        policies = (await client.get("/v1/edges")).json()["policies"]
+        assert policies == {"router": "least-delay", "cacher": None, "allocator": None}
 
     serve(scenario, config("least-delay", kind="offloading", frame_s=0.1))
 

@@ -12,7 +12,9 @@ from edgegen.algorithms.core.codec import save_policy
 from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
 from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.envs.core.errors import InputError
+from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.kinds import changing
+from edgegen.serve.kinds.cast import make_parts, parts_of
 from edgegen.serve.kinds.registry import scenario_of
 from tests.serve.fake_edges import URL, held, serve
 
@@ -131,3 +133,13 @@ def test_what_an_alias_points_at_is_followed(blocks, slot, make_config, monkeypa
 
     config = make_config(follow="models:/mine@best", canary_blocks=blocks)
     serve(scenario, config.model_copy(update={"follow_s": 0.05}))
+
+
+@pytest.mark.parametrize("kind", ["offloading", "fleet"])
+def test_a_gateway_is_warmed_up_before_it_knows_any_edge(kind, run, make_config):
+    for name in (str(run), "least-delay") if kind == "offloading" else ("price-greedy", "earliest"):
+        config = make_config(kind=kind, policy=name)
+        gateway = Gateway(config, make_parts(config, parts_of(config))["router"], {})
+        gateway.warm_up()
+        assert gateway.scheduler.decisions == 0
+        assert gateway.health()["policy"]["failures"] == 0
