@@ -48,6 +48,11 @@ def _tuned(scenario_json: str, trials: int, episodes: int) -> Prices:
     return max(sorted(finalists, key=str), key=lambda prices: utility(prices, others))
 
 
+def start_episodes(trials: int, episodes: int) -> int:
+    """Number of episodes that :func:`tuned_prices` plays at most, the final round included; arguments as there."""
+    return trials * episodes + (_FINALISTS + 1) * _FINAL * episodes
+
+
 def tuned_prices(scenario: FleetScenario, trials: int, episodes: int) -> Prices:
     """Search the constants of `price-greedy` in a world: the same ones at every call, and once per process.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgegen.algorithms.fleet.policy import FleetPolicy
 from edgegen.algorithms.fleet.settings import PRESETS, FleetSettings
+from edgegen.algorithms.fleet.start import start_episodes
 from edgegen.algorithms.methods.registry import Method
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def _learning(scenario: FleetScenario, settings: FleetSettings) -> FleetLearning
     return FleetLearning(scenario, settings)
 
 
+def _start_episodes(settings: FleetSettings) -> int:
+    return 0 if settings.prices else start_episodes(settings.tune_trials, settings.tune_episodes)
+
+
 METHOD = Method(
     name="fleet",
     kind_name="fleet",
@@ -39,5 +44,6 @@ METHOD = Method(
     restore=FleetPolicy.restore,
     in_flight=("learning_rate", "evolve_rate", "temperature", "tau", "batch_size"),
     default_preset="joint",
+    start_episodes=_start_episodes,
 )
 """The entry of the registry."""

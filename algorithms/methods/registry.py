@@ -43,6 +43,8 @@ class Method:
         in_flight: Settings that population-based training may change under way.
         default_preset: The preset of those who name none.
         title: What people call it; its name if not given.
+        start_episodes: From settings to the training episodes that it plays, at most, before it learns from any: those
+            that its start is tuned on.
         met: From settings as plain data to what training with them meets besides what the scenario says, by trait.
     """
 
@@ -59,6 +61,7 @@ class Method:
     in_flight: tuple[str, ...] = ()
     default_preset: str = "improved"
     title: str = ""
+    start_episodes: Callable[[Any], int] = lambda settings: 0
     met: Callable[[Mapping[str, Any]], Traits] = lambda settings: {}
 
     @property

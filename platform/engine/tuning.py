@@ -26,12 +26,14 @@ class Spent:
         episodes: Training episodes of each.
         played: Training episodes in all, the final round included.
         requests: Requests that were simulated in all.
+        start: Training episodes that the learner plays for its start, beside those that it learns from.
     """
 
     trials: int
     episodes: int
     played: int
     requests: int
+    start: int = 0
 
 
 def budget_text(spent: Sequence[Spent], episodes: int) -> str:
@@ -39,16 +41,18 @@ def budget_text(spent: Sequence[Spent], episodes: int) -> str:
 
     Args:
         spent: What each took.
-        episodes: Training episodes of the learner whose budget it was.
+        episodes: Training episodes that the learner whose budget it was learns from.
     """
     trials, each = spent[0].trials, spent[0].episodes
     finals = max(one.played - trials * each for one in spent)
     per_episode = sum(one.requests / one.played for one in spent) / len(spent)
     requests = sum(one.requests for one in spent) / len(spent)
+    start = spent[0].start
+    own = f", {start} of them for its start" if start else ""
     return (
         f"{trials} trials \N{MULTIPLICATION SIGN} {each} training episodes \N{MULTIPLICATION SIGN} {per_episode:,.0f} "
         f"requests, and at most {finals} episodes in the final round: {requests:,.0f} requests for each seed, no more "
-        f"than the {episodes} episodes of a training"
+        f"than the {episodes + start} episodes of a training{own}"
     )
 
 
@@ -56,19 +60,23 @@ def budget_text(spent: Sequence[Spent], episodes: int) -> str:
 class Tuning(Unit):
     """A search of a rule's constants that plays no more training episodes than a training of :attr:`episodes` does.
 
+    Those that the training plays for its start, beside the others, are in the budget.
+
     Its folder holds the files of the search and ``policy/``.
 
     Attributes:
         explore: Whether a rule that draws its actions does so when it is judged.
+        start: Training episodes that the learner plays for its start.
     """
 
     kind: ClassVar[str] = "tuning"
     explore: bool = True
+    start: int = 0
 
     @classmethod
     def of(
         cls, title: str, world: WorldScenario, rule: str, seed: int, episodes: int, evaluation: Evaluation,
-        explore: bool = True,
+        explore: bool = True, start: int = 0,
     ) -> Self:  # fmt: skip
         """Return the tuning of a rule with the budget of a training.
 
@@ -80,12 +88,14 @@ class Tuning(Unit):
             episodes: Training episodes of the learner.
             evaluation: What the result is judged on.
             explore: See the class.
+            start: See the class.
         """
-        trials, each = within_budget(episodes)
+        trials, each = within_budget(episodes + start)
         split = {"trials": trials, "episodes_per_trial": each}
         defaults = rule_book(world.kind).tunable[rule].constants().model_dump()
         return cls(
-            title, world, rule, {**split, **defaults}, split, "", seed, episodes, (evaluation,), explore=explore
+            title, world, rule, {**split, **defaults}, split, "", seed, episodes, (evaluation,),
+            explore=explore, start=start,
         )  # fmt: skip
 
     @property
@@ -102,11 +112,15 @@ class Tuning(Unit):
         """See :meth:`Unit.work`."""
         search = self._search(folder)
         if search.trials:
-            effort.resumed(search.episodes)
+            effort.resumed(self._share(search.episodes))
         while not search.over:
             search.step()
-            effort.note(min(search.episodes, self.episodes), min(trial.value for trial in search.trials))
+            effort.note(self._share(search.episodes), min(trial.value for trial in search.trials))
         search.save()
+
+    def _share(self, played: int) -> int:
+        """Episodes of :attr:`episodes` that stand for those played so far of the whole budget."""
+        return min(played * self.episodes // (self.episodes + self.start), self.episodes)
 
     def policy(self, folder: Path, evaluation: Evaluation) -> Policy:
         """See :meth:`Unit.policy`."""
@@ -120,7 +134,7 @@ class Tuning(Unit):
     def spent(self, folder: Path) -> Spent:
         """Return what a finished tuning took."""
         tuning, search = read_manifest(self.policy_folder(folder))["training"], self._search(folder)
-        return Spent(tuning["trials"], tuning["episodes"], search.episodes, tuning["simulated_requests"])
+        return Spent(tuning["trials"], tuning["episodes"], search.episodes, tuning["simulated_requests"], self.start)
 
     def _search(self, folder: Path) -> RuleSearch:
         trials, each = self.changed["trials"], self.changed["episodes_per_trial"]

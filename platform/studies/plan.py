@@ -214,7 +214,7 @@ class _Builder:
         value, world = point.value if point else None, evaluation.world
         reference = experiment.reference or kind_of(world).reference
         seeds = extent.seeds or self.defaults.seeds or ()
-        cells = []
+        cells, played = [], [0]
         for name in self._methods(experiment, extent):
             episodes = extent.method_episodes.get(name) or self.defaults.method_episodes.get(name)
             episodes = episodes or extent.episodes or self.defaults.episodes or 1
@@ -223,6 +223,8 @@ class _Builder:
             settings = self._settings(name, changes)
             self._check_world(method, trained_in)
             make = PPOTraining if method.algorithm == PPO else Training
+            start = 0 if method.algorithm == PPO else find_method(method.algorithm).start_episodes(settings)
+            played.append(episodes + start)
             units = [
                 self._add(
                     make(
@@ -253,6 +255,7 @@ class _Builder:
                         seed,
                         longest,
                         evaluation,
+                        start=max(played) - longest,
                     )
                 )
                 for seed in seeds

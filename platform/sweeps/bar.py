@@ -75,12 +75,12 @@ def tunings_of(sweep: CheckedSweep, evaluation: Evaluation) -> list[ValidatedTun
     spec = sweep.spec
     if not spec.evaluation.tuned:
         return []
-    validation = spec.validation
+    validation, start = spec.validation, sweep.learner.start_episodes(sweep.settings({}))
     return [
         replace(
             ValidatedTuning.of(
                 f"{tuned_name(rule)}, seed {seed}",
-                sweep.world, rule, seed, spec.budget.episodes, evaluation, validation.actions == SAMPLED,
+                sweep.world, rule, seed, spec.budget.episodes, evaluation, validation.actions == SAMPLED, start,
             ),
             validated=(validation.episodes, validation.seed),
             metric=sweep.metric,

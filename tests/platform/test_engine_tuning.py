@@ -12,6 +12,7 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.rules.priced_greedy import Prices
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.platform.engine.doing import is_done, read_done, run_unit
+from edgegen.platform.engine.tuning import budget_text
 from edgegen.platform.engine.unit import Evaluation
 from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.studies.streams import play_training_stream
@@ -46,6 +47,20 @@ def test_it_simulates_no_more_than_a_training_and_says_how_much(whole: Path) -> 
     trials, finals = (json.loads((whole / name).read_text()) for name in FILES[:2])
     assert spent.played == len(trials) + 2 * len(finals)
     assert spent.requests == sum(trial["requests"] for trial in (*trials, *finals))
+
+
+def test_what_a_learner_plays_for_its_start_is_in_the_budget(tmp_path: Path) -> None:
+    unit = TunedRule.of("priced-greedy (tuned)", WORLD, "priced-greedy", 4, 6, JUDGED, start=24)
+    assert unit.changed == UNIT.changed  # 30 episodes in all, too
+    shown: list[int] = []
+    run_unit(unit, tmp_path, lambda episodes, recent: shown.append(episodes))
+    spent = unit.spent(tmp_path)
+    assert 6 < spent.played <= 30
+    assert shown == sorted(shown)  # progress is told in the episodes that are learned from
+    assert max(shown) <= 6
+    (curve,) = json.loads((tmp_path / TRAINING_FILE).read_text())["episodes"].values()
+    assert len(curve) == 6
+    assert budget_text([spent], 6).endswith("no more than the 30 episodes of a training, 24 of them for its start")
 
 
 def test_what_is_judged_is_the_tuned_rule_on_evaluation_episodes(whole: Path) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.named_files import names_in
 from edgegen.platform.cli import app
+from edgegen.platform.runs.rule_search import within_budget
 from edgegen.platform.studies.files import STUDY_FOLDER, read_study
 from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.spec import FULL, QUICK, StudySpec
@@ -103,6 +104,26 @@ def test_rules_are_tuned_where_something_is_trained_with_the_seeds_and_episodes_
     quick = {**curves, "quick": {"methods": ["lad"], "tuned": []}}
     plans = [make_plan(spec(experiments=[quick]), size) for size in (FULL, QUICK)]
     assert [tuned(plan)["curves"] for plan in plans] == [["priced-greedy (tuned)"], []]
+
+
+def test_the_episodes_that_tune_a_learner_s_start_are_in_the_budget_of_the_rule():
+    fleet = {"title": "joint", "algorithm": "fleet", "preset": "joint", "settings": {"tune_trials": 10}}
+    known = {**fleet, "settings": {"prices": {}}}
+    experiment = {
+        "name": "one",
+        "title": "One",
+        "methods": ["fleet"],
+        "rules": ["earliest"],
+        "tuned": ["price-greedy"],
+        "scenarios": ["fleet-8"],
+        "figures": ["final"],
+    }
+    splits = []
+    for method in (fleet, known):
+        plan = make_plan(spec(methods={"fleet": method}, experiments=[experiment]), FULL)
+        splits.append({(u.start, u.episodes, *u.changed.values()) for u in plan.units.values() if u.kind == "tuning"})
+    start = 10 * 24 + 6 * 4 * 24  # trials, then at most five finalists and the defaults, four times as long
+    assert splits == [{(start, 8, *within_budget(8 + start))}, {(0, 8, *within_budget(8))}]
 
 
 def test_identity_is_what_decides_the_result_and_nothing_else():

@@ -140,7 +140,8 @@ def test_the_report_says_what_was_found_and_with_which_seeds(outcome, tmp_path):
     assert len(data["trials"]) == 9
     assert data["final"]["trial 1"]["seeds"] == {"11": 1.9, "12": 2.0, "13": 2.1}
     assert data["final"]["priced-greedy (tuned)"]["seeds"] == {"11": 1.5, "12": 1.6, "13": 1.4}
-    assert data["tuned"]["priced-greedy (tuned)"]["11"] == {"trials": 3, "episodes": 1, "played": 12, "requests": 600}
+    spent = {"trials": 3, "episodes": 1, "played": 12, "requests": 600, "start": 0}
+    assert data["tuned"]["priced-greedy (tuned)"]["11"] == spent
     assert data["chosen"] == {"settings_of": "trial 1", "seed": 12, "policy": "/trial_1/12"}
     assert sum(data["importances"]["shares"].values()) == pytest.approx(1)
     assert any("did not pay" in line for line in summary(outcome))

@@ -6,6 +6,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from edgegen.algorithms.core.play import metered
+from edgegen.algorithms.fleet import start
 from edgegen.algorithms.fleet.config import FleetConfig
 from edgegen.algorithms.fleet.decisions import SCORE_UNIT
 from edgegen.algorithms.fleet.learning import (
@@ -23,6 +24,7 @@ from edgegen.algorithms.fleet.start import tuned_prices
 from edgegen.algorithms.methods.fleet import METHOD
 from edgegen.algorithms.rules.fleet_families import Prices
 from edgegen.algorithms.rules.fleet_policy import FleetRule
+from edgegen.envs.fleet.physics import RESULT
 from edgegen.envs.fleet.world import FleetWorld
 from tests.envs.fleet.fleets import small
 
@@ -100,6 +102,18 @@ def test_the_start_is_tuned_on_its_own_episodes_and_always_the_same():
         return metered(world, FleetRule("rule", prices.rule(SCENARIO), "")).values()["utility"].mean()
 
     assert mean(first) >= mean(Prices()) - 0.01
+
+
+def test_the_start_plays_no_more_episodes_than_it_says(monkeypatch):
+    played = []
+
+    def better_each_time(scenario, rule, given):
+        played.append(len(given.number))
+        return None, None, np.full((*given.arrival_s.shape, RESULT), float(len(played)))
+
+    monkeypatch.setattr(start, "play_drawn", better_each_time)
+    tuned_prices(SCENARIO, 7, 3)
+    assert sum(played) == start.start_episodes(7, 3)  # the defaults are not among the best, and are judged as well
 
 
 def configure(preset="joint", seed=0, **settings):
