@@ -59,6 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": "none",
         "network": "set",
         "credit": "all",
+        "critic_gain": 10.0,
         "initial_temperature": 0.5,
     },
     "d2sac-ts": {"memory": "gaussian"},

@@ -61,6 +61,7 @@ class RouterLearner(RoleLearner):
             "spec": self.spec.model_dump(),
             "initial_temperature": self.settings.initial_temperature,
             "reward_scale": self.settings.reward_scale,
+            "critic_gain": self.settings.critic_gain,
         }
 
     def network(self) -> Actor:

@@ -23,8 +23,8 @@ NEXT_LATENT = "next_latent"
 class RouterModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
     """Networks of soft actor-critic (LAD-TS spec §4).
 
-    ``model_config`` holds the actor's ``spec``, the ``initial_temperature`` and the ``reward_scale``. The temperatures
-    are parameters so that a checkpoint of the module holds them.
+    ``model_config`` holds the actor's ``spec``, the ``initial_temperature``, the ``reward_scale`` and the
+    ``critic_gain``. The temperatures are parameters so that a checkpoint of the module holds them.
     """
 
     def setup(self) -> None:
@@ -45,7 +45,8 @@ class RouterModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
 
     def _make_critics(self) -> nn.Module:
         """The two critics of group g are networks g and G + g of one stack."""
-        return router_of(self.spec).critics(2 * self.spec.groups, float(self.model_config["reward_scale"]))
+        scale, gain = (float(self.model_config[name]) for name in ("reward_scale", "critic_gain"))
+        return router_of(self.spec).critics(2 * self.spec.groups, scale, gain)
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Pairs of (network, its target)."""

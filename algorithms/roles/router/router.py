@@ -154,8 +154,14 @@ class Router(ABC):
         """Make the network that decides, with fresh weights."""
 
     @abstractmethod
-    def critics(self, groups: int, reward_scale: float) -> nn.Module:
-        """Make critics from states ``[groups, rows, D]`` to values ``[groups, rows, B]``, with fresh weights."""
+    def critics(self, groups: int, reward_scale: float, gain: float = 1.0) -> nn.Module:
+        """Make critics from states ``[groups, rows, D]`` to values ``[groups, rows, B]``, with fresh weights.
+
+        Args:
+            groups: Number of critics.
+            reward_scale: Factor on the reward.
+            gain: The setting ``critic_gain``.
+        """
 
     def learner(self, settings: RouterSettings) -> RouterLearner:
         """Make what learns it; imports RLlib."""

@@ -32,11 +32,13 @@ class SetCritic(nn.Module):
         spec: The state's form.
         groups: Number of critics G.
         reward_scale: Factor on delays in the reward: in s if arrivals are ``frozen``, in units if ``seen``.
+        gain: What the output of the network is multiplied by.
     """
 
-    def __init__(self, spec: RouterSpec, groups: int, reward_scale: float = 1.0) -> None:
+    def __init__(self, spec: RouterSpec, groups: int, reward_scale: float = 1.0, gain: float = 1.0) -> None:
         super().__init__()
         self.spec = spec
+        self.gain = gain
         self.scale = reward_scale * (spec.slot_s if spec.arrivals == "frozen" else 1.0)
         self.net = StackedSet(groups, MEMBER_FEATURES, common_features(spec), [spec.hidden, spec.hidden], 1)
         _start_from_nothing(self.net)
@@ -45,7 +47,7 @@ class SetCritic(nn.Module):
         """``[G, rows, D] -> [G, rows, B]``."""
         common, members = split(state, self.spec)
         values: Tensor = self.net(members, common)[..., 0]
-        return (values - expected_delay_units(members)) * self.scale
+        return (self.gain * values - expected_delay_units(members)) * self.scale
 
 
 class _SetActor(Actor):

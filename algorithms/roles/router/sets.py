@@ -76,9 +76,9 @@ class SetRouter(Router):
         """See :meth:`Router.actor`."""
         return self.actor_class(self.spec)
 
-    def critics(self, groups: int, reward_scale: float) -> SetCritic:
+    def critics(self, groups: int, reward_scale: float, gain: float = 1.0) -> SetCritic:
         """See :meth:`Router.critics`."""
-        return SetCritic(self.spec, groups, reward_scale)
+        return SetCritic(self.spec, groups, reward_scale, gain)
 
     def begin(self, view: RouterView) -> Memory:
         """See :meth:`Router.begin`."""

@@ -60,7 +60,10 @@ class RouterSettings(Frozen):
         actor_lr: Adam step size of the actor.
         critic_lr: Adam step size of the critics.
         temperature_lr: Adam step size of ln ξ.
-        initial_temperature: ξ at the start.
+        initial_temperature: ξ at the start, in the unit of the reward: s, or for network ``set`` the time that the mean
+            task takes on an average server.
+        critic_gain: What the critics of network ``set`` multiply their networks' outputs by. A step moves an output by
+            about the step size, whatever its unit is, and what a placement costs others is about ten units.
         learn_temperature: Adapt ξ towards ``target_entropy``.
         target_entropy: H̄, nats. The published −1 is below any discrete entropy, so ξ only decays.
         soft_target: Whether the critics' target holds the entropy of the next decision, as in soft actor-critic.
@@ -68,7 +71,7 @@ class RouterSettings(Frozen):
         gamma: Discount per task.
         tau: Rate of the soft target update.
         target_copy_every: Updates of actor ``q`` between copies into its target network, which does not follow softly.
-        reward_scale: Factor on the reward −T_serv.
+        reward_scale: Factor on the reward −T_serv, which network ``set`` takes in units of the mean task.
         replay_capacity: Transitions kept per agent.
         replay_warmup: Updates begin when every agent holds more than this.
         batch_size: Transitions per agent and update.
@@ -97,6 +100,7 @@ class RouterSettings(Frozen):
     critic_lr: StepSize = 1e-3
     temperature_lr: StepSize = 3e-4
     initial_temperature: Positive = 0.05
+    critic_gain: Positive = 1.0
     learn_temperature: Flag = True
     target_entropy: Real = -1.0
     soft_target: Flag = True

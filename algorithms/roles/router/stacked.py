@@ -45,9 +45,9 @@ class StackedRouter(Router):
         """See :meth:`Router.actor`."""
         return self.actor_class(self.spec, self.state_size)
 
-    def critics(self, groups: int, reward_scale: float) -> StackedMLP:
+    def critics(self, groups: int, reward_scale: float, gain: float = 1.0) -> StackedMLP:
         """See :meth:`Router.critics`; they do not see the latent."""
-        del reward_scale
+        del reward_scale, gain
         return StackedMLP(groups, [self.state_size, self.spec.hidden, self.spec.hidden, self.spec.servers])
 
     def kept(self, memory: Memory) -> Memory:

@@ -153,6 +153,21 @@ def test_an_untrained_policy_prefers_what_is_fast():
     torch.testing.assert_close(values, -real / unit_s, rtol=1e-4, atol=1e-3)
 
 
+def test_the_gain_multiplies_what_critics_add_to_the_estimate():
+    policy = make()
+    state = policy.spec.grouped(fresh_view(policy, busy()).state(busy().tasks.at_index(0)))
+    torch.manual_seed(2)
+    plain = SetCritic(policy.spec, 1)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    gained = SetCritic(policy.spec, 1, reward_scale=2.0, gain=10.0)
+    gained.load_state_dict(plain.state_dict())
+    estimate = -expected_delay_units(split(state, policy.spec)[1])
+    added = plain(state) - estimate
+    assert float(added.abs().max()) > 0.1
+    torch.testing.assert_close(gained(state), 2 * (estimate + 10 * added), rtol=1e-4, atol=1e-3)
+
+
 def test_own_placements_reach_the_next_state():
     policy = make()
     observation = busy()
