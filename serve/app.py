@@ -19,7 +19,7 @@ from edgegen.serve.edge.house import EdgeHouse
 from edgegen.serve.edge_config import reserved
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.cast import CACHER, ROUTER, allocator_at, lasting, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, lasting, make_parts, parts_of
 from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
@@ -49,6 +49,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     """
     config = lasting(config)  # replicas may run in another folder
     make_parts(config, parts_of(config))  # fail here and not in a replica
+    deciding = allocators(config)
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     check_edges(config.edges, cards)
@@ -80,7 +81,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         arguments = {
             edge.name: (
                 (edge.name, config.keep_s, config.keep_mb, edge, cards, *limits),
-                {"decide_steps": allocator_at(config, edge.name), "frame_s": config.frame_s},
+                {"decide_steps": deciding[edge.name], "frame_s": config.frame_s},
             )
             for edge in members
         }

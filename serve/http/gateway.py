@@ -26,7 +26,7 @@ from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
-from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER, parts_of
+from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
 from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
@@ -57,11 +57,12 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         cacher: Policy | None = None,
     ) -> None:
-        servers, parts = open_books(config), parts_of(config)
+        servers = open_books(config)
         ledger = servers[0].ledger
         assert ledger is not None
         worth = Worth(config, ledger, config.guard)
         self.changing = Changing(config, servers, clock)
+        parts = self.changing.parts
         seat = self.changing.seat(parts[ROUTER], policy)
         slots = Slots(seat, worth.expect, config.guard_block_s, config.canary_blocks)
         self.scheduler = Scheduler(
@@ -71,7 +72,7 @@ class Gateway:
             worth=worth,
             seed=config.seed,
         )
-        self._servers, self._clock, self._parts = servers, clock, parts
+        self._servers, self._clock = servers, clock
         self.receive_timeout_s = config.receive_timeout_s
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s
@@ -205,7 +206,7 @@ class Gateway:
     def policies(self) -> dict[str, str | None]:
         """Tell who decides for which role, as config or order name it; None where edges see to it themselves."""
         cacher = self._frames.caching
-        allocator = self._parts.get(ALLOCATOR)
+        allocator = self.changing.parts.get(ALLOCATOR)
         return {
             ROUTER: self.scheduler.slots.incumbent.label,
             CACHER: None if cacher is None else cacher.label,

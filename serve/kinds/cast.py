@@ -140,17 +140,19 @@ def _lasting(part: Part) -> str:
     return pinned(part.name) if tracking_uri().startswith(("http://", "https://")) else str(fetch(part.name))
 
 
-def allocator_at(config: ServiceConfig, name: str) -> LiveAllocator | None:
-    """Make what chooses the steps of jobs at an edge; None if the edge sees to that itself.
+def allocators(config: ServiceConfig) -> dict[str, LiveAllocator | None]:
+    """Make what chooses the steps of jobs at every edge; None if the edges see to that themselves.
 
     Raises:
-        InputError: As for :func:`make_parts`.
+        InputError: As for :func:`make_parts`, or if the kind of the policy has no allocator that a service can ask.
     """
+    names = [edge.name for edge in config.edges]
     part = parts_of(config).get(ALLOCATOR)
     if part is None:
-        return None
+        return dict.fromkeys(names)
     steps = served(part.kind).steps
     if steps is None:
         raise InputError(f"Worlds of the kind {part.kind} have no allocator that a service can ask.")
     policy = make_parts(config, {ALLOCATOR: part})[ALLOCATOR]
-    return LiveAllocator(policy, live_roles(part.kind)[ALLOCATOR], steps(config, name), config.explore)
+    role, world = live_roles(part.kind)[ALLOCATOR], scenario_of(config, kind=part.kind)
+    return {name: LiveAllocator(policy, role, steps(config, name, world), config.explore) for name in names}

@@ -16,7 +16,7 @@ from edgegen.serve.control.books import Server
 from edgegen.serve.control.frames import Caching, Frames
 from edgegen.serve.control.seat import Seat, Trust
 from edgegen.serve.control.slots import Slots
-from edgegen.serve.kinds.cast import CACHER, ROUTER, Part, allocator_at, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, Part, allocators, make_parts, parts_of
 from edgegen.serve.kinds.registry import Clock, served
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,15 @@ class Changing:
         config: The service.
         servers: The books of its edges.
         clock: Monotonic time, s.
+
+    Attributes:
+        parts: Who decides for which role.
+        last_refusal: Why the latest order was refused, or None.
     """
 
     def __init__(self, config: ServiceConfig, servers: Sequence[Server], clock: Clock) -> None:
         self._config, self._servers, self._clock = config, servers, clock
+        self.parts = parts_of(config)
         self._followed: str | None = None
         self._following: asyncio.Task[None] | None = None
         self.last_refusal: str | None = None
@@ -111,11 +116,10 @@ class Changing:
         """Give the charge to another policy, of the router, and of cacher and allocators, if it names such."""
         parts, policies = await self._made(policy)
         config = self._config.model_copy(update={"policy": policy})
-        names = [server.name for server in self._servers]
-        steps = await asyncio.to_thread(lambda: {name: allocator_at(config, name) for name in names})
+        steps = await asyncio.to_thread(allocators, config)
         caching = self.caching(parts[CACHER], policies[CACHER]) if CACHER in policies else None
         self._slots.swap(self.seat(parts[ROUTER], policies[ROUTER]), self._servers)
-        self._frames.caching = caching
+        self._frames.caching, self.parts = caching, parts
         await self._frames.change_steps(steps)
 
     async def _canary(self, policy: str, share: float) -> None:

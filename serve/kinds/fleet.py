@@ -193,5 +193,5 @@ def live_world(config: ServiceConfig, servers: Sequence[Server], policy: Policy,
     return LiveFleet(ledger, scenario_of(config, kind="fleet"), config.slot_s, promise_s=config.promise_s, clock=clock)
 
 
-SERVED = Served(world=live_world, scenario=scenario, training=training, usual="price-greedy", steps=FleetSteps.of)
+SERVED = Served(world=live_world, scenario=scenario, training=training, usual="price-greedy", steps=FleetSteps)
 """The entry for :mod:`edgegen.serve.kinds.registry`."""

@@ -15,8 +15,7 @@ from edgegen.envs.fleet.view import AllocatorView
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.steps import Placed, StepsView
-from edgegen.serve.kinds.fleet_scenario import scenario
-from edgegen.serve.model_config import ModelCard, picture_mbit, text_mbit
+from edgegen.serve.model_config import picture_mbit, text_mbit
 
 
 class FleetSteps(StepsView):
@@ -26,21 +25,15 @@ class FleetSteps(StepsView):
         config: The service.
         name: The edge.
         world: The service as a scenario.
-        cards: Models by name, in the order of their numbers.
     """
 
-    def __init__(self, config: ServiceConfig, name: str, world: FleetScenario, cards: dict[str, ModelCard]) -> None:
-        self._fixed, self._cards, self._name = fixed_of(world), cards, name
-        self._models = {model: number for number, model in enumerate(cards)}
+    def __init__(self, config: ServiceConfig, name: str, world: FleetScenario) -> None:
+        self._fixed, self._cards, self._name = fixed_of(world), config.cards(), name
+        self._models = {model: number for number, model in enumerate(self._cards)}
         edge = next(edge for edge in config.edges if edge.name == name)
         self._in_cloud, self._rate_mbit_s = edge.cloud is not None, edge.rate_mbit_s
         self._site = world.sites if self._in_cloud else config.homes.index(name)
         self._first, self._hop_s, self._promise_s = edge.all_models[0], config.utility.hop_s, config.promise_s
-
-    @classmethod
-    def of(cls, config: ServiceConfig, name: str) -> FleetSteps:
-        """Make what the allocator of an edge of a service sees."""
-        return cls(config, name, scenario(config, config.capacities_gcycles_s()), config.cards())
 
     def observe(self, job: Job, placed: Placed) -> AllocatorView:
         """Return the view of the fleet world's allocator for one copy."""

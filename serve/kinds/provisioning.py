@@ -140,10 +140,10 @@ class ProvisioningSteps(StepsView):
     Args:
         config: The service.
         name: The edge.
+        world: The service as a scenario.
     """
 
-    def __init__(self, config: ServiceConfig, name: str) -> None:
-        world: ProvisioningScenario = scenario_of(config, kind="provisioning")
+    def __init__(self, config: ServiceConfig, name: str, world: ProvisioningScenario) -> None:
         self._world, self._cell = world, config.homes.index(name)
         self._models = {model: number for number, model in enumerate(config.models)}
         self._first = config.edges[[edge.name for edge in config.edges].index(name)].all_models[0]

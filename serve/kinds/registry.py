@@ -34,14 +34,15 @@ class Served:
         scenario: From a config and the capacities of its edges in Gcycle/s to the scenario that policies have to fit.
         training: From a config to the scenario in which policies for it are trained; the same one if None.
         usual: Rule of the kind for roles that nobody is named for; its reference if None.
-        steps: From a config and the name of an edge to what the allocator there sees; None if the kind has none.
+        steps: From a config, the name of an edge and the scenario of the service to what the allocator there sees; None
+            if the kind has none.
     """
 
     world: Callable[[ServiceConfig, Sequence[Server], Policy, Clock], LiveWorld]
     scenario: Callable[[ServiceConfig, tuple[float, ...]], Any]
     training: Callable[[ServiceConfig], Any] | None = None
     usual: str | None = None
-    steps: Callable[[ServiceConfig, str], StepsView] | None = None
+    steps: Callable[[ServiceConfig, str, Any], StepsView] | None = None
 
 
 SERVED: Registry[Served] = Registry(

@@ -12,7 +12,7 @@ from edgegen.serve.config import build_config
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.cast import CACHER, ROUTER, allocator_at, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, make_parts, parts_of
 from edgegen.serve.profile.model_profile import ModelProfile, QualityPoint, write_profile
 from tests.serve.fake_edges import URL
 
@@ -62,10 +62,10 @@ def served(fields, **changes):
     async def run() -> tuple[list[httpx.Response], dict[str, KeepingEdge], float]:
         loop = asyncio.get_running_loop()
         config = build_config({**fields, **changes})
-        cards = config.cards()
+        cards, steps = config.cards(), allocators(config)
         edges = {
             edge.name: KeepingEdge(
-                edge.name, 60.0, 64.0, edge, cards, 100, decide_steps=allocator_at(config, edge.name), clock=loop.time
+                edge.name, 60.0, 64.0, edge, cards, 100, decide_steps=steps[edge.name], clock=loop.time
             )
             for edge in config.edges
         }

@@ -13,7 +13,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import load_config
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.steps import Placed
-from edgegen.serve.kinds.cast import Part, allocator_at, live_roles, make_parts, parts_of
+from edgegen.serve.kinds.cast import Part, allocators, live_roles, make_parts, parts_of
 from edgegen.serve.kinds.registry import scenario_of
 
 
@@ -85,9 +85,9 @@ def test_a_policy_without_the_role_it_is_named_for_is_refused(run):
 
 
 def test_an_allocator_is_made_for_every_edge():
-    assert allocator_at(config("least-delay"), "edge-a") is None
+    assert allocators(config("least-delay")) == dict.fromkeys(("edge-a", "edge-b", "edge-c"))
     service = config("price-greedy", "fleet", deadline_s=20)
-    slow = cloudpickle.loads(cloudpickle.dumps(allocator_at(service, "edge-c")))  # it goes to another process
+    slow = cloudpickle.loads(cloudpickle.dumps(allocators(service)["edge-c"]))  # it goes to another process
     job = Job("1", "x", None, 20, 7.5, 64, 64, (0,), 0.6, "shapes-64", 5, left_s=20.0, home="edge-a")
     step_s = 0.03 / 0.25
     assert slow(job, Placed(0.0, 0.0, 0.25, 20.0)) == 20

@@ -84,8 +84,7 @@ class Both:
         self.live = LiveFleet(self.ledger, world, promise_s=12, clock=lambda: self.now)
         self.sites = [self.books[row] for row in (0, 2, 3)]
         self.reported = -1
-        cards = self.config.cards()
-        self.steps = {edge.name: FleetSteps(self.config, edge.name, world, cards) for edge in self.config.edges}
+        self.steps = {edge.name: FleetSteps(self.config, edge.name, world) for edge in self.config.edges}
         self.hear(0.0)
 
     def hear(self, at):

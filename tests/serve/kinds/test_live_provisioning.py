@@ -18,7 +18,7 @@ from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.serve.config import build_config
 from edgegen.serve.control.jobs import EdgeReport, Job
 from edgegen.serve.control.steps import Placed
-from edgegen.serve.kinds.cast import ANY_ROUTER, Part, allocator_at, make_parts, parts_of
+from edgegen.serve.kinds.cast import ANY_ROUTER, Part, allocators, make_parts, parts_of
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.provisioning import USUAL_PROMPT, LiveProvisioning, ProvisioningSteps
 from edgegen.serve.kinds.registry import scenario_of
@@ -114,7 +114,7 @@ def test_allocators_see_what_they_see_of_a_hit_in_the_simulator():
     simulator = ProvisioningWorld(scenario, caching_amender=keep_all)
     simulator.reset(4)
     simulator.decide(torch.ones(1, 1, 3, dtype=torch.bool))
-    steps = ProvisioningSteps(config, "x")
+    steps = ProvisioningSteps(config, "x", scenario)
     for _ in range(scenario.slots_per_frame):
         expected = simulator.observe_slot()
         name = "abc"[int(expected.model)]
@@ -142,7 +142,8 @@ def test_allocators_see_what_they_see_of_a_hit_in_the_simulator():
     ],
 )
 def test_impossible_shares_are_refused(action, words):
-    steps = ProvisioningSteps(build_config(SERVICE), "y")
+    config = build_config(SERVICE)
+    steps = ProvisioningSteps(config, "y", world(config))
     job = Job("1", "x", None, 20, 7.5, 64, 64, (0,), 2.0, "a", 4)
     with pytest.raises(ValueError, match=words):
         steps.steps(job, Placed(0.0, 0.0, 0.5, 10.0), action)
@@ -153,7 +154,7 @@ def test_t2drl_caches_and_allocates_while_ladts_routes(runs):
     config = build_config({**SERVICE, "policy": f"router={router} cacher={run} allocator={run}", "frame_s": 0.3})
     cells = Part("provisioning", run)
     assert parts_of(config) == {"router": Part("offloading", router), "cacher": cells, "allocator": cells}
-    allocator = allocator_at(config, "y")
+    allocator = allocators(config)["y"]
     assert allocator is not None
     job = Job("1", "x", None, 20, 7.5, 64, 64, (0,), 2.0, "b", 4)
     assert 4 <= allocator(job, Placed(0.0, 0.0, 0.5, 10.0)) <= 20
