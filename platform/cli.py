@@ -22,6 +22,7 @@ from edgegen.platform.commands import (
     compare,
     demo,
     live,
+    loadtest,
     play,
     profile,
     replay,
@@ -159,6 +160,7 @@ for _command in (
     profile.profile,
     live.serve,
     live.generate,
+    loadtest.loadtest,
     demo.demo,
 ):
     app.command(cls=_Command)(_command)

@@ -83,9 +83,10 @@ def serve(
     overrides = parse_overrides(settings or [])
     overrides |= {name: value for name, value in (("seed", seed), ("policy", policy)) if value is not None}
     service = load_config(config, overrides)
-    _check_policy(service.policy, service.kind)
+    from edgegen.serve.kinds.cast import parts_of
     from edgegen.serve.running import READY_TIMEOUT_S, running_service
 
+    parts_of(service)  # fail before anything is started
     ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
     notes = progress_console()
     _say_what_is_new(service, notes)
@@ -98,24 +99,15 @@ def serve(
 
 
 def _say_what_is_new(service: ServiceConfig, notes: Console) -> None:
-    """Say what of the service a policy has not met in training, taking its edges as busy as a training for it would."""
+    """Say what of the service policies have not met in training, taking its edges as busy as a training would."""
     from edgegen.algorithms.core.catalog import make_policy
     from edgegen.algorithms.core.registered import is_registered
+    from edgegen.serve.kinds.cast import parts_of
     from edgegen.serve.kinds.registry import training_scenario
 
-    if not is_registered(service.policy):
-        say_notes({service.policy: make_policy(service.policy, training_scenario(service))}, notes)
-
-
-def _check_policy(policy: str, kind: str) -> None:
-    """Refuse a folder that holds no policy before anything is started; registered ones are fetched where they run."""
-    from edgegen.algorithms.core.catalog import find_policy_folder
-    from edgegen.algorithms.core.registered import is_registered
-    from edgegen.algorithms.core.rulebook import rule_book
-
-    rules = rule_book(kind).makers
-    if policy not in rules and not is_registered(policy):
-        find_policy_folder(policy, rules)
+    for part in set(parts_of(service).values()):
+        if part.kind == service.kind and not is_registered(part.name):
+            say_notes({part.name: make_policy(part.name, training_scenario(service))}, notes)
 
 
 def generate(

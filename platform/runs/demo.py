@@ -156,34 +156,32 @@ def _compare(
 def _serve(request: DemoRequest, uri: str, started: float, out: Console, notes: Console) -> None:
     """Start the service, tune and train for its edges, let both serve the same requests, and keep the better one."""
     from edgegen.platform.runs import live_demo
+    from edgegen.platform.runs.live_comparison import beside, live_service, write_live
     from edgegen.serve.config import load_config
 
-    config, folder = load_config(request.service), request.out
+    folder, seed = request.out, request.seed
+    config = load_config(request.service, {"policy": live_demo.RULE, "seed": seed})
+    wanted = live_demo.LiveRequest(folder, config, request.trials, request.service_episodes, seed)
     _heading(notes, f"3. Serve {len(config.models)} models from {len(config.edges)} unequal edge servers")
-    wanted = live_demo.LiveRequest(
-        out=folder,
-        config=config,
-        trials=request.trials,
-        episodes=request.service_episodes,
-        sequences=request.sequences,
-        seed=request.seed,
-        port=request.port,
-    )
-    with live_demo.live_service(wanted, notes) as live:
-        speeds = zip(config.homes, live.world.speed, strict=True)
-        notes.print(f"Measured: {', '.join(f'{name} {speed:.2f} Gcycle/s' for name, speed in speeds)}", soft_wrap=True)
+    with live_service(config, request.port) as live:
+        speeds = zip(config.homes, live.measure().speed, strict=True)
+        measured = ", ".join(f"{name} {speed:.2f} Gcycle/s" for name, speed in speeds)
+        notes.print(f"The service is up at {live.url}; measured: {measured}", soft_wrap=True)
         _heading(notes, "4. Tune the rule for these edges, and train caching, steps and routing from there on")
-        tuned = live.tuned()
-        trained = _trained(live.training(tuned), notes)
-        policies = {live_demo.LEARNED: trained, live_demo.TUNED: tuned.out}
-        entrants = [*map(str, policies.values()), *live_demo.RIVALS]
+        rule = live_demo.tuned(wanted, live, notes)
+        trained = _trained(live_demo.training(wanted, live, rule), notes)
+        policies = {live_demo.TUNED: str(rule.out), live_demo.LEARNED: str(trained)}
+        entrants = [*policies.values(), *live_demo.RIVALS]
         _compare(live.world, entrants, folder / "service-comparison", request, out, notes, list(policies))
         _heading(notes, "5. Let both serve the same requests, with real pictures")
-        test = live.compared({live_demo.TUNED: tuned.out, live_demo.LEARNED: trained})
-        live_demo.draw_live(test, folder, lambda text: notes.print(Text(text), soft_wrap=True))
+        with activity(notes) as say:
+            test = live.compared(policies, request.sequences, seed, lambda name, n: say(f"Sequence {n + 1}, {name}"))
+        simulated = live.simulated(policies, request.sequences, seed)
+        write_live(test, simulated, folder, lambda text: notes.print(Text(text), soft_wrap=True))
         out.print(test.comparison.table())
+        out.print(beside(test.comparison, simulated))
         label = live_demo.better(test.comparison)
-        live.put_in_charge(str(policies[label]))
+        live.put_in_charge(policies[label])
         why = "" if label == live_demo.LEARNED else ", because the learned policy is behind it"
         out.print(f"In charge: the {label}{why}.")
         if request.keep:

@@ -20,6 +20,7 @@ NEEDED = {
     "evaluate": {"policy": "uniform"},
     "reproduce": {"study": "ladts"},
     "tune": {"rule": "priced-greedy"},
+    "loadtest": {"policy": "earliest"},
     "trace import": {"file": "t.csv", "out": "new.parquet"},
     "play": {"scenario": "fleet-8", "policy": "earliest", "out": "new.html"},
     "trace fit": {"file": "t.parquet", "out": "new.yaml"},
@@ -37,7 +38,10 @@ NAMES = {
     ("trace fit", "scenario"): ".yaml",
     ("trace compare", "scenario"): ".yaml",
     ("reproduce", "study"): ".yaml",
+    ("scenarios", "files"): ".yaml",
     ("serve", "config"): ".yaml",
+    ("loadtest", "config"): ".yaml",
+    ("loadtest", "policy"): "",
     ("evaluate", "policy"): "",
     ("compare", "policies"): "",
     ("play", "policy"): "",
@@ -83,13 +87,18 @@ PATHS = {(command, name): information for command, name, information, kind in pa
 
 def kind_of(command, name):
     checker = PATHS[command, name].callback.__name__
-    return {"curve_file": "output_file", "plot_file": "output_file", "png_file": "output_file"}.get(checker, checker)
+    return {
+        "curve_file": "output_file",
+        "plot_file": "output_file",
+        "png_file": "output_file",
+        "profile_json": "output_file",
+    }.get(checker, checker)
 
 
 def ending(command, name):
     if name in ("plot", "png") or (command, name) == ("trace compare", "out"):
         return ".png"
-    if name == "json":
+    if name in ("json", "profile_file"):
         return ".json"
     return {
         "profile": ".yaml",
@@ -195,7 +204,7 @@ def test_a_tilde_is_the_home_folder_also_after_an_equals_sign(command, name, fol
 
 @pytest.mark.parametrize(("command", "name"), NAMES, ids=map(" ".join, NAMES))
 def test_names_that_can_not_be_paths_are_refused_alike(command, name, folder):
-    if command in ("serve", "profile"):
+    if command in ("serve", "profile", "loadtest"):
         pytest.importorskip("diffusers")
     end = NAMES[command, name]
     for value in (LONG + end, LONG, f"~nobody-of-this-name/x{end}", f"x\0{end}", f"circle/x{end}", f"file/x{end}", ""):

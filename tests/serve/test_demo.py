@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from edgegen.envs.core.scenarios import build_scenario
-from edgegen.platform.runs import demo, live_demo
+from edgegen.platform.runs import demo, live_comparison
 from edgegen.platform.process import prefer_one_thread
 
 prefer_one_thread()
 small = {"slots": 4, "tasks_per_slot": {"low": 1, "high": 2}}
 load = demo.load_scenario
 demo.load_scenario = lambda name: build_scenario({**load(name).model_dump(), **small})
-live_demo.TRAFFIC = {**live_demo.TRAFFIC, "frames": 3, "load": 0.5, "bursts": None}
+live_comparison.TRAFFIC = {**live_comparison.TRAFFIC, "frames": 3, "load": 0.5, "bursts": None}
 request = demo.DemoRequest(
     out=Path("demo"), episodes=8, service_episodes=8, evaluation_episodes=2, trials=3, sequences=2, seed=0, serve=True,
     keep=True, port=None, service="tiny.yaml",
