@@ -130,7 +130,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         GatewayReplica,
         name=GATEWAY,
         num_replicas=config.gateways,
-        max_replicas_per_node=config.gateways_per_node,
+        **({} if config.gateways_per_node is None else {"max_replicas_per_node": config.gateways_per_node}),
         max_ongoing_requests=len(config.edges) * (config.max_queue + 1) + SPARE_REQUESTS,
         max_queued_requests=SPARE_REQUESTS,  # while it is being replaced
         ray_actor_options={"num_cpus": 0.1, "resources": dict(config.gateway_resources)},
