@@ -51,7 +51,7 @@ NAMES = {
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
-    "address", "algorithm", "device", "dtype", "faults", "form", "labels", "model", "only", "preset", "prompts",
+    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "labels", "model", "only", "preset", "prompts",
     "quality", "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
@@ -87,12 +87,8 @@ PATHS = {(command, name): information for command, name, information, kind in pa
 
 def kind_of(command, name):
     checker = PATHS[command, name].callback.__name__
-    return {
-        "curve_file": "output_file",
-        "plot_file": "output_file",
-        "png_file": "output_file",
-        "profile_json": "output_file",
-    }.get(checker, checker)
+    writers = ("curve_file", "plot_file", "png_file", "profile_json")
+    return "output_file" if checker in writers else checker
 
 
 def ending(command, name):
@@ -117,7 +113,8 @@ def line(command, name, value):
     for key, text in given.items():
         information = next(info for owner, own, info, _ in parameters() if (owner, own) == (command, key))
         if isinstance(information, typer.models.OptionInfo):
-            flags = [flag for flag in information.param_decls or () if flag.startswith("--")]
+            declared = (information.default, *(information.param_decls or ()))  # the first one is taken for a default
+            flags = [flag for flag in declared if isinstance(flag, str) and flag.startswith("--")]
             arguments += [flags[0] if flags else "--" + key.replace("_", "-"), text]
         else:
             arguments.append(text)
