@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.named_files import names_in
 from edgegen.platform.cli import app
+from edgegen.platform.engine.tuning import Tuning
 from edgegen.platform.runs.rule_search import within_budget
 from edgegen.platform.studies.files import STUDY_FOLDER, read_study
 from edgegen.platform.studies.plan import make_plan
@@ -121,7 +122,8 @@ def test_the_episodes_that_tune_a_learner_s_start_are_in_the_budget_of_the_rule(
     splits = []
     for method in (fleet, known):
         plan = make_plan(spec(methods={"fleet": method}, experiments=[experiment]), FULL)
-        splits.append({(u.start, u.episodes, *u.changed.values()) for u in plan.units.values() if u.kind == "tuning"})
+        tunings = [unit for unit in plan.units.values() if isinstance(unit, Tuning)]
+        splits.append({(unit.start, unit.episodes, *unit.changed.values()) for unit in tunings})
     start = 10 * 24 + 6 * 4 * 24  # trials, then at most five finalists and the defaults, four times as long
     assert splits == [{(start, 8, *within_budget(8 + start))}, {(0, 8, *within_budget(8))}]
 
