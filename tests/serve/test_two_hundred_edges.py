@@ -18,7 +18,7 @@ from tests.serve.many_gateways import Node
 from tests.serve.slow_edges import virtually
 
 EDGES = 200
-KEPT_BYTES = 20_000
+KEPT_BYTES = 2_000  # two pictures at each edge, so that all that is kept is there before half of the run
 
 
 class TimedEdge:
