@@ -244,10 +244,10 @@ def test_killed_edge_loses_no_request(url):
 def exported(url):
     """Metrics as Prometheus would scrape them from the service's node, by name, each with its labels and value."""
     raylet = psutil.Process(next(iter(edges(url).values()))["pid"]).parent()
-    words = " ".join(raylet.cmdline())
-    (session,) = set(re.findall(r"--session-dir=(\S+)", words))
+    words = raylet.cmdline()
+    (session,) = {re.findall(r"--session-dir=(\S+)", part)[0] for part in words if "--session-dir=" in part}
     (port_file,) = Path(session).glob("metrics_export_port_*")
-    host = re.findall(r"--node-ip-address=(\S+)", words)[0]
+    host = re.findall(r"--node-ip-address=(\S+)", " ".join(words))[0]
     families = text_string_to_metric_families(httpx.get(f"http://{host}:{port_file.read_text()}/metrics").text)
     found: dict[str, Any] = {}
     for family in families:
