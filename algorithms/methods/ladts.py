@@ -60,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "set",
         "credit": "all",
         "critic_gain": 10.0,
-        "initial_temperature": 0.5,
+        "initial_temperature": 0.2,
     },
     "d2sac-ts": {"memory": "gaussian"},
     "sac-ts": {"actor": "mlp", "memory": "none"},

@@ -145,7 +145,7 @@ def test_an_untrained_policy_prefers_what_is_fast():
     present = observation.tasks.present[:, :, 0]
     real = expected_delay(observation, observation.tasks.at_index(0), observation.backlog_gcycles[:, None])
     unit_s = unit_slots(decision.state[:, :, 0], policy.spec)[..., None]
-    wanted = (observation.capacity_gcycles_s[:, None].log() - real / unit_s / 0.5).softmax(-1)
+    wanted = (observation.capacity_gcycles_s[:, None].log() - real / unit_s / 0.2).softmax(-1)
     torch.testing.assert_close(decision.probability[:, :, 0][present], wanted[present], rtol=1e-3, atol=1e-4)
     critic = SetCritic(policy.spec, 2)
     state = policy.spec.grouped(decision.state[:, :, :1])
