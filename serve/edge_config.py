@@ -118,7 +118,7 @@ class EdgeConfig(Frozen):
     max_batch: Annotated[Whole, Field(ge=1, le=100)] = 1
     speed: Positive = 1.0
     url: str | None = None
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,99}$")] | None = None
+    api_key_env: Annotated[str, Field(pattern=r"^[^\W\d]\w{0,99}$")] | None = None
     model_names: dict[str, Name] = Field(default_factory=dict)
     concurrency: Annotated[Whole, Field(ge=1, le=1000)] = 1
     timeout_s: Annotated[Positive, Field(le=86_400)] = 120.0
