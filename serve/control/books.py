@@ -87,7 +87,7 @@ class Server:
 
     def backlog_gcycles(self, now: float) -> float:
         """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""
-        if not self.remaining_gcycles and not self.elsewhere_jobs:
+        if not self.remaining_gcycles and not self.elsewhere_gcycles:
             return 0.0  # of hundreds of edges most are idle, and all are looked at for every request
         done = self.capacity_gcycles_s * (now - self.updated_at)
         in_work = self.in_work

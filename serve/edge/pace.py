@@ -40,6 +40,7 @@ class Pace:
         self._work_of_s: dict[str, float] = {}
         self._step_s: float | None = None
         self._load_s: dict[tuple[str, bool], float] = {}
+        self._start_load_s: dict[str, float] = {}
 
     @property
     def capacity_gcycles_s(self) -> float:
@@ -63,7 +64,7 @@ class Pace:
             return self._load_s[model, from_host]
         if from_host:
             return self._first_host_s.get(model, self.load_s(model))
-        return self._cards[model].load_s
+        return self._start_load_s.get(model, self._cards[model].load_s)
 
     def start(self, times: Mapping[str, tuple[float, float]]) -> None:
         """Take the pace of a warm-up: the time of 1 Gcycle and of a step by model, s."""
@@ -99,6 +100,10 @@ class Pace:
         if self._warmed and not self._asked:
             self._work_s = fmean(work_s for work_s, _ in self._warmed.values())
             self._step_s = fmean(step_s for _, step_s in self._warmed.values())
+
+    def loaded_at_start(self, model: str, time_s: float) -> None:
+        """Note the time of a load at the start, s: it stands until another one, for libraries were loaded beside it."""
+        self._start_load_s[model] = time_s
 
     def loaded(self, model: str, from_host: bool, time_s: float) -> None:
         """Note the time of a load, s."""

@@ -194,7 +194,7 @@ class EdgeServer:
         for model, started in self._engine.start(models, self._warmup_steps).items():
             card = self._cards[model]
             if started.load_s is not None:
-                self._pace.loaded(model, False, started.load_s)
+                self._pace.loaded_at_start(model, started.load_s)
             if started.picture_s is not None:
                 work = card.workload_gcycles(1, self._warmup_steps, card.sizes[0])
                 times[model] = (started.picture_s / work, started.picture_s / self._warmup_steps)
