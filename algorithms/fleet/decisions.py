@@ -14,7 +14,7 @@ from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.algorithms.rules.fleet_residency import fill, weigh
 from edgegen.algorithms.rules.fleet_routers import score_of, uniform
 from edgegen.algorithms.rules.fleet_steps import steps_share, timely_share, value_of
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import allocating, compiled, inlined
 from edgegen.envs.fleet.draws import Ints
 from edgegen.envs.fleet.physics import (
     BACKLOG,
@@ -67,33 +67,54 @@ class Brain(NamedTuple):
 
 
 @compiled
-def denoise(net: Net, features: Floats, relative: bool, hidden: Floats, latent: Floats) -> None:
-    """Denoise latents ``[n]`` in place, each with its features ``[n, F]``; ``hidden`` ``[n, H]`` is for scratch.
+def denoise(net: Net, features: Floats, relative: bool, scratch: Floats, latent: Floats) -> None:
+    """Denoise latents ``[n]`` in place, each with its features ``[n, F]``; ``scratch`` is ``[n, 2 H]`` or larger.
 
     Each step adds to a latent what the network makes of its features, of the latent, relative to the highest one if
-    that is what counts, and of the step.
+    that is what counts, and of the step. Loops over the width H have no sums in them, so that they become vectors.
     """
-    rows, width = len(latent), len(net.bias)
+    rows, width, weight = len(latent), len(net.bias), net.features
     for row in range(rows):
         for h in range(width):
-            hidden[row, h] = net.bias[h]
-        for f in range(features.shape[1]):
+            scratch[row, h] = net.bias[h]
+    inputs = features.shape[1]
+    in_threes = inputs - inputs % 3
+    for f in range(0, in_threes, 3):
+        for row in range(rows):  # inside, so that no sum waits for the one before it
+            one, two, three = features[row, f], features[row, f + 1], features[row, f + 2]
+            for h in range(width):
+                scratch[row, h] = (
+                    scratch[row, h] + one * weight[f, h] + two * weight[f + 1, h] + three * weight[f + 2, h]
+                )
+    for f in range(in_threes, inputs):
+        for row in range(rows):
             value = features[row, f]
             for h in range(width):
-                hidden[row, h] += value * net.features[f, h]
+                scratch[row, h] += value * weight[f, h]
     for i in range(net.steps, 0, -1):
-        shift = 0.0
-        if relative:
-            shift = latent.max()
+        shift, left = highest_of(latent) if relative else 0.0, i / net.steps
         for row in range(rows):
-            seen, change = max(latent[row] - shift, -5.0), 0.0
+            seen = max(latent[row] - shift, -5.0)
             for h in range(width):
-                z = hidden[row, h] + seen * net.latent[h] + (i / net.steps) * net.step[h]
-                change += z / (1.0 + abs(z)) * net.out[h]
+                z = scratch[row, h] + seen * net.latent[h] + left * net.step[h]
+                scratch[row, width + h] = z / (1.0 + abs(z)) * net.out[h]
+        for row in range(rows):
+            change = 0.0
+            for h in range(width):
+                change += scratch[row, width + h]
             latent[row] += change / net.steps
 
 
-@compiled
+@inlined
+def highest_of(values: Floats) -> float:
+    """Highest of some values ``[n]``."""
+    highest: float = values[0]
+    for i in range(1, len(values)):
+        highest = max(highest, values[i])
+    return highest
+
+
+@inlined
 def bounded(value: float) -> float:
     """A time as a feature: not below −1 and not above 2."""
     return min(max(value, -1.0), 2.0)
@@ -124,12 +145,14 @@ class Placed(NamedTuple):
     cloud: bool
 
 
-@compiled
+@inlined
 def route_features(brain: Brain, seen: Floats, asked: Asked, scores: Floats, features: Floats) -> None:
     """Write scores of the rule ``[S + 1]`` and features ``[S + 1, 21]`` of every candidate."""
     rule, unit_s, sites = brain.rule, brain.unit_s, seen.shape[0] - 1
     mean_s = mean_backlog_s(seen)
-    least_s = seen[:sites, BACKLOG].min()
+    least_s = seen[0, BACKLOG]
+    for site in range(1, sites):
+        least_s = min(least_s, seen[site, BACKLOG])
     rise = asked.full_quality - asked.least_quality
     for site in range(sites + 1):
         cloud = site == sites
@@ -163,7 +186,7 @@ def route_features(brain: Brain, seen: Floats, asked: Asked, scores: Floats, fea
         row[20] = asked.age_s
 
 
-@compiled
+@inlined
 def allocate_features(
     brain: Brain,
     placed: Placed,
@@ -207,8 +230,10 @@ def allocate_features(
     return ladder, timely
 
 
-@compiled
-def choose(brain: Brain, seen: Floats, asked: Asked, scores: Floats, latent: Floats, features: Floats) -> int:
+@inlined
+def choose(
+    brain: Brain, seen: Floats, asked: Asked, scores: Floats, latent: Floats, features: Floats, scratch: Floats
+) -> int:
     """Choose a site, or S + 1 to refuse, from what is known of each candidate ``[S + 1, 9]``.
 
     Leaves scores, latents and features.
@@ -218,7 +243,7 @@ def choose(brain: Brain, seen: Floats, asked: Asked, scores: Floats, latent: Flo
         scores[c] /= SCORE_UNIT
         latent[c] = scores[c]
     if brain.router.steps > 0:
-        denoise(brain.router, features, True, np.empty((len(latent), len(brain.router.bias))), latent)
+        denoise(brain.router, features, True, scratch, latent)
     best, highest, noise = 0, -np.inf, brain.rule.noise / SCORE_UNIT
     for c in range(len(latent)):
         score = latent[c]
@@ -233,7 +258,7 @@ def choose(brain: Brain, seen: Floats, asked: Asked, scores: Floats, latent: Flo
     return len(latent) if refusal > highest else best
 
 
-@compiled
+@inlined
 def divide(
     brain: Brain,
     placed: Placed,
@@ -243,17 +268,18 @@ def divide(
     full_quality: float,
     latent: Floats,
     features: Floats,
+    scratch: Floats,
 ) -> float:
     """Choose the share of the steps; leaves the latent ``[1]`` and the features; arguments as above."""
     ladder, timely = allocate_features(brain, placed, weight, deadline_s, least_quality, full_quality, features)
     latent[0] = ladder
     if brain.allocator.steps > 0:
-        denoise(brain.allocator, features, False, np.empty((1, len(brain.allocator.bias))), latent)
+        denoise(brain.allocator, features, False, scratch, latent)
     share: float = min(max(latent[0], 0.0), 1.0, timely)
     return share
 
 
-@compiled
+@allocating
 def plan(
     brain: Brain,
     demand: Floats,
@@ -276,7 +302,7 @@ def plan(
     """
     sites, models = demand.shape
     share, covered, total_speed, asked = np.zeros(models), np.zeros(models), 0.0, 1e-9
-    replicas, hidden = np.zeros(models), np.empty((models, len(brain.cacher.bias)))
+    replicas, scratch = np.zeros(models), np.empty((models, 2 * len(brain.cacher.bias)))
     for site in range(sites):
         total_speed += speed[site]
         for model in range(models):
@@ -306,7 +332,7 @@ def plan(
             row[10] = work_s[model] / brain.unit_s
         final[:] = score
         if brain.cacher.steps > 0:
-            denoise(brain.cacher, features[site], True, hidden, final)
+            denoise(brain.cacher, features[site], True, scratch, final)
         wanted[site] = 0
         fill(final, size_gb, memory_gb[site], wanted[site])
         number = max(int(wanted[site].sum()), 1)
@@ -315,7 +341,7 @@ def plan(
                 covered[model] += speed[site] / number
 
 
-@compiled
+@allocating
 def choose_all(
     brain: Brain,
     seen: Floats,
@@ -330,22 +356,24 @@ def choose_all(
     """
     candidates = seen.shape[1]
     scores, latent, features = np.zeros(candidates), np.zeros(candidates), np.zeros((candidates, ROUTER_FEATURES))
+    scratch = np.zeros((candidates, 2 * len(brain.router.bias)))
     for copy in range(len(due)):
         if due[copy]:
             weight, deadline_s, least, full, age_s, replicas = columns[copy]
             asked = Asked(home[copy], weight, deadline_s, least, full, age_s, replicas)
-            to[copy] = choose(brain, seen[copy], asked, scores, latent, features)
+            to[copy] = choose(brain, seen[copy], asked, scores, latent, features, scratch)
 
 
-@compiled
+@allocating
 def divide_all(brain: Brain, due: NDArray[np.bool_], cloud: NDArray[np.bool_], columns: Floats, to: Floats) -> None:
     """Write the share of the steps of each copy's request ``[E]``.
 
     ``columns`` ``[E, 11]`` are those of :class:`Placed` but the cloud, worth, promised delay, least and full quality.
     """
     latent, features = np.zeros(1), np.zeros((1, ALLOCATOR_FEATURES))
+    scratch = np.zeros((1, 2 * len(brain.allocator.bias)))
     for copy in range(len(due)):
         if due[copy]:
             backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, weight, deadline_s, least, full = columns[copy]
             placed = Placed(backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, cloud[copy])
-            to[copy] = divide(brain, placed, weight, deadline_s, least, full, latent, features)
+            to[copy] = divide(brain, placed, weight, deadline_s, least, full, latent, features, scratch)

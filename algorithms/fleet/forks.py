@@ -18,7 +18,7 @@ from edgegen.algorithms.fleet.kernel import (
     route,
     serve_next,
 )
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import allocating, compiled
 from edgegen.envs.fleet.books import Books, Fixed, take_over
 from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.physics import is_due, keep
@@ -68,7 +68,7 @@ def try_it(
     return total + play_on(brain, fixed, requests, spare, copy, frame, frames, until_s, desk)
 
 
-@compiled
+@allocating
 def fork_copies(
     brain: Brain,
     fixed: Fixed,
@@ -104,7 +104,7 @@ def fork_copies(
         shares: Where the allocator's labels are written.
     """
     sites, models = books.resident.shape[1], books.resident.shape[2]
-    desk, other = new_desk(sites, models), new_desk(sites, models)
+    desk, other = new_desk(brain, sites, models), new_desk(brain, sites, models)
     last_s = frames * fixed.frame_s - horizon_s
     for copy in range(first, end):
         for frame in range(frames):
@@ -142,7 +142,7 @@ def fork_copies(
                 serve_next(brain, fixed, requests, books, copy, -1, -1.0, desk)
 
 
-@compiled
+@allocating
 def fork_caches(
     brain: Brain,
     fixed: Fixed,
@@ -163,7 +163,7 @@ def fork_caches(
     a model is what is gained by keeping it; ``scores`` holds latents before the chain, and ``limit`` is not used.
     """
     sites, models = books.resident.shape[1], books.resident.shape[2]
-    desk, other = new_desk(sites, models), new_desk(sites, models)
+    desk, other = new_desk(brain, sites, models), new_desk(brain, sites, models)
     for copy in range(first, end):
         for frame in range(frames):
             now_s = frame * fixed.frame_s

@@ -17,7 +17,7 @@ from edgegen.algorithms.fleet.decisions import (
     divide,
     plan,
 )
-from edgegen.envs.core.compiled import compiled, inlined
+from edgegen.envs.core.compiled import allocating, compiled, inlined
 from edgegen.envs.fleet.draws import Requests
 from edgegen.envs.fleet.physics import (
     BACKLOG,
@@ -56,11 +56,13 @@ class Desk(NamedTuple):
     cache_latent: Floats
     cache: Floats
     result: Floats
+    scratch: Floats
 
 
-@compiled
-def new_desk(sites: int, models: int) -> Desk:
+@allocating
+def new_desk(brain: Brain, sites: int, models: int) -> Desk:
     """Return scratch arrays."""
+    width = max(len(brain.router.bias), len(brain.allocator.bias))
     return Desk(
         np.zeros((sites + 1, CANDIDATE)),
         np.zeros(sites + 1),
@@ -72,10 +74,11 @@ def new_desk(sites: int, models: int) -> Desk:
         np.zeros((sites, models)),
         np.zeros((sites, models, CACHER_FEATURES)),
         np.zeros(RESULT),
+        np.zeros((sites + 1, 2 * width)),
     )
 
 
-@compiled
+@inlined
 def route(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: int, desk: Desk) -> int:
     """Look, and choose a site for the request that is due."""
     look(fixed, requests, books, copy, desk.seen)
@@ -92,10 +95,10 @@ def route(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: in
         requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s,
         replicas,
     )
-    return choose(brain, desk.seen, asked, desk.scores, desk.latent, desk.route)
+    return choose(brain, desk.seen, asked, desk.scores, desk.latent, desk.route, desk.scratch)
 
 
-@compiled
+@inlined
 def allocate(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, desk: Desk) -> float:
     """Choose the share of the steps of the request that is due, which the router has looked at."""
     k, seen = books.cursor[copy], desk.seen[site]
@@ -114,10 +117,11 @@ def allocate(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy:
         fixed.full_quality[model],
         desk.share,
         desk.allocate,
+        desk.scratch,
     )
 
 
-@compiled
+@allocating
 def ask_cachers(brain: Brain, fixed: Fixed, books: Books, copy: int, frame: int, desk: Desk) -> None:
     """Let the cachers say what they want at the beginning of a frame."""
     now_s, sites = frame * fixed.frame_s, books.free_s.shape[1]
@@ -156,8 +160,8 @@ def end_of(fixed: Fixed, frame: int, frames: int) -> float:
     return end_s
 
 
-@compiled
-def serve_next(
+@inlined
+def serve(
     brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, share: float, desk: Desk
 ) -> float:
     """Serve the request that is due, at a given site or with a given share unless they are negative; its utility."""
@@ -171,6 +175,14 @@ def serve_next(
     place(fixed, requests, books, copy, chosen, part, desk.result)
     utility: float = desk.result[UTILITY]
     return utility
+
+
+@compiled
+def serve_next(
+    brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, share: float, desk: Desk
+) -> float:
+    """Do the same, compiled once, for whoever does it rarely."""
+    return serve(brain, fixed, requests, books, copy, site, share, desk)
 
 
 @compiled
@@ -189,24 +201,32 @@ def play_on(
     total, end_s = 0.0, end_of(fixed, frame, frames)
     while True:
         while is_due(requests, books, copy, min(end_s, until_s)):
-            total += serve_next(brain, fixed, requests, books, copy, -1, -1.0, desk)
+            total += serve(brain, fixed, requests, books, copy, -1, -1.0, desk)
         frame += 1
         if frame >= frames or frame * fixed.frame_s >= until_s:
             return total
         end_s = begin_frame(brain, fixed, books, copy, frame, frames, desk)
 
 
-@compiled
+@allocating
 def play_copies(
     brain: Brain, fixed: Fixed, requests: Requests, books: Books, frames: int, first: int, end: int, results: Floats
 ) -> None:
     """Play whole episodes of some copies; writes what became of each request ``[E, N, 11]``."""
-    sites, models = books.resident.shape[1], books.resident.shape[2]
-    desk = new_desk(sites, models)
+    desk = new_desk(brain, books.resident.shape[1], books.resident.shape[2])
     for copy in range(first, end):
-        for frame in range(frames):
-            end_s = begin_frame(brain, fixed, books, copy, frame, frames, desk)
-            while is_due(requests, books, copy, end_s):
-                k = books.cursor[copy]
-                serve_next(brain, fixed, requests, books, copy, -1, -1.0, desk)
-                results[copy, k] = desk.result
+        _play_copy(brain, fixed, requests, books, frames, copy, results, desk)
+
+
+@compiled
+def _play_copy(
+    brain: Brain, fixed: Fixed, requests: Requests, books: Books, frames: int, copy: int, results: Floats, desk: Desk
+) -> None:
+    """Play a whole episode of a copy."""
+    for frame in range(frames):
+        end_s = begin_frame(brain, fixed, books, copy, frame, frames, desk)
+        while is_due(requests, books, copy, end_s):
+            k = books.cursor[copy]
+            serve(brain, fixed, requests, books, copy, -1, -1.0, desk)
+            for column in range(RESULT):
+                results[copy, k, column] = desk.result[column]

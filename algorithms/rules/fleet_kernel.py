@@ -9,7 +9,7 @@ from edgegen.algorithms.rules.fleet_constants import Rule
 from edgegen.algorithms.rules.fleet_residency import residents
 from edgegen.algorithms.rules.fleet_routers import best_site, score_of
 from edgegen.algorithms.rules.fleet_steps import steps_share, value_of
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import allocating, compiled
 from edgegen.envs.core.threads import in_threads
 from edgegen.envs.fleet.books import books_of
 from edgegen.envs.fleet.draws import Ints, Requests, draw_requests
@@ -55,7 +55,7 @@ def know_all(requests: Requests, books: Books, due: NDArray[np.bool_], seen: Flo
             mean_s[copy] = mean_backlog_s(seen[copy])
 
 
-@compiled
+@allocating
 def play_copies(
     fixed: Fixed, requests: Requests, books: Books, frames: int, rule: Rule, first: int, end: int, results: Floats
 ) -> None:
@@ -64,47 +64,66 @@ def play_copies(
     seen, load_s, backlog_s = np.zeros((sites + 1, CANDIDATE)), np.zeros(books.resident.shape[1:]), np.zeros(sites)
     work_s = fixed.fixed_s + fixed.full_steps * fixed.step_s
     for copy in range(first, end):
-        for frame in range(frames):
-            now_s = frame * fixed.frame_s
-            outlook(fixed, books, copy, now_s, load_s, backlog_s)
-            residents(
-                rule,
-                books.demand[copy],
-                books.resident[copy],
-                fixed.size_gb,
-                load_s,
-                work_s,
-                fixed.memory_gb,
-                fixed.speed[:sites],
-                backlog_s,
-                books.wanted[copy],
-            )
-            keep(fixed, books, copy, now_s, frame == 0)
-            end_s = (frame + 1) * fixed.frame_s if frame + 1 < frames else np.inf
-            while is_due(requests, books, copy, end_s):
-                k = books.cursor[copy]
-                model = requests.model[copy, k]
-                look(fixed, requests, books, copy, seen)
-                if rule.informed:
-                    know(requests, books, copy, seen)
-                weight, full = requests.weight[copy, k], fixed.full_quality[model]
-                least = least_quality_of(fixed, requests, books, copy)
-                age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
-                site = best_site(rule, seen, requests.home[copy, k], weight, least, full, age_s)
-                if site > sites:
-                    place(fixed, requests, books, copy, site, 0.0, results[copy, k])
-                    continue
-                left_s = true_backlog_s(requests, books, copy, site)
-                slack_s = seen[site, SLACK]
-                if not rule.informed:
-                    slack_s = slack_s + seen[site, BACKLOG] - left_s
-                room_s = seen[site, FULL] - seen[site, LEAST]
-                value = value_of(weight, least, full, room_s)
-                share = steps_share(rule, slack_s, room_s, left_s, mean_backlog_s(seen), site == sites, value)
-                place(fixed, requests, books, copy, site, share, results[copy, k])
+        _play_copy(fixed, requests, books, frames, rule, copy, results, seen, load_s, backlog_s, work_s)
 
 
 @compiled
+def _play_copy(
+    fixed: Fixed,
+    requests: Requests,
+    books: Books,
+    frames: int,
+    rule: Rule,
+    copy: int,
+    results: Floats,
+    seen: Floats,
+    load_s: Floats,
+    backlog_s: Floats,
+    work_s: Floats,
+) -> None:
+    """Play a whole episode of a copy; the last arrays are for scratch, but for the work of each model ``[M]``, s."""
+    sites = books.free_s.shape[1]
+    for frame in range(frames):
+        now_s = frame * fixed.frame_s
+        outlook(fixed, books, copy, now_s, load_s, backlog_s)
+        residents(
+            rule,
+            books.demand[copy],
+            books.resident[copy],
+            fixed.size_gb,
+            load_s,
+            work_s,
+            fixed.memory_gb,
+            fixed.speed[:sites],
+            backlog_s,
+            books.wanted[copy],
+        )
+        keep(fixed, books, copy, now_s, frame == 0)
+        end_s = (frame + 1) * fixed.frame_s if frame + 1 < frames else np.inf
+        while is_due(requests, books, copy, end_s):
+            k = books.cursor[copy]
+            model = requests.model[copy, k]
+            look(fixed, requests, books, copy, seen)
+            if rule.informed:
+                know(requests, books, copy, seen)
+            weight, full = requests.weight[copy, k], fixed.full_quality[model]
+            least = least_quality_of(fixed, requests, books, copy)
+            age_s = requests.arrival_s[copy, k] - books.report[copy] * fixed.report_s
+            site = best_site(rule, seen, requests.home[copy, k], weight, least, full, age_s)
+            if site > sites:
+                place(fixed, requests, books, copy, site, 0.0, results[copy, k])
+                continue
+            left_s = true_backlog_s(requests, books, copy, site)
+            slack_s = seen[site, SLACK]
+            if not rule.informed:
+                slack_s = slack_s + seen[site, BACKLOG] - left_s
+            room_s = seen[site, FULL] - seen[site, LEAST]
+            value = value_of(weight, least, full, room_s)
+            share = steps_share(rule, slack_s, room_s, left_s, mean_backlog_s(seen), site == sites, value)
+            place(fixed, requests, books, copy, site, share, results[copy, k])
+
+
+@allocating
 def plan_all(
     rule: Rule,
     demand: Floats,

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.algorithms.rules.fleet_constants import LFU, LRU, SPREAD, Rule
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import allocating, compiled
 from edgegen.envs.fleet.scenario import Floats
 
 
-@compiled
+@allocating
 def residents(
     rule: Rule,
     demand: Floats,

@@ -27,7 +27,7 @@ def kernels_digest(rooms: tuple[Path, ...] = ROOMS) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for room in rooms for path in room.rglob("*.py")):
         source = path.read_bytes()
-        if b"@compiled" in source or b"@inlined" in source:
+        if any(kind in source for kind in (b"@compiled", b"@inlined", b"@allocating")):
             digest.update(source)
     return digest.hexdigest()[:16]
 
@@ -43,23 +43,42 @@ def compiled(function: F) -> F:
 
     It runs without the lock of the interpreter, so threads can share copies among them. Arithmetic is kept as written:
     the same numbers come out as in Python, but for divisions by zero, which give infinity or not-a-number.
+
+    It counts no references, because that costs more than most of what these functions do: an atomic addition for every
+    array of their arguments at every call. So it can neither make nor return arrays; :func:`allocating` can. Whoever
+    calls it holds the arrays.
     """
-    return cast(F, _one_at_a_time(numba.njit(cache=True, nogil=True, error_model="numpy")(function)))
+    return _made(function, _nrt=False)
 
 
 def inlined(function: F) -> F:
-    """Compile a function into whoever calls it: for small ones without loops that are called for every request.
+    """Compile a function into whoever calls it, as :func:`compiled`: for what is done for every request.
 
-    A call costs a count of references for every array in its arguments, which is more than such a function does.
+    Arguments are handed over in memory, several words for every array of a tuple, unless the call is inlined.
     """
-    made = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function)
-    return cast(F, _one_at_a_time(made))
+    return _made(function, _nrt=False, forceinline=True)
+
+
+def allocating(function: F) -> F:
+    """Compile a function that makes arrays, or returns some; otherwise as :func:`compiled`, which loops belong in."""
+    return _made(function, _nrt=True)
+
+
+def _made(function: F, **options: bool) -> F:
+    made = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+    return cast(F, _one_at_a_time(made, counts=options["_nrt"]))
+
+
+def _holds_arrays(kind: Any) -> bool:
+    """Whether values of a type of Numba are arrays or hold some."""
+    parts = getattr(kind, "types", ())
+    return isinstance(kind, numba.types.Array) or any(_holds_arrays(part) for part in parts)
 
 
 _lock = FileLock(Path(numba.config.CACHE_DIR) / ".lock")
 
 
-def _one_at_a_time(dispatcher: Any) -> Any:
+def _one_at_a_time(dispatcher: Any, counts: bool) -> Any:
     """Let one process at a time compile, or load what another one has compiled.
 
     Numba numbers the files of a function's signatures by an index that it reads, and writes later: two processes that
@@ -73,7 +92,10 @@ def _one_at_a_time(dispatcher: Any) -> Any:
             Path(numba.config.CACHE_DIR).mkdir(parents=True, exist_ok=True)
             held = _lock.acquire()
         with held:
-            return compile_now(signature)
+            entry = compile_now(signature)
+        if not counts and any(_holds_arrays(made.return_type) for made in dispatcher.nopython_signatures):
+            raise TypeError(f"{dispatcher.py_func.__name__} returns arrays; only what is allocating may")
+        return entry
 
     dispatcher.compile = compile_alone
     return dispatcher

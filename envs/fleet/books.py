@@ -204,14 +204,19 @@ def books_of(scenario: FleetScenario, requests: Requests) -> Books:
 @compiled
 def take_over(source: Books, target: Books, copy: int) -> None:
     """Make a copy's books what they are in others, to which the same happens: a fork."""
-    target.free_s[copy] = source.free_s[copy]
-    target.heard_s[copy] = source.heard_s[copy]
+    _, sites, models = source.resident.shape
     target.report[copy] = source.report[copy]
-    target.resident[copy] = source.resident[copy]
-    target.host[copy] = source.host[copy]
-    target.wanted[copy] = source.wanted[copy]
-    target.used_s[copy] = source.used_s[copy]
-    target.demand[copy] = source.demand[copy]
     target.cursor[copy] = source.cursor[copy]
     target.loads[copy] = source.loads[copy]
-    target.own[copy] = source.own[copy]
+    for site in range(sites):
+        target.free_s[copy, site] = source.free_s[copy, site]
+        for other in range(sites):
+            target.heard_s[copy, site, other] = source.heard_s[copy, site, other]
+        for column in range(source.own.shape[2]):
+            target.own[copy, site, column] = source.own[copy, site, column]
+        for model in range(models):
+            target.resident[copy, site, model] = source.resident[copy, site, model]
+            target.host[copy, site, model] = source.host[copy, site, model]
+            target.wanted[copy, site, model] = source.wanted[copy, site, model]
+            target.used_s[copy, site, model] = source.used_s[copy, site, model]
+            target.demand[copy, site, model] = source.demand[copy, site, model]

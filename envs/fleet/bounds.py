@@ -20,14 +20,14 @@ def idle_bounds(scenario: FleetScenario, fixed: Fixed, requests: Requests) -> Fl
     books.resident[:] = 1
     fixed = fixed._replace(forgetful=False)  # nothing happens to it either
     bounds = np.zeros_like(requests.arrival_s)
-    _write(fixed, requests, books, scenario.choices, bounds)
+    _write(fixed, requests, books, scenario.choices, np.zeros(RESULT), bounds)
     return bounds
 
 
 @compiled
-def _write(fixed: Fixed, requests: Requests, books: Books, choices: int, bounds: Floats) -> None:
-    """Write the bounds ``[E, N]``; the books are those of an idle fleet, and are for scratch."""
-    result, sites = np.zeros(RESULT), books.free_s.shape[1]
+def _write(fixed: Fixed, requests: Requests, books: Books, choices: int, result: Floats, bounds: Floats) -> None:
+    """Write the bounds ``[E, N]``; books, of an idle fleet, and result are for scratch."""
+    sites = books.free_s.shape[1]
     for copy in range(len(requests.number)):
         for k in range(requests.number[copy]):
             home, model = requests.home[copy, k], requests.model[copy, k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import allocating
 from edgegen.envs.fleet.traces import Floats, Ints
 
 NEVER = 2**62
@@ -44,7 +44,7 @@ def belady_hits(model: Ints, rooms: Ints) -> Floats:
     return np.array([_best(model, models, following, int(room)) / len(model) for room in rooms])
 
 
-@compiled
+@allocating
 def _depths(model: Ints, models: int, depth: Ints) -> None:
     """Write how many other models were asked for since each request's own was; :data:`NEVER` if it never was."""
     stack = np.full(models, -1, dtype=np.int64)
@@ -63,7 +63,7 @@ def _depths(model: Ints, models: int, depth: Ints) -> None:
         stack[0] = own
 
 
-@compiled
+@allocating
 def _following(model: Ints, models: int, following: Ints) -> None:
     """Write the number of the next request for the same model; N if there is none."""
     nearest = np.full(models, len(model), dtype=np.int64)
@@ -72,7 +72,7 @@ def _following(model: Ints, models: int, following: Ints) -> None:
         nearest[model[k]] = k
 
 
-@compiled
+@allocating
 def _best(model: Ints, models: int, following: Ints, room: int) -> int:
     """Most hits of a memory with room for some models."""
     due = np.full(models, -1, dtype=np.int64)  # next request of what is kept; -1 is not kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgegen.envs.core.compiled import compiled
 from edgegen.envs.fleet.books import PASSED, STARTED, Books, Fixed
-from edgegen.envs.fleet.sites import changes_of, load_factor, place_factor
+from edgegen.envs.fleet.sites import changes_in, load_factor, place_factor
 
 
 @compiled
@@ -15,10 +15,11 @@ def forget(fixed: Fixed, books: Books, copy: int, site: int, now_s: float) -> No
     """
     if not fixed.forgetful:
         return
-    changes, pace, _ = changes_of(books.happens[copy, site])
+    row = books.happens[copy, site]
+    first, count = changes_in(row)
     at = int(books.own[copy, site, PASSED])
-    while at < len(changes) and changes[at] <= now_s:
-        if pace[at] == 0.0:
+    while at < count and row[first + at] <= now_s:
+        if row[first + count + at] == 0.0:
             books.resident[copy, site] = 0
             books.host[copy, site] = 0
         at += 1

@@ -50,8 +50,10 @@ def hear(fixed: Fixed, books: Books, copy: int, report: int, now_s: float) -> No
             row, at_s = books.happens[copy, other], report * fixed.report_s
             done_s = at_s + expected_s(row, at_s, done_s)
             books.own[copy, other, HEARD_PACE] = pace_at(row, at_s)
-        for site in range(books.free_s.shape[1]):
-            books.heard_s[copy, site, other] = done_s
+        books.heard_s[copy, 0, other] = done_s
+    for site in range(1, books.free_s.shape[1]):  # row by row, as they lie in memory
+        for other in range(books.free_s.shape[1]):
+            books.heard_s[copy, site, other] = books.heard_s[copy, 0, other]
 
 
 @inlined

@@ -17,7 +17,7 @@ from edgegen.envs.fleet.models import Curve, Model, Several
 from edgegen.envs.fleet.parts import Bursts, Cloud, Day, HotSpots, Loading, Outages, Popularity, Radio
 from edgegen.envs.fleet.recorded import Recorded
 
-Sites = Annotated[Count, Field(le=1000)]
+Sites = Annotated[Count, Field(le=2000)]
 Floats = NDArray[np.float64]
 PerSpeed = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1000)]
 Delays = Annotated[

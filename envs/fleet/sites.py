@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgegen.envs.core.compiled import compiled
+from edgegen.envs.core.compiled import compiled, inlined
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 
 # Numbers of the streams, after those of the requests.
@@ -102,21 +102,30 @@ def load_factor(row: Floats, number: int) -> float:
     return row[HEADER + int(row[PLACES]) + number % noises] if noises > 0 else 1.0
 
 
-@compiled
+@inlined
+def changes_in(row: Floats) -> tuple[int, int]:
+    """Where the times of a site's changes begin in its row, and how many there are.
+
+    Its paces from then on, and the work that it can have done by then, follow; as many each.
+    """
+    first = HEADER + int(row[PLACES]) + int(row[LOADS])
+    return first, (len(row) - first) // 3
+
+
 def changes_of(row: Floats) -> tuple[Floats, Floats, Floats]:
     """Times of a site's changes, its paces from then on, and the work that it can have done by then ``[B]``."""
-    first = HEADER + int(row[PLACES]) + int(row[LOADS])
-    count = (len(row) - first) // 3
-    return row[first : first + count], row[first + count : first + 2 * count], row[first + 2 * count :]
+    first, count = changes_in(row)
+    change_s, pace, done_s = row[first:].reshape(3, count)
+    return change_s, pace, done_s
 
 
 @compiled
-def interval(rising: Floats, value: float, before: bool) -> int:
-    """Number of the last entry that is at most ``value``, or below it if ``before``; 0 if there is none."""
-    low, high = 0, len(rising)
+def interval(row: Floats, first: int, count: int, value: float, before: bool) -> int:
+    """Number of the last of some rising entries that is at most ``value``, or below it if ``before``; 0 without any."""
+    low, high = 0, count
     while low < high:
         middle = (low + high) // 2
-        if rising[middle] < value or (rising[middle] == value and not before):
+        if row[first + middle] < value or (row[first + middle] == value and not before):
             low = middle + 1
         else:
             high = middle
@@ -126,41 +135,42 @@ def interval(rising: Floats, value: float, before: bool) -> int:
 @compiled
 def pace_at(row: Floats, now_s: float) -> float:
     """Share of its speed that a site has at a time."""
-    change_s, pace, _ = changes_of(row)
-    return pace[interval(change_s, now_s, False)] if len(pace) > 0 else 1.0
+    first, count = changes_in(row)
+    return row[first + count + interval(row, first, count, now_s, False)] if count > 0 else 1.0
 
 
 @compiled
 def work_until(row: Floats, now_s: float) -> float:
     """Work that a site can have done by a time, s at full speed."""
-    change_s, pace, done_s = changes_of(row)
-    if len(pace) == 0:
+    first, count = changes_in(row)
+    if count == 0:
         return now_s
-    at = interval(change_s, now_s, False)
-    by_then_s: float = done_s[at] + pace[at] * (now_s - change_s[at])
+    at = first + interval(row, first, count, now_s, False)
+    by_then_s: float = row[at + 2 * count] + row[at + count] * (now_s - row[at])
     return by_then_s
 
 
 @compiled
 def begin_s(row: Floats, now_s: float) -> float:
     """When a site can begin with something: at a time, or when it is back, s."""
-    change_s, pace, _ = changes_of(row)
-    if len(pace) == 0:
+    first, count = changes_in(row)
+    if count == 0:
         return now_s
-    at = interval(change_s, now_s, False)
-    begun_s: float = now_s if pace[at] > 0.0 else change_s[at + 1]
+    at = first + interval(row, first, count, now_s, False)
+    begun_s: float = now_s if row[at + count] > 0.0 else row[at + 1]
     return begun_s
 
 
 @compiled
 def end_s(row: Floats, from_s: float, work_s: float) -> float:
     """When a site has done some work that it begins with at a time, s."""
-    change_s, pace, done_s = changes_of(row)
-    if len(pace) == 0:
+    first, count = changes_in(row)
+    if count == 0:
         return from_s + work_s
     target_s = work_until(row, from_s) + work_s
-    at = interval(done_s, target_s, True)
-    ended_s: float = change_s[at] if pace[at] == 0.0 else change_s[at] + (target_s - done_s[at]) / pace[at]
+    at = first + interval(row, first + 2 * count, count, target_s, True)
+    change_s, pace, done_s = row[at], row[at + count], row[at + 2 * count]
+    ended_s: float = change_s if pace == 0.0 else change_s + (target_s - done_s) / pace
     return max(ended_s, from_s)
 
 
@@ -181,10 +191,9 @@ def expected_s(row: Floats, now_s: float, until_s: float) -> float:
 
     It knows its queue and its pace, which may stay as it is; if it has failed, it is back after the mean time.
     """
-    change_s, pace, _ = changes_of(row)
-    if len(pace) == 0:
+    if changes_in(row)[1] == 0:
         return max(until_s - now_s, 0.0)
     left_s = max(work_until(row, until_s) - work_until(row, now_s), 0.0)
-    own = pace[interval(change_s, now_s, False)]
+    own = pace_at(row, now_s)
     expected: float = left_s / own if own > 0.0 else left_s + row[RECOVERY]
     return expected

@@ -41,7 +41,7 @@ def test_the_kernel_s_chain_is_that_of_torch(relative):
     torch.nn.init.normal_(chain.out)
     features, latent = torch.randn(6, 5).double(), torch.randn(6).double()
     mine = latent.numpy().copy()
-    denoise(chain.weights(), features.numpy(), relative, np.empty((6, 4)), mine)
+    denoise(chain.weights(), features.numpy(), relative, np.empty((6, 8)), mine)
     assert np.allclose(mine, chain(features, latent).detach().numpy(), rtol=1e-12)
 
 

@@ -1,10 +1,12 @@
-"""Compiled kernels: a changed kernel is compiled anew in whoever calls it, too."""
+"""Compiled kernels: a changed one is compiled anew in whoever calls it, too; none counts references in its loops."""
 
 from pathlib import Path
 
 import numba
+import numpy as np
+import pytest
 
-from edgegen.envs.core.compiled import ROOMS, kernels_digest
+from edgegen.envs.core.compiled import ROOMS, allocating, compiled, inlined, kernels_digest
 
 
 def test_the_cache_is_that_of_the_kernels_as_they_are(tmp_path: Path) -> None:
@@ -17,3 +19,38 @@ def test_the_cache_is_that_of_the_kernels_as_they_are(tmp_path: Path) -> None:
     assert kernels_digest((tmp_path,)) != before
     assert numba.config.CACHE_DIR.endswith(kernels_digest(ROOMS))
     assert all(room.is_dir() for room in ROOMS)
+
+
+def first_and_all(values):
+    return values[0], values
+
+
+def half(values):
+    return values[0] / 2
+
+
+def halves(values):
+    return half_of(values) + half_of(values[1:])
+
+
+half_of = inlined(half)
+
+
+def test_only_what_allocates_counts_references():
+    plain, counting = compiled(halves), allocating(first_and_all)
+    assert plain(np.array([1.0, 2.0])) == 1.5
+    counting(np.ones(1))
+    for made in (plain, counting):
+        (text,) = made.inspect_llvm().values()
+        assert ("NRT_incref" in text) == (made is counting)
+
+
+@pytest.mark.parametrize("kind", [compiled, inlined])
+def test_what_counts_no_references_can_neither_make_nor_return_arrays(kind):
+    with pytest.raises(TypeError, match="first_and_all returns arrays; only what is allocating may"):
+        kind(first_and_all)(np.zeros(2))
+    with pytest.raises(numba.core.errors.TypingError):
+        kind(lambda count: np.zeros(count)[0])(2)
+    number, values = allocating(first_and_all)(np.ones(2))
+    assert number == 1
+    assert values.tolist() == [1, 1]
