@@ -67,10 +67,11 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "profile":
         values |= {"steps": "1,2,4", "pictures": 2, "repeats": 1}
     elif command == "bench":
-        from edgegen.platform.bench import measuring, offloading, provisioning, suite
+        from edgegen.platform.bench import fleet, measuring, offloading, provisioning, suite
 
         values |= {"quick": True, "device": "cpu"}
         fewer = ((measuring, "COPIES", (1, 2)), (offloading, "POLICY_COPIES", 2), (provisioning, "UPDATES", 1))
+        fewer += ((fleet, "COPIES", 2), (fleet, "SIZES", (2, 3)))
         patches = [mock.patch.object(module, name, value) for module, name, value in fewer]
         patches.append(mock.patch.object(suite, "run_bench", functools.partial(suite.run_bench, training=False)))
     elif command == "demo":

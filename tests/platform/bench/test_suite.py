@@ -6,7 +6,7 @@ from rich.console import Console
 
 from edgegen.algorithms.rules.offloading import RULES, make_rule
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.platform.bench import measuring
+from edgegen.platform.bench import fleet, measuring
 from edgegen.platform.bench import offloading as bench
 from edgegen.platform.bench.suite import run_bench
 from edgegen.platform.files import write_json
@@ -19,6 +19,8 @@ def small(monkeypatch):
     monkeypatch.setattr(bench, "SCENARIO", "demo")
     monkeypatch.setattr(measuring, "COPIES", (1, 2))
     monkeypatch.setattr(bench, "POLICY_COPIES", 2)
+    monkeypatch.setattr(fleet, "COPIES", 2)
+    monkeypatch.setattr(fleet, "SIZES", (2, 3))
     return load_scenario("demo", {"slots": 3})
 
 
@@ -30,6 +32,7 @@ def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
     assert "arrivals, E = 1" in names
     assert "provisioning simulator, E = 2" in names
     assert "requests, E = 1" in names
+    assert {"fleet, price-greedy, E = 2", "fleet, price-greedy, S = 3", "fleet, networks, E = 2"} <= set(names)
     assert all(any(name.startswith(f"{rule} decides") for name in names) for rule in RULES)
     assert any(name.startswith("LAD-TS paper decides") for name in names)
     assert any(name.startswith("LAD-TS improved decides") for name in names)
@@ -72,3 +75,12 @@ def test_training_is_measured_per_episode(small):
     assert row.unit == "s/episode"
     assert row.repeats == 2
     assert row.wall > 0
+
+
+def test_forks_count_labelled_decisions_and_the_ways_that_were_tried(monkeypatch):
+    monkeypatch.setattr(fleet, "FORKED_COPIES", 1)
+    scenario = load_scenario("fleet-8", {"frames": 2, "sites": 2, "speed": [1, 2], "memory_gb": [8, 8]})
+    decisions, ways = fleet.bench_forks(scenario, measuring.BenchRun(True, 0, "cpu", print))
+    assert (decisions.unit, ways.unit) == ("decisions/s", "ways/s")
+    assert 3 * decisions.work <= ways.work <= 5 * decisions.work  # two sites and the cloud, or five shares
+    assert decisions.work > 0
