@@ -235,22 +235,22 @@ class Admission:
         return expected
 
     def _expected(self, task: Task, able: list[Server], ahead_gcycles: float, now: float) -> _Expected:
-        """When a request is begun and finished at the earliest, after so much other work has gone to the edges."""
+        """When a request is begun at the earliest, and with its fewest steps finished, after so much other work."""
         waits = [server.wait_s(now) for server in able]  # once: with hundreds of edges this is most of the time
         level_s = min(waits)
         if ahead_gcycles > 0:
             pairs = zip(waits, (server.capacity_gcycles_s for server in able), strict=True)
             level_s = _filled_to(sorted(pairs), ahead_gcycles / self._share(able))
         done_s = min(
-            max(level_s, wait_s) + self._load_s(task, server) + task.workload_gcycles / server.capacity_gcycles_s
+            max(level_s, wait_s) + self._load_s(task, server) + task.sure_gcycles / server.capacity_gcycles_s
             for wait_s, server in zip(waits, able, strict=True)
         )
         return _Expected(level_s, done_s)
 
     def _least_s(self, task: Task, servers: list[Server]) -> float:
-        """Time of a request on the fastest of these edges, s; infinite if none of them may hold its model."""
+        """Time of a request with its fewest steps on the fastest edge for its model, s; infinite without one."""
         fit = [server.capacity_gcycles_s for server in servers if task.model in server.models]
-        return task.workload_gcycles / max(fit) if fit else math.inf
+        return task.sure_gcycles / max(fit) if fit else math.inf
 
     def _share(self, able: list[Server]) -> float:
         """Share of the edges' work that is this gateway's: so much of what they get done is its own."""

@@ -215,7 +215,7 @@ class Dispatcher:
             try:
                 pictures = await self._attempt(decision, task, job, due)
             except DeadlineMissedError:
-                work_s = task.workload_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
+                work_s = task.sure_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
                 self.admission.learn(expected_at, due.at + work_s)
                 raise
             except EdgeError as error:
@@ -237,14 +237,16 @@ class Dispatcher:
                 decision_s += decision.decision_s
                 tried.add(decision.server)
             else:
-                self.admission.learn(expected_at, self._clock())
+                more_gcycles = task.gcycles_with(pictures.steps) - task.sure_gcycles  # steps that there was time for
+                more_s = more_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
+                self.admission.learn(expected_at + more_s, self._clock())
                 return Outcome(pictures, decision.server, decision_s, self._clock() - arrived, decision.fallback)
         raise AssertionError("unreachable")
 
     async def _attempt(self, decision: Decision, task: Task, job: Job, due: Due) -> Pictures:
         now, server = self._clock(), self.scheduler.servers[decision.server]
         job = replace(job, left_s=min(due.at, due.end) - now, mean_backlog_s=decision.mean_backlog_s)
-        begun_in_s = due.at - now - task.workload_gcycles / server.capacity_gcycles_s
+        begun_in_s = due.at - now - task.sure_gcycles / server.capacity_gcycles_s
         pictures = await self._contact.attempt(server.name, job, due.end - now, begun_in_s)
         if pictures is None:
             raise self.admission.missed(task.model)

@@ -38,6 +38,7 @@ class Task:
         deadline_s: Promised delay, s.
         weight: Worth.
         key: Name of the request, whatever attempt this is.
+        least_gcycles: Work with the fewest steps, Gcycle; all of it if None.
     """
 
     model: str
@@ -51,6 +52,19 @@ class Task:
     deadline_s: float = 300.0
     weight: float = 1.0
     key: str = ""
+    least_gcycles: float | None = None
+
+    @property
+    def sure_gcycles(self) -> float:
+        """Work that it takes at least, whatever an allocator chooses, Gcycle."""
+        return self.workload_gcycles if self.least_gcycles is None else self.least_gcycles
+
+    def gcycles_with(self, steps: int | None) -> float:
+        """Work with some steps, Gcycle; with all that it asks for if None."""
+        if steps is None or self.least_steps is None or self.steps <= self.least_steps:
+            return self.workload_gcycles
+        share = (steps - self.least_steps) / (self.steps - self.least_steps)
+        return self.sure_gcycles + share * (self.workload_gcycles - self.sure_gcycles)
 
 
 @dataclass(frozen=True)

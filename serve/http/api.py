@@ -160,6 +160,7 @@ class Intake:
         workload_gcycles = card.workload_gcycles(pictures, steps, size)
         guidance = card.default_guidance if request.guidance_scale is None else request.guidance_scale
         seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(pictures))
+        least = card.least_steps if request.num_inference_steps is None else None
         task = Task(
             model=card.name,
             home=self._next_home() if request.edge is None else request.edge,
@@ -168,10 +169,11 @@ class Intake:
             result_mbit=pictures * picture_mbit(width * height),
             pictures=pictures * card.relative_area(size),
             steps=steps,
-            least_steps=card.least_steps if request.num_inference_steps is None else None,
+            least_steps=least,
             deadline_s=self._promise_s if request.deadline_s is None else request.deadline_s,
             weight=1.0 if request.weight is None else request.weight,
             key=caller.key,
+            least_gcycles=None if least is None else card.workload_gcycles(pictures, min(least, steps), size),
         )
         job = Job(
             id="",

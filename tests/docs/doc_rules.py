@@ -70,8 +70,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
         from edgegen.platform.bench import fleet, measuring, offloading, provisioning, suite
 
         values |= {"quick": True, "device": "cpu"}
-        fewer = ((measuring, "COPIES", (1, 2)), (offloading, "POLICY_COPIES", 2), (provisioning, "UPDATES", 1))
-        fewer += ((fleet, "COPIES", 2), (fleet, "SIZES", (2, 3)))
+        fewer: list[tuple[Any, str, Any]] = [(measuring, "COPIES", (1, 2)), (offloading, "POLICY_COPIES", 2)]
+        fewer += [(provisioning, "UPDATES", 1), (fleet, "COPIES", 2), (fleet, "SIZES", (2, 3))]
         patches = [mock.patch.object(module, name, value) for module, name, value in fewer]
         patches.append(mock.patch.object(suite, "run_bench", functools.partial(suite.run_bench, training=False)))
     elif command == "demo":

@@ -1,6 +1,7 @@
 """Compiled kernels: a changed one is compiled anew in whoever calls it, too; none counts references in its loops."""
 
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -37,7 +38,8 @@ half_of = inlined(half)
 
 
 def test_only_what_allocates_counts_references():
-    plain, counting = compiled(halves), allocating(first_and_all)
+    plain: Any = compiled(halves)
+    counting: Any = allocating(first_and_all)
     assert plain(np.array([1.0, 2.0])) == 1.5
     counting(np.ones(1))
     for made in (plain, counting):
