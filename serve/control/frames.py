@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.control.jobs import EdgeError
 from edgegen.serve.control.ledger import Ledger
 from edgegen.serve.control.live_world import Kept, LiveWorld
@@ -50,6 +51,25 @@ class Caching:
         self.last_failure: str | None = None
         self._world, self._explore = world, explore
         self._memory: Memory | None = None
+
+    def try_out(self) -> None:
+        """Let the policy decide about a frame that nobody begins: the first decision takes longer than others.
+
+        Raises:
+            InputError: If it fails.
+        """
+        world, role = self._world, self._world.cacher
+        assert role is not None
+        world.begin_frame()
+        try:
+            view = world.observe()
+            with torch.inference_mode():
+                self.policy.act(role, view, self.policy.begin(role, view), self._explore)
+        except Exception as error:  # a policy is foreign code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"The policy '{self.policy.name}' fails on the service as it is: {reason}.") from None
+        finally:
+            world.end_frame()
 
     def decide(self) -> Kept | None:
         """Say what edges keep from now on; None if the policy fails: then they go on with what they have."""

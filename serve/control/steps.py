@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy
+from edgegen.envs.core.errors import InputError
 from edgegen.serve.control.jobs import Job
 
 
@@ -68,6 +69,22 @@ class LiveAllocator:
         self.last_failure: str | None = None
         self._role, self._view, self._explore = role, view, explore
         self._memory: Memory | None = None
+
+    def try_out(self, model: str) -> None:
+        """Let the policy decide about a job that nobody has sent: the first decision takes longer than others.
+
+        Raises:
+            InputError: If it fails.
+        """
+        job, placed = Job("", "", None, 2, 0.0, 64, 64, (0,), 1.0, model, 1), Placed(0.0, 0.0, 1.0, 60.0)
+        try:
+            view = self._view.observe(job, placed)
+            with torch.inference_mode():
+                action, _ = self.policy.act(self._role, view, self.policy.begin(self._role, view), self._explore)
+            self._view.steps(job, placed, action)
+        except Exception as error:  # a policy is foreign code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"The policy '{self.policy.name}' can not choose steps: {reason}.") from None
 
     def __call__(self, job: Job, placed: Placed) -> int:
         """Return the denoising steps of each picture, between the fewest that the job allows and those it asks for.

@@ -88,12 +88,14 @@ class Gateway:
         self.changing.take_over(slots, self._frames)
 
     def warm_up(self) -> None:
-        """Let the policy decide about a request that nobody has sent: the first decision takes longer than others.
+        """Let policies decide about a request and a frame that are none: first decisions take longer than others.
 
         Raises:
             InputError: If it fails.
         """
         self.scheduler.slots.incumbent.try_out(self._servers)
+        if self._frames.caching is not None:
+            self._frames.caching.try_out()
 
     async def start(self) -> None:
         """Make contact with the edges, and begin the first frame."""

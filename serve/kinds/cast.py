@@ -155,4 +155,8 @@ def allocators(config: ServiceConfig) -> dict[str, LiveAllocator | None]:
         raise InputError(f"Worlds of the kind {part.kind} have no allocator that a service can ask.")
     policy = make_parts(config, {ALLOCATOR: part})[ALLOCATOR]
     role, world = live_roles(part.kind)[ALLOCATOR], scenario_of(config, kind=part.kind)
-    return {name: LiveAllocator(policy, role, steps(config, name, world), config.explore) for name in names}
+    made = {name: LiveAllocator(policy, role, steps(config, name, world), config.explore) for name in names}
+    made[names[0]].try_out(
+        config.edges[0].all_models[0]
+    )  # here, because the first decision takes long
+    return dict(made)

@@ -138,7 +138,11 @@ class Changing:
         def load() -> tuple[dict[str, Part], dict[str, Policy]]:
             config = self._config.model_copy(update={"policy": policy})
             parts = parts_of(config)
-            return parts, make_parts(config, parts, (ROUTER, CACHER))
+            policies = make_parts(config, parts, (ROUTER, CACHER))
+            self.seat(parts[ROUTER], policies[ROUTER]).try_out(self._servers)  # here, because the first time takes long
+            if CACHER in policies:
+                self.caching(parts[CACHER], policies[CACHER]).try_out()
+            return parts, policies
 
         return await asyncio.to_thread(load)
 

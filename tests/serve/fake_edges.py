@@ -71,7 +71,7 @@ def serve(scenario, config, policy=None):
         finally:
             await gateway.stop()
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), 90))  # the first decision of a rule may be compiled first
 
 
 async def held(client, edges, count=1, **fields):
