@@ -156,7 +156,5 @@ def allocators(config: ServiceConfig) -> dict[str, LiveAllocator | None]:
     policy = make_parts(config, {ALLOCATOR: part})[ALLOCATOR]
     role, world = live_roles(part.kind)[ALLOCATOR], scenario_of(config, kind=part.kind)
     made = {name: LiveAllocator(policy, role, steps(config, name, world), config.explore) for name in names}
-    made[names[0]].try_out(
-        config.edges[0].all_models[0]
-    )  # here, because the first decision takes long
+    made[names[0]].try_out(config.edges[0].all_models[0])  # here, because the first decision takes long
     return dict(made)
