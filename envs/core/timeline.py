@@ -33,6 +33,7 @@ class Record:
             everything, ``free_s``. Its backlog at a time is what is left of that.
         residents: Which ``site`` had which ``model`` in memory, ``from_s``, ``until_s``; infinite at the end.
         troubles: When a ``site`` did not have its full speed, ``from_s``, ``until_s``, and the share of it, ``pace``.
+        names: What the sites are called; by their numbers if empty.
     """
 
     duration_s: float
@@ -44,6 +45,7 @@ class Record:
     queues: Columns
     residents: Columns
     troubles: Columns
+    names: tuple[str, ...] = ()
 
     @property
     def end_s(self) -> float:

@@ -52,7 +52,7 @@ def plot_episode(episode: Episode, path: Path) -> list[Path]:
         axes.set_xlim(0, max(one.record.end_s for one in episode.played))
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(left=False)
-    names = [f"site {site}" for site in reversed(range(sites))]
+    names = [first.names[site] if first.names else f"site {site}" for site in reversed(range(sites))]
     axes_of[0].set_yticks(np.arange(sites + 1) + 0.3, ["cloud", *names])
     axes_of[0].set_ylim(-0.1, sites + 1)
     figure.suptitle(

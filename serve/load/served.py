@@ -108,5 +108,6 @@ def record_of(sequence: Sequence, results: NDArray[np.float64]) -> Record:
         },
         queues={"site": served["site"][here], "at_s": at_s[here], "free_s": done_s},
         residents={**nothing, "from_s": np.zeros(0), "until_s": np.zeros(0)},
+        names=sequence.edges,
         troubles={"site": np.zeros(0, dtype=np.int64), **{name: np.zeros(0) for name in ("from_s", "until_s", "pace")}},
     )

@@ -61,6 +61,7 @@ def test_simulated_episode_is_judged_as_the_simulator_does() -> None:
     np.testing.assert_array_equal(record.arrivals["arrival_s"], played.record.arrivals["arrival_s"])
     assert record.end_s == pytest.approx(played.record.end_s, abs=1.0)
     assert (record.loads["done_s"] > record.loads["begun_s"]).all()
+    assert record.names == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("refuse_price", "worth"), [(None, -0.2), (0.05, -0.05)])
