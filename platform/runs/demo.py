@@ -111,8 +111,8 @@ def _demonstrate(request: DemoRequest, out: Console, notes: Console) -> None:
             )
             _heading(notes, "2. Compare it with every rule, on identical arrivals")
             _compare(world, [str(policy), *rules_for(world)], folder / "comparison", request, out, notes, [LABEL])
-            if request.serve:
-                _serve(request, uri, started, out, notes)
+        if request.serve:
+            _serve(request, uri, started, out, notes)
         _summary(request, uri, time.perf_counter() - started, out)
 
 

@@ -20,7 +20,7 @@ from edgegen.serve.edge.idle import IdleTiming
 from edgegen.serve.edge.pace import Pace
 from edgegen.serve.edge.queue import Item, Queue
 from edgegen.serve.edge.residency import FORGETTING, NOTHING, Residency, Wish
-from edgegen.serve.edge.steps import DecideSteps, StepsChooser
+from edgegen.serve.edge.steps import DecideSteps, StepsChooser, try_out
 from edgegen.serve.edge.turn import Entry, Turn, load_entry
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard
@@ -79,6 +79,8 @@ class EdgeServer:
         )
         host_s = {model: load_s for model in self._cards if (load_s := self._engine.host_load_s(model)) is not None}
         self._pace = Pace(self._cards, self._engine.work_s, host_s)
+        if decide_steps is not None:
+            try_out(decide_steps, next(iter(self._cards)))
         self._steps = StepsChooser(self._cards, self._pace, decide_steps)
         first = memory.at_start()
         for model in first:
@@ -137,6 +139,8 @@ class EdgeServer:
 
     async def choose_steps_by(self, decide_steps: DecideSteps | None) -> None:
         """Let somebody else choose the steps of the jobs that come from now on; the plain rule if None."""
+        if decide_steps is not None:  # apart from this loop, which has jobs to look after
+            await asyncio.to_thread(try_out, decide_steps, next(iter(self._cards)))
         self._steps.choose_by(decide_steps)
 
     async def report(self) -> EdgeReport:

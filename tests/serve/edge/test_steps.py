@@ -60,6 +60,8 @@ def test_a_policy_decides_when_a_job_joins_and_may_fail(run_virtually):
     seen = []
 
     def decide(job, state):
+        if not job.id:  # asked once before there are jobs
+            return job.steps
         seen.append(state)
         if len(seen) == 3:
             raise ZeroDivisionError
@@ -76,5 +78,31 @@ def test_a_policy_decides_when_a_job_joins_and_may_fail(run_virtually):
         )
         assert (second.backlog_s, second.load_s) == (5.5, 0)
         assert third.backlog_s == 9.5
+
+    run_virtually(run())
+
+
+def test_another_policy_takes_over_for_the_jobs_to_come_and_is_tried_before(run_virtually):
+    asked = []
+
+    def fewest(job, state):
+        asked.append(job.id)
+        return 2
+
+    def broken(job, state):
+        raise ZeroDivisionError
+
+    async def run():
+        edge, _ = edge_with()
+        before = asyncio.ensure_future(edge.generate(job("1", "a", steps=8, least_steps=2)))
+        await asyncio.sleep(0)
+        await edge.choose_steps_by(fewest)
+        assert asked == [""]
+        after = await edge.generate(job("2", "a", steps=8, least_steps=2))
+        assert ((await before).steps, after.steps, asked) == (8, 2, ["", "2"])
+        await edge.choose_steps_by(broken)  # the plain rule stands in for it
+        assert (await edge.generate(job("3", "a", steps=8, least_steps=2))).steps == 8
+        await edge.choose_steps_by(None)
+        assert (await edge.generate(job("4", "a", steps=8, least_steps=2))).steps == 8
 
     run_virtually(run())
