@@ -13,8 +13,6 @@ from edgegen.envs.core.fields import LEAST, MOST, Flag, Frozen, NonNegative, Pos
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 """What an edge or a site may be called."""
 
-Values = dict[str, str | bool | int | float]
-
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -26,6 +24,16 @@ def _capacity(value: object) -> float | Literal["measured"]:
     if not number or not LEAST <= value <= MOST:  # type: ignore[operator]
         raise ValueError(f"it must be 'measured' or a positive number of Gcycle/s, from {LEAST:g} to {MOST:g}")
     return float(value)  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> str | bool | int | float:
+    # A plain union would put pydantic's branch names into the message.
+    if isinstance(value, str | bool) or (isinstance(value, int | float) and abs(value) <= MOST):
+        return value
+    raise ValueError(f"it must be a text, a truth value or a number, from {-MOST:g} to {MOST:g}")
+
+
+Values = dict[str, Annotated[str | bool | int | float, PlainValidator(_plain)]]
 
 
 def _default_fields() -> Values:
@@ -138,7 +146,8 @@ class EdgeConfig(Frozen):
             if self.all_models.count(name) > 1:
                 raise ValueError(f"models of edge '{self.name}' names '{name}' more than once; names must differ")
         for option, engines in OWNERS.items():
-            if option in self.model_fields_set and self.engine not in engines:
+            usual = type(self).model_fields[option].get_default(call_default_factory=True)
+            if getattr(self, option) != usual and self.engine not in engines:
                 which = " or ".join(engines)
                 raise ValueError(
                     f"edge '{self.name}' has the engine {self.engine}, but {option} is an option of {which}"

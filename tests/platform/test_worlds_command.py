@@ -19,11 +19,11 @@ def test_files_are_described_as_shipped_worlds_are(tmp_path: Path) -> None:
     own.write_text(load_scenario("demo").model_copy(update={"description": "My own world."}).model_dump_json())
     result = CliRunner().invoke(app, ["scenarios", str(own), "fleet-8:burst", "--json", str(tmp_path / "s.json")])
     assert result.exit_code == 0, result.output
-    assert "My own world." in result.output
     assert "hot-spots" not in result.output
     data = json.loads((tmp_path / "s.json").read_text())
     assert list(data) == [str(own), "fleet-8:burst"]
     assert data[str(own)]["servers"] == 5
+    assert data[str(own)]["description"] == "My own world."
 
 
 def test_unknown_world_names_the_worlds_and_not_all_their_variants() -> None:

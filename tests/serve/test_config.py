@@ -57,7 +57,7 @@ def test_demo_has_three_unequal_edges_with_the_embedded_model():
         ({"edges": [{**EDGE, "engine": "comfy"}]}, ["edges.0.engine", "comfy", "diffusers"]),
         ({"edges": [{**EDGE, "engine": "remote"}]}, ["edge-a", "remote", "needs a url"]),
         ({"edges": [{**EDGE, "url": "http://x"}]}, ["edge-a", "diffusers", "url is an option of remote"]),
-        ({"edges": [{**EDGE, "engine": "emulated", "device": "cpu"}]}, ["device is an option of diffusers"]),
+        ({"edges": [{**EDGE, "engine": "emulated", "device": "cuda"}]}, ["device is an option of diffusers"]),
         (
             {"edges": [{**EDGE, "engine": "emulated", "concurrency": 2, "memory_gb": 3}]},
             ["both concurrency and memory_gb"],

@@ -41,7 +41,12 @@ def test_its_requests_are_placed_by_its_own_policies(tmp_path: Path) -> None:
     ("modules", "policy", "sentence"),
     [
         (("toy_world",), "shortest", "'kind' is 'toy', but worlds of the kind toy can not be served yet."),
-        (("toy_world", "toy_live"), "local", "Unknown policy 'local'; give a rule (coin, shortest) or the folder"),
+        (
+            ("toy_world", "toy_live"),
+            "local",
+            "is for offloading, but scenario 'toy' is of the kind toy; rules for it",
+        ),
+        (("toy_world", "toy_live"), "x", "Unknown policy 'x'; give a rule (coin, shortest) or the folder"),
     ],
 )
 def test_what_can_not_be_served_is_refused_in_a_sentence(
