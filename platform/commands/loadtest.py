@@ -71,12 +71,13 @@ def loadtest(
             f"Service config '{service.name}' is of the kind {service.kind}, but one of the kind fleet is needed here."
         )
     make_entrants(policy, labels or [], None, training_scenario(service), seed)  # fail before anything is started
+    traffic = parse_overrides(settings or [])
     notes = progress_console()
     folder = out if out is not None else Path("runs") / time.strftime("loadtest-%Y%m%d-%H%M%S")
     with take_new(folder, "load test", out is None) as taken:
         notes.print(f"Starting {len(service.edges)} edge servers", soft_wrap=True)
         with live_service(service.model_copy(update={"policy": policy[0]}), port) as live:
-            live.measure(parse_overrides(settings or []))
+            live.measure(traffic)
             entrants = make_entrants(policy, labels or [], None, live.world, seed)
             named = dict(zip(entrants, policy, strict=True))
             with activity(notes) as say:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.algorithms.core.catalog import make_policy
+from edgegen.envs.core.scenario_files import with_overrides
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.platform.figures.episode_page import episode_page
@@ -65,7 +66,7 @@ class LiveService:
         """Describe the edges as they are now as a world.
 
         Args:
-            traffic: Fields of the scenario that differ from :data:`TRAFFIC`.
+            traffic: Fields of the scenario, with dots for their parts, that differ from :data:`TRAFFIC`.
 
         Raises:
             InputError: If a field is unknown or impossible.
@@ -75,7 +76,8 @@ class LiveService:
         capacities = self._operator.capacities_gcycles_s()
         speed = tuple(capacities[name] for name in self.config.homes)
         known = training_scenario(self.config).model_dump()
-        self.world = build_scenario({**known, "speed": speed, **TRAFFIC, **(traffic or {})}, FleetScenario)
+        fields = with_overrides({**known, "speed": speed, **TRAFFIC}, dict(traffic or {}), known["name"], FleetScenario)
+        self.world = build_scenario(fields, FleetScenario)
         return self.world
 
     def put_in_charge(self, policy: str) -> None:

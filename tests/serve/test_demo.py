@@ -46,7 +46,7 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
     both = {"models": [tiny_pipeline, other], "memory_gb": 1.5}  # room for one of the two
     edges = [{"name": f"edge-{n}", "capacity_gcycles_s": 2.0 / n, **both} for n in (1, 2)]
     config = {"kind": "fleet", "models": {tiny_pipeline: card, other: card}, "edges": edges, "frame_s": 1.0}
-    config |= {"policy": "price-greedy", "utility": {"deadline_s": 5.0}}
+    config |= {"policy": "price-greedy", "deadline_s": 5.0}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     environment = {name: value for name, value in os.environ.items() if name != URI_VARIABLE}
     errors = tmp_path / "stderr.txt"
@@ -78,7 +78,7 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
         watchdog.cancel()
         process.kill()
     assert "lad-ts" in output
-    assert "edge-1" in output
+    assert "Served, and simulated on the same sequences" in output
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/demo/mlflow.db" in output
     for name in (
         "contact-sheet.png",

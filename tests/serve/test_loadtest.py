@@ -37,7 +37,18 @@ def service(tiny_pipeline: str, tmp_path: Path) -> Path:
 @pytest.mark.soak
 def test_policies_serve_the_same_requests(service: Path, tmp_path: Path) -> None:
     arguments = ["loadtest", "--config", str(service), "--policy", "price-greedy", "--policy", "earliest", "-n", "2"]
-    arguments += ["--set", "frames=3", "--set", "load=0.5", "--set", "bursts=null", "--out", str(tmp_path / "out")]
+    arguments += [
+        "--set",
+        "frames=3",
+        "--set",
+        "load=0.5",
+        "--set",
+        "bursts.burst=1",
+        "--set",
+        "bursts.calm=1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     code = "import sys; from edgegen.platform.cli import main; sys.argv[0] = 'edgegen'; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=400, cwd=tmp_path

@@ -98,6 +98,7 @@ def url(tiny_pipeline, tmp_path_factory):
         "policy": "local",  # every request goes where the test sends it
         "report_period_s": 0.2,
         "max_queue": 6,
+        "max_held": 0,  # what no queue holds is refused
     }
     path.write_text(yaml.safe_dump(fields))
     with service_process(path) as base_url:
