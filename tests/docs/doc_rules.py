@@ -74,6 +74,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
         fewer += [(provisioning, "UPDATES", 1), (fleet, "COPIES", 2), (fleet, "SIZES", (2, 3))]
         patches = [mock.patch.object(module, name, value) for module, name, value in fewer]
         patches.append(mock.patch.object(suite, "run_bench", functools.partial(suite.run_bench, training=False)))
+    elif command == "loadtest":
+        values |= {"sequences": 1, "settings": [*(values["settings"] or []), "frames=1"]}
     elif command == "demo":
         values |= {"quick": True, "with_service": False, "keep": False}
     elif command == "sweep":
