@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ import torch
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.zoo import networks
 from edgegen.serve.zoo.autoencoder import tokenize
+from edgegen.serve.zoo.averaging import fit_averaged
 from edgegen.serve.zoo.loading import load_pipeline, model_info
-from edgegen.serve.zoo.recipe import SAVE_EVERY, cosine_rate, keep, set_rate
+from edgegen.serve.zoo.recipe import keep
 from edgegen.serve.zoo.subjects import Subject, subject_of
 from edgegen.serve.zoo.training import TrainingError, check_target, write_pipeline
 from edgegen.serve.zoo.weights import UnknownModelError
@@ -181,43 +183,32 @@ def distil(recipe: Distillation, ways: Ways, teacher: Any, work: Path, say: Call
     """Train (or finish, or load) the student's denoiser; return it with averaged weights."""
     torch.manual_seed(recipe.seed + 2)
     student = networks.build_denoiser((recipe.width, recipe.inner_width), middle=False).train()
-    parameters = list(student.parameters())
-    average = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    levels, start, spent, path, recent = Levels(), 0, 0.0, work / "student.pt", 1.0
-    if path.exists():
-        state = torch.load(path)
-        student.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average, start, spent = state["average"], state["step"], state["seconds"]
-    clock = time.process_time()
-    with torch.no_grad():  # the text encoder stays as it is, so it has to read every caption but once
-        words = torch.cat([teacher.text_encoder(part).last_hidden_state for part in torch.split(ways.tokens, 256)])
-    for step in range(start, recipe.steps):
-        rng = np.random.default_rng([recipe.seed, 7, step])
-        points, at, way = _batch(recipe, ways, words, student, levels, rng)
-        set_rate(optimizer, recipe.rate * cosine_rate(step, recipe.steps))
-        miss = levels.end(points, at, student(points, at, words[way]).sample) - ways.ends[way]
-        _, noise = levels.of(at)
-        loss = (miss.square() * (1 / noise.square()).clamp(max=MOST_WEIGHT)).mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+    levels = Levels()
+
+    @cache
+    def words() -> torch.Tensor:  # the text encoder stays as it is, so it has to read every caption but once
         with torch.no_grad():
-            share = 1 - min(recipe.average_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, list[torch.Tensor](parameters), share)
-        recent += (loss.item() - recent) * 0.02
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
-            seconds = spent + time.process_time() - clock
-            keep({"model": student.state_dict(), "optimizer": optimizer.state_dict(), "average": average,
-                  "step": step + 1, "seconds": seconds}, path)  # fmt: skip
-        if step % 100 == 0:
-            say(f"student {step}/{recipe.steps}: loss {recent:.4f}")
-    with torch.no_grad():
-        for parameter, mean in zip(parameters, average, strict=True):
-            parameter.copy_(mean)
-    return student.eval()
+            read = [teacher.text_encoder(part).last_hidden_state for part in torch.split(ways.tokens, 256)]
+            return torch.cat(read)
+
+    def loss_of(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, 7, step])
+        points, at, way = _batch(recipe, ways, words(), student, levels, rng)
+        miss = levels.end(points, at, student(points, at, words()[way]).sample) - ways.ends[way]
+        _, noise = levels.of(at)
+        loss: torch.Tensor = (miss.square() * (1 / noise.square()).clamp(max=MOST_WEIGHT)).mean()
+        return loss
+
+    fit_averaged(
+        student,
+        loss_of,
+        steps=recipe.steps,
+        rate=recipe.rate,
+        decay=recipe.average_decay,
+        path=work / "student.pt",
+        report=lambda step, recent: say(f"student {step}/{recipe.steps}: loss {recent:.4f}"),
+    )
+    return student
 
 
 def _batch(

@@ -28,8 +28,9 @@ import torch.nn.functional as F
 
 from edgegen.serve.zoo import networks
 from edgegen.serve.zoo.autoencoder import cache_latents, polish_painter, tokenize, train_autoencoder
+from edgegen.serve.zoo.averaging import fit_averaged
 from edgegen.serve.zoo.beginning import Parts, build_parts
-from edgegen.serve.zoo.recipe import RECIPES, SAVE_EVERY, Recipe, cosine_rate, keep, set_rate
+from edgegen.serve.zoo.recipe import RECIPES, Recipe
 from edgegen.serve.zoo.shapes import SIDE
 from edgegen.serve.zoo.subjects import subject_of
 from edgegen.serve.zoo.weights import INFO_FILE, PINS, UnknownModelError, pinned_files
@@ -63,18 +64,9 @@ def train_denoiser(
     """Train (or finish, or load) the denoiser and the text encoder together; they end with averaged weights."""
     denoiser, text_encoder = parts.denoiser, parts.text_encoder
     both = torch.nn.ModuleDict({"denoiser": denoiser, "text_encoder": text_encoder}).train()
-    parameters = list(both.parameters())
-    average = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
     schedule, empty = networks.build_noise_schedule(), tokenize(tokenizer, [""])
-    start, spent, path, recent = 0, 0.0, work / "denoiser.pt", 1.0
-    if path.exists():
-        state = torch.load(path)
-        both.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average, start, spent = state["average"], state["step"], state["seconds"]
-    clock = time.process_time()
-    for step in range(start, recipe.steps):
+
+    def loss_of(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, 3, step])
         noise_source = torch.Generator().manual_seed(int(rng.integers(2**62)))
         batch = torch.from_numpy(rng.integers(len(latents), size=recipe.batch))
@@ -85,26 +77,17 @@ def train_denoiser(
         times = sample_times(recipe, rng)
         noisy = schedule.add_noise(clean, noise, times)
         velocity = schedule.get_velocity(clean, noise, times)
-        set_rate(optimizer, recipe.rate * cosine_rate(step, recipe.steps))
-        loss = F.mse_loss(denoiser(noisy, times, text_encoder(words).last_hidden_state).sample, velocity)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            share = 1 - min(recipe.average_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, list[torch.Tensor](parameters), share)
-        recent += (loss.item() - recent) * 0.02
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
-            seconds = spent + time.process_time() - clock
-            keep({"model": both.state_dict(), "optimizer": optimizer.state_dict(), "average": average,
-                  "step": step + 1, "seconds": seconds}, path)  # fmt: skip
-        if step % 100 == 0:
-            say(f"denoiser {step}/{recipe.steps}: loss {recent:.4f}")
-    with torch.no_grad():
-        for parameter, mean in zip(parameters, average, strict=True):
-            parameter.copy_(mean)
-    both.eval()
+        return F.mse_loss(denoiser(noisy, times, text_encoder(words).last_hidden_state).sample, velocity)
+
+    fit_averaged(
+        both,
+        loss_of,
+        steps=recipe.steps,
+        rate=recipe.rate,
+        decay=recipe.average_decay,
+        path=work / "denoiser.pt",
+        report=lambda step, recent: say(f"denoiser {step}/{recipe.steps}: loss {recent:.4f}"),
+    )
 
 
 def check_target(out: Path) -> None:
