@@ -114,11 +114,10 @@ class Changing:
 
     async def _charge(self, policy: str) -> None:
         """Give the charge to another policy, of the router, and of cacher and allocators, if it names such."""
-        parts, policies = await self._made(policy)
+        parts, seat, caching = await asyncio.to_thread(self._made, policy)
         config = self._config.model_copy(update={"policy": policy})
         steps = await asyncio.to_thread(allocators, config)
-        caching = self.caching(parts[CACHER], policies[CACHER]) if CACHER in policies else None
-        self._slots.swap(self.seat(parts[ROUTER], policies[ROUTER]), self._servers)
+        self._slots.swap(seat, self._servers)
         self._frames.caching, self.parts = caching, parts
         await self._frames.change_steps(steps)
 
@@ -129,22 +128,20 @@ class Changing:
             self._slots.retire("the operator took it away")
 
     async def _router(self, policy: str) -> Seat:
-        parts, policies = await self._made(policy)
-        return self.seat(parts[ROUTER], policies[ROUTER])
+        _, seat, _ = await asyncio.to_thread(self._made, policy)
+        return seat
 
-    async def _made(self, policy: str) -> tuple[dict[str, Part], dict[str, Policy]]:
-        """Load policies in another thread: requests go on meanwhile."""
-
-        def load() -> tuple[dict[str, Part], dict[str, Policy]]:
-            config = self._config.model_copy(update={"policy": policy})
-            parts = parts_of(config)
-            policies = make_parts(config, parts, (ROUTER, CACHER))
-            self.seat(parts[ROUTER], policies[ROUTER]).try_out(self._servers)  # here, because the first time takes long
-            if CACHER in policies:
-                self.caching(parts[CACHER], policies[CACHER]).try_out()
-            return parts, policies
-
-        return await asyncio.to_thread(load)
+    def _made(self, policy: str) -> tuple[dict[str, Part], Seat, Caching | None]:
+        """Load policies and try them out; apart from the loop, because the first time takes long and requests go on."""
+        config = self._config.model_copy(update={"policy": policy})
+        parts = parts_of(config)
+        policies = make_parts(config, parts, (ROUTER, CACHER))
+        seat = self.seat(parts[ROUTER], policies[ROUTER])
+        seat.try_out(self._servers)
+        caching = self.caching(parts[CACHER], policies[CACHER]) if CACHER in policies else None
+        if caching is not None:
+            caching.try_out()
+        return parts, seat, caching
 
     async def _follow(self, alias: str) -> None:
         while True:
