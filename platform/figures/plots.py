@@ -109,38 +109,6 @@ def plot_training(
 
 
 @drawing
-def plot_requests(requests: Sequence[tuple[str, float, float]], path: Path, title: str) -> list[Path]:
-    """Draw what live requests waited and took, grouped by the edge server that made them; write PNG and SVG.
-
-    Args:
-        requests: Server, waiting time (s) and generation time (s) of each request.
-        path: Where to; .png or .svg, the other one is written beside it.
-        title: Heading.
-    """
-    check_plot_path(path)
-    figure = new_figure(8, 4)
-    axes = figure.subplots()
-    position = 0
-    ticks = {}
-    for server in sorted({server for server, _, _ in requests}):
-        own = sorted((wait, work) for name, wait, work in requests if name == server)
-        places = np.arange(position, position + len(own))
-        waits, works = np.array(own).T
-        first = position == 0
-        axes.bar(places, waits, color=_LIGHT, edgecolor=_DARK, hatch="//", label="waiting" if first else None)
-        axes.bar(places, works, bottom=waits, color=_MID, edgecolor=_DARK, label="generation" if first else None)
-        ticks[f"{server} ({len(own)})"] = places.mean()
-        position += len(own) + 1
-    axes.set_xticks(list(ticks.values()), list(ticks))
-    axes.set_xlabel("edge server (requests)")
-    axes.set_ylabel("time (s)")
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return save(figure, path)
-
-
-@drawing
 def plot_profile(report: Report, path: Path) -> list[Path]:
     """Draw measured quality and time against denoising steps with the fitted curves; write PNG and SVG.
 

@@ -126,11 +126,6 @@ class Admission:
         """Requests that wait for their turn."""
         return len(self._queue)
 
-    @property
-    def held_gcycles(self) -> float:
-        """Their work, Gcycle."""
-        return self._queue.work_gcycles
-
     async def enter(self, task: Task, terms: Terms, due: Due) -> float:
         """Wait until a request that has just come may be placed, which has to happen before anything else does.
 

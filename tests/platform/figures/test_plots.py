@@ -3,7 +3,7 @@ import pytest
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
-from edgegen.platform.figures.plots import plot_comparison, plot_requests, plot_training
+from edgegen.platform.figures.plots import plot_comparison, plot_training
 from edgegen.platform.files import check_plot_path
 from edgegen.platform.runs.comparison import compare
 
@@ -28,12 +28,6 @@ def test_learning_curve_is_drawn_however_short(tmp_path):
     for episodes in (0, 1, 9, 30):
         png, _ = plot_training([1.0] * episodes, tmp_path / f"{episodes}.png", "title")
         assert png.read_bytes().startswith(PNG)
-
-
-def test_requests_are_drawn_by_server(tmp_path):
-    requests = [("edge-b", 0.5, 1.0), ("edge-a", 0.0, 0.5), ("edge-b", 0.1, 1.0)]
-    png, _ = plot_requests(requests, tmp_path / "requests.png", "title")
-    assert png.read_bytes().startswith(PNG)
 
 
 def test_other_kinds_of_files_are_refused(tmp_path):
