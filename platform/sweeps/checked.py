@@ -43,6 +43,16 @@ class CheckedSweep:
     mode: Literal["min", "max"]
     model: str
 
+    def described(self) -> dict[str, Any]:
+        """Return the sweep and its world as plain data, of which :func:`recalled` makes it again anywhere.
+
+        Trials run in other folders, and on machines that do not have the files that the sweep names.
+        """
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "world": self.world.model_dump(mode="json", exclude_defaults=True),
+        }
+
     def better(self, first: float, second: float) -> bool:
         """Whether the first value of the metric is better than the second."""
         return first < second if self.mode == "min" else first > second
@@ -104,8 +114,17 @@ def _replace(data: dict[str, Any], parts: list[str], name: str, value: Any) -> N
     data[parts[-1]] = value
 
 
-def make_sweep(data: Mapping[str, Any]) -> CheckedSweep:
+def recalled(described: Mapping[str, Any]) -> CheckedSweep:
+    """Make a sweep of what :meth:`CheckedSweep.described` returns; reads no file."""
+    return make_sweep(described["spec"], described["world"])
+
+
+def make_sweep(data: Mapping[str, Any], world: Mapping[str, Any] | None = None) -> CheckedSweep:
     """Check a sweep given as plain data.
+
+    Args:
+        data: Its fields.
+        world: Its world, if known already; what the sweep names is read if not given.
 
     Raises:
         InputError: If any name or value is wrong.
@@ -116,7 +135,7 @@ def make_sweep(data: Mapping[str, Any]) -> CheckedSweep:
     except ValidationError as error:
         raise from_validation(error, what, _fields_at(error)) from None
     try:
-        return _checked(spec)
+        return _checked(spec, world)
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
 
@@ -132,11 +151,11 @@ def _fields_at(error: ValidationError) -> list[str]:
     return list(model.model_fields)
 
 
-def _checked(spec: SweepSpec) -> CheckedSweep:
+def _checked(spec: SweepSpec, known: Mapping[str, Any] | None) -> CheckedSweep:
     learner = find_method(spec.algorithm)
     learner.make_settings(spec.preset)  # a wrong preset is named as such
     _check_names(learner, spec)
-    world = _world(learner, spec)
+    world: WorldScenario = _world(learner, spec) if known is None else learner.build_scenario(dict(known))
     space = {name: parse_domain(name, line) for name, line in spec.space.items()}
     kind = kind_of(world)
     metric = spec.metric or kind.metric

@@ -75,7 +75,8 @@ class FinalTraining(Unit):
         """See :meth:`Unit.work`."""
         run = folder / RUN_FOLDER
         run.mkdir(exist_ok=True)
-        training = SeedsTraining(make_sweep(self.sweep), [self.seed], self.schedule)
+        world = {**self.judged, "name": self.world.name, "description": self.world.description}
+        training = SeedsTraining(make_sweep(self.sweep, world), [self.seed], self.schedule)
         try:
             if (found := newest_checkpoint(run)) is not None:
                 training.load(found)

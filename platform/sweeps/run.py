@@ -126,13 +126,12 @@ class _Sweep:
         if self.request.resume:
             self.notes.print(f"There is nothing to resume in {self.request.out}; beginning", soft_wrap=True)
         identity = f"{self.sweep.spec.name}-{uuid.uuid4().hex[:12]}"
-        spec = self.sweep.spec.model_dump(mode="json")
-        write_json(self.folder / SWEEP_FILE, {"format": "edgegen-sweep-1", "identity": identity, "spec": spec})
+        about = {"format": "edgegen-sweep-2", "identity": identity, **self.sweep.described()}
+        write_json(self.folder / SWEEP_FILE, about)
         return identity
 
     def _find(self) -> str | None:
         """Find this sweep in its folder; returns what it is called in its records, None if the folder is free."""
-        spec = self.sweep.spec.model_dump(mode="json")
         file = self.folder / SWEEP_FILE
         if not file.exists():
             if self.folder.exists() and (not self.folder.is_dir() or self._holds_something()):
@@ -145,12 +144,14 @@ class _Sweep:
             )
         try:
             found = read_json(file)
-            identity, before = str(found["identity"]), dict(found["spec"])
+            identity, before = str(found["identity"]), {**found["spec"], "world": found["world"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"The sweep in '{self.request.out}' is damaged: {SWEEP_FILE} can not be read ({error!r})."
             ) from None
-        changed = sorted(name for name in {*spec, *before} if spec.get(name) != before.get(name))
+        about = self.sweep.described()
+        now = {**about["spec"], "world": about["world"]}
+        changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
         if changed:
             raise InputError(
                 f"The sweep in '{self.request.out}' was begun with other values of {', '.join(changed)}; resume it "

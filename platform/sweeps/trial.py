@@ -10,7 +10,7 @@ from ray.tune import Trainable
 
 from edgegen.platform.engine.doing import read_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
-from edgegen.platform.sweeps.checked import make_sweep
+from edgegen.platform.sweeps.checked import recalled
 from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE, SeedsTraining, newest_checkpoint
 
 SWEEP_FILE = "sweep.json"
@@ -44,7 +44,7 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         folder = Path(config["folder"])
-        sweep = make_sweep(read_json(folder / SWEEP_FILE)["spec"])
+        sweep = recalled(read_json(folder / SWEEP_FILE))
         self.training = SeedsTraining(sweep, sweep.spec.seeds, [(0, dict(config["settings"]))])
         self._own_folder = folder / config["stage"] / self.trial_id
 

@@ -65,12 +65,14 @@ def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_pa
     folder = tmp_path / "out"
     folder.mkdir()
     described = folder / "sweep.json"
-    spec = make_sweep(SPEC).spec.model_dump(mode="json")
-    described.write_text(json.dumps({"identity": "small-1", "spec": spec}))
+    described.write_text(json.dumps({"identity": "small-1", **make_sweep(SPEC).described()}))
     always = [file, "--out", folder, "--no-tracking"]
     assert "continue it with --resume" in refused(*always)
     changed = refused(*always, "--resume", "--set", "budget.trials=2", "--set", "seeds=[3]")
     assert "begun with other values of budget, seeds" in changed
+    world = make_sweep({**SPEC, "overrides": {"slots": 5}}).described()["world"]
+    described.write_text(json.dumps({"identity": "small-1", **make_sweep(SPEC).described(), "world": world}))
+    assert "begun with other values of world;" in refused(*always, "--resume")
     described.write_text('{"identity": "small-1"')
     assert "sweep.json can not be read" in refused(*always, "--resume")
     assert sorted(path.name for path in folder.iterdir()) == ["sweep.json"]

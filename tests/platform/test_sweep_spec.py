@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import yaml
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.platform.runs.episodes import evaluation_seed
-from edgegen.platform.sweeps.checked import make_sweep, read_sweep
+from edgegen.platform.sweeps.checked import make_sweep, read_sweep, recalled
 
-CONFIGS = sorted((Path(__file__).parents[2] / "tune_configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "tune_configs").glob("*.yaml"))
 SMALL = {
     "name": "small",
     "algorithm": "ladts",
@@ -78,6 +80,22 @@ def test_a_service_is_a_world():
     sweep = make_sweep(changed(scenario=None, service="demo"))
     assert isinstance(sweep.world, OffloadingScenario)
     assert sweep.world.capacity_gcycles_s == (1.0, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("field", ["scenario", "service"])
+def test_a_trial_needs_no_file_that_the_sweep_names(field, tmp_path, monkeypatch):
+    """Ray Tune runs it in a folder of its own, and a cluster on another machine."""
+    shipped = ROOT / ("serve/configs" if field == "service" else "envs/scenarios") / "demo.yaml"
+    (tmp_path / "own.yaml").write_text(shipped.read_text())
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(changed(**{"scenario": None, field: "own.yaml"})))
+    monkeypatch.chdir(tmp_path)
+    sweep = read_sweep(Path("sweep.yaml"), {"overrides.slots": 7})
+    described = json.loads(json.dumps(sweep.described()))
+    (tmp_path / "own.yaml").unlink()
+    again = recalled(described)
+    assert (again, again.described()) == (sweep, described)
+    assert isinstance(again.world, OffloadingScenario)
+    assert again.world.slots == 7
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def trial(tmp_path):
     made = []
 
     def make(values, **changes):
-        write_json(tmp_path / "sweep.json", {"spec": {**SPEC, **changes}})
+        write_json(tmp_path / "sweep.json", make_sweep({**SPEC, **changes}).described())
         made.append(SweepTrial({"folder": str(tmp_path), "stage": "search", "settings": values}))
         return made[-1]
 
