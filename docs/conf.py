@@ -45,7 +45,18 @@ napoleon_use_ivar = True
 
 NAVIGATION = {
     "Guides": ["researcher", "operator", "cluster", "kubernetes", "reproduce", "/CONTRIBUTING"],
-    "Topics": ["simulator", "ladts", "t2drl", "fleet", "zoo", "profiling", "serving", "sweeps", "architecture"],
+    "Topics": [
+        "simulator",
+        "ladts",
+        "t2drl",
+        "fleet",
+        "zoo",
+        "profiling",
+        "serving",
+        "security",
+        "sweeps",
+        "architecture",
+    ],
     "Results": ["results/ladts", "results/t2drl", "results/reproduce-ladts", "results/reproduce-t2drl", "results/*"],
     "Reference": ["/build/reference/index"],
     "More": [

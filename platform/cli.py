@@ -21,6 +21,7 @@ from edgegen.platform.commands import (
     chaos,
     compare,
     demo,
+    keys,
     live,
     loadtest,
     play,
@@ -165,6 +166,7 @@ for _command in (
 ):
     app.command(cls=_Command)(_command)
 app.add_typer(trace.trace, name="trace")
+app.add_typer(keys.keys, name="keys")
 
 
 def main() -> None:

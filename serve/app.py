@@ -12,6 +12,7 @@ from ray.serve import Application
 from ray.serve.schema import LoggingConfig
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.paths import as_path
 from edgegen.serve.config import ServiceConfig, build_config, load_config
 from edgegen.serve.edge.checks import check_edges
 from edgegen.serve.edge.handle import EdgeHandle
@@ -48,6 +49,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             room for a model, or a model is a folder without a pipeline.
     """
     config = lasting(config)  # replicas may run in another folder
+    if config.keys is not None:
+        config = config.model_copy(update={"keys": str(as_path(config.keys, "Key file").absolute())})
     make_parts(config, parts_of(config))  # fail here and not in a replica
     deciding = allocators(config)
     drain_s = config.request_timeout_s if drain_s is None else drain_s

@@ -69,6 +69,7 @@ class ServiceConfig(Frozen):
         deadline_s: Time from arrival to answer of requests that name none, s; only ``request_timeout_s`` if left out.
         ahead_s: Edges are given work for so long ahead, s; what is more waits at the gateways, in fair turns.
         max_held: Requests that may wait at each gateway for their turn.
+        keys: File with the API keys of those who may ask; anybody may if left out.
         tenant_weights: Shares of certain users while there is more work than can be done; that of all others is 1.
         max_prompt_chars: Longest prompt.
         max_pictures: Most pictures of one request.
@@ -119,6 +120,7 @@ class ServiceConfig(Frozen):
     deadline_s: Positive | None = None
     ahead_s: Positive = 5.0
     max_held: Annotated[Whole, Field(ge=0, le=100_000)] = 256
+    keys: Annotated[str, Field(min_length=1)] | None = None
     tenant_weights: dict[str, Positive] = Field(default_factory=dict)
     max_prompt_chars: Count = 300
     max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 4

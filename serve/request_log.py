@@ -37,7 +37,7 @@ class RequestLog:
     """Gives every request an id, logs one line of JSON about it, and answers where everything else failed.
 
     The line says when the request came, its id, method, path and status (null: the client went away first), how long
-    it took and which edge made the pictures. Prompts are not in it.
+    it took, which edge made the pictures and whose API key it had. Prompts and keys are not in it.
 
     Args:
         app: The application inside.
@@ -85,6 +85,7 @@ class RequestLog:
                 "status": status,
                 "time_s": round(time.perf_counter() - begun, 4),
                 "edge": state.get("edge"),
+                "key": state.get("key"),
             }
             lines.info("%s", json.dumps(line))
 

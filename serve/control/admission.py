@@ -49,6 +49,7 @@ class Terms:
     Attributes:
         tenant: Whose turn it takes.
         priority: Among requests of that tenant; higher ones are first.
+        share: Share of that tenant while there is more work than can be done; what the config says if None.
         deadline_s: Time from when it was sent first to the answer, s; only the service's own limit if None.
         age_s: Time since it was sent first, s; another gateway may have had it before.
         lasting: Whether it is finished though its client goes away, because that may come back for it.
@@ -57,6 +58,7 @@ class Terms:
 
     tenant: str = ""
     priority: int = 1
+    share: float | None = None
     deadline_s: float | None = None
     age_s: float = 0.0
     lasting: bool = False
@@ -140,7 +142,7 @@ class Admission:
         Raises:
             ServiceError: If it can not be done in time, or its place is taken by others.
         """
-        held = Held(terms.tenant, task.model, task.workload_gcycles, terms.priority)
+        held = Held(terms.tenant, task.model, task.workload_gcycles, terms.priority, terms.share)
         expected_at = self._clock() + self._checked(task, held, due).done_s
         if not self._queue and not self._placing and self._is_open(task.model):
             return expected_at
@@ -174,7 +176,7 @@ class Admission:
         Raises:
             ServiceError: If it can not be finished in time any more.
         """
-        await self._turn_of(task, Held(terms.tenant, task.model, task.workload_gcycles, FIRST), due)
+        await self._turn_of(task, Held(terms.tenant, task.model, task.workload_gcycles, FIRST, terms.share), due)
 
     def end_all(self, error: ServiceError) -> None:
         """Refuse all that wait."""
@@ -288,7 +290,7 @@ class Admission:
             held.turn.set_exception(reason)
 
     async def _turn_of(self, task: Task, held: Held, due: Due) -> None:
-        waiting = _Waiting(held.tenant, held.model, held.work_gcycles, held.priority)
+        waiting = _Waiting(held.tenant, held.model, held.work_gcycles, held.priority, held.share)
         self._queue.add(waiting)
         self.notice()
         try:

@@ -20,12 +20,14 @@ class Held:
         model: The model it needs.
         work_gcycles: Estimated work, Gcycle.
         priority: Among requests of its tenant; higher ones are first.
+        share: Share of its tenant from now on; that which the queue knows if None.
     """
 
     tenant: str
     model: str
     work_gcycles: float
     priority: int = 1
+    share: float | None = None
 
 
 @dataclass
@@ -66,7 +68,8 @@ class FairQueue:
         """Take a request in, behind those of its tenant with the same priority."""
         tenant = self._tenants.get(held.tenant)
         if tenant is None:
-            tenant = self._tenants[held.tenant] = _Tenant(self._weights.get(held.tenant, 1.0), self._now)
+            tenant = self._tenants[held.tenant] = _Tenant(1.0, self._now)
+        tenant.weight = self._weight(held)
         tenant.start = max(tenant.start, self._now) if not tenant.lines else tenant.start
         tenant.lines.setdefault((-held.priority, held.model), {})[held] = None
         tenant.work_gcycles += held.work_gcycles
@@ -111,7 +114,7 @@ class FairQueue:
     def ahead_gcycles(self, held: Held) -> float:
         """Work that will be begun before a request that comes now, Gcycle, if nothing else comes."""
         own = self._tenants.get(held.tenant)
-        weight = self._weights.get(held.tenant, 1.0)
+        weight = self._weight(held)
         before = 0.0
         start = self._now
         if own is not None:
@@ -142,6 +145,9 @@ class FairQueue:
         tenant = max(waiting, key=lambda tenant: tenant.start + tenant.work_gcycles / tenant.weight)
         *_, line = tenant.in_order()
         return next(reversed(line))
+
+    def _weight(self, held: Held) -> float:
+        return self._weights.get(held.tenant, 1.0) if held.share is None else held.share
 
     def _forget_idle(self) -> None:
         """Forget tenants that have nothing waiting and nothing to pay."""

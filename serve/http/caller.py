@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 
 from edgegen.serve.http.errors import RequestError, short
+from edgegen.serve.http.keys import grant_of_request
 
 KEY_HEADER = "idempotency-key"
 TRY_HEADER = "x-edgegen-try"
@@ -65,6 +66,8 @@ class Caller:
 
 def account_of(headers: Headers) -> str:
     """Return a name for the API key of a request that does not tell the key; "" if there is none."""
+    if (grant := grant_of_request()) is not None:
+        return grant.key.name
     secret = headers.get("authorization", "")
     return hashlib.sha256(secret.encode()).hexdigest()[:16] if secret else ""
 

@@ -25,6 +25,7 @@ from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
+from edgegen.serve.http.keys import KeyRing, grant_of_request
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
 from edgegen.serve.kinds.changing import Changing, Orders
@@ -46,6 +47,10 @@ class Gateway:
 
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
+        keys: Who may ask; anybody if None.
+
+    Raises:
+        InputError: If the file with the keys can not be used.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Gateway:
         )
         self._servers, self._clock = servers, clock
         self.receive_timeout_s = config.receive_timeout_s
+        self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, clock)
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
@@ -153,8 +159,13 @@ class Gateway:
             ServiceError: If it can not be served.
         """
         task, job = self._intake.admit(request, caller)
+        grant = grant_of_request()
+        if grant is not None:
+            grant.admit(task.model, len(job.seeds), task.workload_gcycles)
         terms = Terms(
-            tenant=request.user or caller.account,
+            # Whoever has a key can not give himself more turns by giving himself more names.
+            tenant=request.user or caller.account if grant is None else grant.key.name,
+            share=None if grant is None else grant.key.weight,
             priority=PRIORITIES.index(request.priority or "normal"),
             deadline_s=request.deadline_s or self._deadline_s,
             age_s=caller.age_s,
@@ -225,6 +236,11 @@ class Gateway:
             status = "ok"
         else:
             status = "degraded"
+        keys = None
+        if self.keys is not None:
+            self.keys.look()
+            keys = self.keys.state()
+            status = "degraded" if status == "ok" and self.keys.error is not None else status
         return {
             "status": status,
             "stopping": self._dispatcher.stopping,
@@ -242,6 +258,7 @@ class Gateway:
                 **self.changing.state(),
             },
             "cacher": self._frames.state(),
+            "keys": keys,
             "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
         }
 

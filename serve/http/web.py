@@ -17,6 +17,8 @@ from edgegen.serve.http.api import ErrorAnswer, ImageResponse, check_media_type
 from edgegen.serve.http.caller import Caller, account_of, scoped
 from edgegen.serve.http.errors import NotFoundError, ServiceError, error_body, short
 from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.key_guard import KeyGuard, describe_keys
+from edgegen.serve.http.keys import grant_of_request
 from edgegen.serve.receiving import receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
@@ -85,6 +87,9 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     app = FastAPI(title="edgegen", description="Text-to-image generation on unequal edge servers.", lifespan=lifespan)
     install_error_answers(app)
     app.add_middleware(HeadAsGet)
+    if gateway.keys is not None:
+        app.add_middleware(KeyGuard, ring=gateway.keys)
+        describe_keys(app)
     app.add_middleware(RequestLog, echo=not behind_proxy)
     body = {"required": True, "content": {"application/json": {"schema": gateway.request_schema()}}}
 
@@ -141,6 +146,8 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     async def health() -> JSONResponse:
         """Tell whether the service can answer: 200 ok or degraded, 503 unavailable."""
         state = gateway.health()
+        if gateway.keys is not None and grant_of_request() is None:  # names of edges and policies are for who has a key
+            state = {"status": state["status"], "stopping": state["stopping"]}
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
     return app

@@ -25,6 +25,8 @@ NEEDED = {
     "play": {"scenario": "fleet-8", "policy": "earliest", "out": "new.html"},
     "trace fit": {"file": "t.parquet", "out": "new.yaml"},
     "trace compare": {"file": "t.parquet", "scenario": "fleet-8"},
+    "keys add": {"name": "studio"},
+    "keys revoke": {"name": "studio"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
@@ -51,7 +53,7 @@ NAMES = {
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
-    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "labels", "model", "only", "preset",
+    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "labels", "model", "name", "only", "preset",
     "prompts", "quality", "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
