@@ -44,7 +44,7 @@ napoleon_use_ivar = True
 
 
 NAVIGATION = {
-    "Guides": ["researcher", "operator", "cluster", "kubernetes", "reproduce", "/CONTRIBUTING"],
+    "Guides": ["researcher", "operator", "learn-back", "cluster", "kubernetes", "reproduce", "/CONTRIBUTING"],
     "Topics": [
         "simulator",
         "ladts",

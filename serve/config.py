@@ -19,6 +19,7 @@ from edgegen.envs.core.named_files import find_file
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import Count, ModelCard, ModelConfig, card_of
+from edgegen.serve.record.config import RecordConfig
 from edgegen.serve.utility import Utility
 from edgegen.serve.zoo.loading import UnknownModelError
 
@@ -86,6 +87,7 @@ class ServiceConfig(Frozen):
             unfinished for longest is closed.
         shutdown_grace_s: How long ``edgegen serve`` goes on with accepted requests once it is told to stop, s; new
             ones are refused meanwhile.
+        record: Where every request is recorded, to learn from; nothing is if left out.
     """
 
     name: str = "service"
@@ -133,6 +135,7 @@ class ServiceConfig(Frozen):
     receive_timeout_s: Annotated[Real, Field(ge=0.1, le=600)] = 10.0
     max_connections: Annotated[Whole, Field(ge=16, le=100_000)] = 512
     shutdown_grace_s: Annotated[Real, Field(ge=0, le=3600)] = 20.0
+    record: RecordConfig | None = None
 
     @field_validator("kind")
     @classmethod
@@ -262,6 +265,7 @@ def build_config(data: Mapping[str, Any]) -> ServiceConfig:
             "edges": EdgeConfig.model_fields,
             "models": ModelConfig.model_fields,
             "utility": Utility.model_fields,
+            "record": RecordConfig.model_fields,
         }
         known = parts.get(str(place[0]), ()) if len(place) > 1 else ServiceConfig.model_fields
         raise from_validation(error, f"Service config '{data.get('name', '?')}'", known) from None

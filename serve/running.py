@@ -30,6 +30,7 @@ from edgegen.serve.config import ServiceConfig
 from edgegen.serve.connection import connect
 from edgegen.serve.edge_config import reserved
 from edgegen.serve.front import CALLBACK, Limits
+from edgegen.serve.record.journal import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +73,12 @@ def running_service(
         The base URL, once every edge is healthy.
 
     Raises:
-        InputError: If the port is in use, the cluster can not be reached, this machine lacks what edges reserve, or the
-            service does not start.
+        InputError: If the port is in use, nothing can be recorded where it should be, the cluster can not be reached,
+            this machine lacks what edges reserve, or the service does not start.
     """
     check_port(port)
+    if config.record is not None and address is None:
+        check_folder(config.record.folder)
     application = build(config, DRAIN_S)
     # Edges reserve little, but more of them than this machine has CPUs must not wait for each other forever.
     cpus = max(os.cpu_count() or 1, int(sum(amounts["CPU"] for amounts in reserved(config.edges).values())) + 1)

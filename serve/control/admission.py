@@ -54,6 +54,8 @@ class Terms:
         age_s: Time since it was sent first, s; another gateway may have had it before.
         lasting: Whether it is finished though its client goes away, because that may come back for it.
         known: Whether an edge may know it already: it was sent before, perhaps to another gateway.
+        request_id: Its id in answers and logs.
+        account: Name of its sender, as far as that is known.
     """
 
     tenant: str = ""
@@ -63,6 +65,8 @@ class Terms:
     age_s: float = 0.0
     lasting: bool = False
     known: bool = False
+    request_id: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from edgegen.serve.http.errors import (
     TimedOutError,
 )
 from edgegen.serve.metrics import Meter
+from edgegen.serve.record.recorder import Recorder
+from edgegen.serve.record.row import Made
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Outcome:
         decision_s: Time of all scheduling decisions, s.
         total_s: From arrival to now, s.
         fallback: Why the policy's own choice was not taken, or None.
+        policy: Who chose first; empty if nobody was asked or could.
+        canary: Whether that was the candidate.
     """
 
     pictures: Pictures
@@ -52,6 +56,8 @@ class Outcome:
     decision_s: float
     total_s: float
     fallback: str | None
+    policy: str = ""
+    canary: bool = False
 
 
 @dataclass
@@ -73,6 +79,7 @@ class Dispatcher:
         edges: The edges by name.
         meter: Is told what happens.
         clock: Monotonic time, s.
+        recorder: Notes what becomes of each request.
 
     Attributes:
         stopping: Whether new requests are refused because the service is about to end.
@@ -86,8 +93,10 @@ class Dispatcher:
         edges: Mapping[str, Edge],
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
+        recorder: Recorder | None = None,
     ) -> None:
         self._config = config
+        self._recorder = recorder or Recorder(None, clock)
         self._meter = meter or Meter()
         self._clock = clock
         self.scheduler = scheduler
@@ -172,6 +181,17 @@ class Dispatcher:
 
     async def _seen_through(self, task: Task, job: Job, terms: Terms) -> Outcome:
         arrived = self._clock() - terms.age_s
+        in_charge = self.scheduler.slots.incumbent.label
+        try:
+            outcome = await self._answer(task, job, terms, arrived)
+        except BaseException as error:
+            self._recorder.note(task, job, terms, arrived, in_charge, error=error)
+            raise
+        made = Made.of(outcome.pictures, outcome.server, outcome.decision_s, outcome.fallback, outcome.canary)
+        self._recorder.note(task, job, terms, arrived, outcome.policy or in_charge, made)
+        return outcome
+
+    async def _answer(self, task: Task, job: Job, terms: Terms, arrived: float) -> Outcome:
         due = Due(math.inf if terms.deadline_s is None else arrived + terms.deadline_s, arrived + self._timeout_s)
         try:
             outcome = await self._joined(job, arrived, due) if terms.known else None
@@ -211,6 +231,7 @@ class Dispatcher:
         expected_at = await self.admission.enter(task, terms, due)
         decision = await self._first_place(task, job.id, terms, due)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
+        chooser = (decision.policy, decision.canary)
         for attempt in itertools.count(1):
             try:
                 pictures = await self._attempt(decision, task, job, due)
@@ -240,7 +261,8 @@ class Dispatcher:
                 more_gcycles = task.gcycles_with(pictures.steps) - task.sure_gcycles  # steps that there was time for
                 more_s = more_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
                 self.admission.learn(expected_at + more_s, self._clock())
-                return Outcome(pictures, decision.server, decision_s, self._clock() - arrived, decision.fallback)
+                total_s = self._clock() - arrived
+                return Outcome(pictures, decision.server, decision_s, total_s, decision.fallback, *chooser)
         raise AssertionError("unreachable")
 
     async def _attempt(self, decision: Decision, task: Task, job: Job, due: Due) -> Pictures:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgegen.envs.core.records import RESIDENT
+
 LOAD = "load "
 """Beginning of the names of loads that belong to no job, in reports; before the model."""
 
@@ -80,6 +82,8 @@ class Pictures:
         generation_s: Time it was being generated, encoding included, s.
         steps: Denoising steps of each picture; those of the job if None.
         load_s: Time that it waited for its model to be loaded, part of neither, s.
+        load_source: Where its model was when its turn came: ``resident`` in the edge's memory, in that of its ``host``,
+            or elsewhere, ``disk``.
     """
 
     png: tuple[bytes, ...]
@@ -87,6 +91,7 @@ class Pictures:
     generation_s: float
     steps: int | None = None
     load_s: float = 0.0
+    load_source: str = RESIDENT
 
 
 @dataclass(frozen=True)

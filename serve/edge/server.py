@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from edgegen.envs.core.records import DISK, HOST, RESIDENT
 from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Job, Pictures
 from edgegen.serve.edge.engines.base import Engine, Painting
 from edgegen.serve.edge.engines.make import make_engine
@@ -256,11 +257,13 @@ class EdgeServer:
         area = self._cards[first.model].relative_area(f"{first.job.width}x{first.job.height}")
         work = sum(entry.work_gcycles for entry in turn.entries)
         self._pace.worked(first.model, work, turn.steps * area, generation_s)
+        source = RESIDENT if turn.item.load is None else HOST if turn.item.load.from_host else DISK
         for entry, pictures in zip(turn.entries, png, strict=True):
             waited_s = begun - entry.arrived_s
             load_s = min(loaded_s, waited_s)
             if entry.wanted:
-                entry.outcome.set_result(Pictures(pictures, waited_s - load_s, generation_s, entry.steps, load_s))
+                times = (waited_s - load_s, generation_s, entry.steps, load_s)
+                entry.outcome.set_result(Pictures(pictures, *times, source))
 
     async def _load(self, turn: Turn) -> float:
         """Do the load of a turn; returns the time that it took, s."""

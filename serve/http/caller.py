@@ -32,6 +32,7 @@ class Caller:
         lasting: Whether the sender has named the request, and so may come back for it.
         known: Whether the request may have been sent before.
         age_s: Time since it was sent to a gateway for the first time, s.
+        request_id: The id that its answer and its line in the log carry.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Caller:
     lasting: bool = False
     known: bool = False
     age_s: float = 0.0
+    request_id: str = ""
 
     @classmethod
     def of(cls, headers: Headers, request_id: str) -> Caller:
@@ -54,14 +56,16 @@ class Caller:
         tried = _TRY.fullmatch(headers.get(TRY_HEADER, ""))
         again, age_s = (tried[2] != "1", float(tried[3])) if tried else (False, 0.0)
         if given is None:
-            return cls(tried[1] if tried else uuid.uuid4().hex, alias, account, known=again, age_s=age_s)
+            key = tried[1] if tried else uuid.uuid4().hex
+            return cls(key, alias, account, known=again, age_s=age_s, request_id=request_id)
         if not _KEY.fullmatch(given):
             raise RequestError(
                 f"The header Idempotency-Key is {short(repr(given))}, but it must be 1 to 255 visible characters "
                 "of ASCII.",
                 code="invalid_key",
             )
-        return cls(scoped(given, account), alias, account, lasting=True, known=True, age_s=age_s)
+        key = scoped(given, account)
+        return cls(key, alias, account, lasting=True, known=True, age_s=age_s, request_id=request_id)
 
 
 def account_of(headers: Headers) -> str:

@@ -6,6 +6,7 @@ reports of that edge.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
 from edgegen.serve.metrics import Meter
+from edgegen.serve.record.recorder import Recorder
 
 
 class Gateway:
@@ -48,6 +50,7 @@ class Gateway:
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
         keys: Who may ask; anybody if None.
+        recorder: Notes what becomes of requests.
 
     Raises:
         InputError: If the file with the keys can not be used.
@@ -84,7 +87,8 @@ class Gateway:
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
         self._intake = Intake(config, self._cards)
-        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock)
+        self.recorder = Recorder(config.record, clock)
+        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock, self.recorder)
         caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
         meter = meter or Meter()
         self._frames = Frames(
@@ -105,6 +109,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Make contact with the edges, and begin the first frame."""
+        self.recorder.start()
         await self._dispatcher.start()
         await self._frames.start()
         await self.changing.start()
@@ -114,6 +119,7 @@ class Gateway:
         await self.changing.stop()
         await self._frames.stop()
         await self._dispatcher.stop()
+        await asyncio.to_thread(self.recorder.stop)
 
     async def obey(self, orders: Mapping[str, Any]) -> str | None:
         """Change policies as an operator orders it; see :class:`Orders`.
@@ -171,6 +177,8 @@ class Gateway:
             age_s=caller.age_s,
             lasting=caller.lasting,
             known=caller.known,
+            request_id=caller.request_id,
+            account=caller.account,
         )
         outcome = await self._dispatcher.run(task, job, terms)
         return respond(job, outcome, request.ignored())
@@ -259,6 +267,7 @@ class Gateway:
             },
             "cacher": self._frames.state(),
             "keys": keys,
+            "record": self.recorder.state(),
             "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
         }
 

@@ -104,12 +104,15 @@ def make_parts(config: ServiceConfig, parts: Mapping[str, Part], only: tuple[str
 
 
 def lasting(config: ServiceConfig) -> ServiceConfig:
-    """Return a config whose trained policies mean the same in every process, now and after a restart.
+    """Return a config whose folders and trained policies mean the same in every process, now and after a restart.
 
     Raises:
         InputError: As for :func:`parts_of`, or if a registered policy can not be fetched.
     """
     parts = parts_of(config)
+    if config.record is not None:
+        folder = str(Path(config.record.folder).expanduser().resolve())
+        config = config.model_copy(update={"record": config.record.model_copy(update={"folder": folder})})
     if "=" not in config.policy:  # one for all of the kind's roles
         return config.model_copy(update={"policy": _lasting(Part(config.kind, config.policy))})
     names = {part: _lasting(part) for part in set(parts.values())}

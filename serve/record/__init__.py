@@ -1,0 +1,1 @@
+"""What a gateway keeps of every request: a row in memory for people who look, and one on disk to learn from."""
