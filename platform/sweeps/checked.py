@@ -155,7 +155,11 @@ def _checked(spec: SweepSpec, known: Mapping[str, Any] | None) -> CheckedSweep:
     learner = find_method(spec.algorithm)
     learner.make_settings(spec.preset)  # a wrong preset is named as such
     _check_names(learner, spec)
-    world: WorldScenario = _world(learner, spec) if known is None else learner.build_scenario(dict(known))
+    world: WorldScenario
+    if known is None:
+        world = _world(learner, spec)
+    else:  # what is a default is not said, the kind included
+        world = learner.build_scenario({**known, "kind": learner.kind_name})
     space = {name: parse_domain(name, line) for name, line in spec.space.items()}
     kind = kind_of(world)
     metric = spec.metric or kind.metric

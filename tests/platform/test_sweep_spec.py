@@ -94,6 +94,8 @@ def test_a_trial_needs_no_file_that_the_sweep_names(field, tmp_path, monkeypatch
     (tmp_path / "own.yaml").unlink()
     again = recalled(described)
     assert (again, again.described()) == (sweep, described)
+    other = make_sweep(changed(algorithm="t2drl", scenario=None))
+    assert recalled(other.described()) == other
     assert isinstance(again.world, OffloadingScenario)
     assert again.world.slots == 7
 
