@@ -53,6 +53,7 @@ NAVIGATION = {
         "zoo",
         "profiling",
         "serving",
+        "api",
         "security",
         "sweeps",
         "architecture",

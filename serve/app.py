@@ -19,6 +19,7 @@ from edgegen.serve.edge.handle import EdgeHandle
 from edgegen.serve.edge.house import EdgeHouse
 from edgegen.serve.edge_config import reserved
 from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.links import url_key
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, lasting, make_parts, parts_of
 from edgegen.serve.metrics import RayMeter
@@ -56,6 +57,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     check_edges(config.edges, cards)
+    key = url_key(config)  # the same for all gateways
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     houses = []
@@ -98,7 +100,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         handles = {house: serve.get_deployment_handle(house, here) for house in {e.deployment for e in config.edges}}
         remote = {edge.name: EdgeHandle(handles[edge.deployment], edge.name) for edge in config.edges}
         policies = make_parts(config, parts_of(config), (ROUTER, CACHER))
-        gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER))
+        gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER), key=key)
         gateway.warm_up()
         app = create_app(gateway, behind_proxy=True)
         app.state.gateway = gateway

@@ -37,6 +37,7 @@ class ServiceConfig(Frozen):
         name: How the service is called in reports.
         kind: Kind of world as which policies see the service; one that can be served.
         models: The models by name; the first is the default of requests.
+        model_aliases: Other names under which requests may ask for models, with the names of these.
         edges: The edge servers, in the order in which a policy numbers them.
         policy: A rule by name, the folder of a trained policy, or a registered one as ``models:/NAME@ALIAS``; or one
             of these for each role, as ``router=POLICY cacher=OTHER``. See :mod:`edgegen.serve.kinds.cast`.
@@ -72,6 +73,10 @@ class ServiceConfig(Frozen):
         max_held: Requests that may wait at each gateway for their turn.
         keys: File with the API keys of those who may ask; anybody may if left out.
         tenant_weights: Shares of certain users while there is more work than can be done; that of all others is 1.
+        public_url: Address of the service as clients see it, for the addresses of pictures; that which a client used
+            if left out.
+        url_key_env: Environment variable with the key that these are signed with, where the service is started; a key
+            that is drawn at the start if left out, so that they end with the service.
         max_prompt_chars: Longest prompt.
         max_pictures: Most pictures of one request.
         warmup_steps: Denoising steps of each of the three pictures that an edge is timed with at the start.
@@ -93,6 +98,7 @@ class ServiceConfig(Frozen):
     name: str = "service"
     kind: str = DEFAULT_KIND
     models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    model_aliases: dict[Annotated[str, Field(min_length=1)], str] = Field(default_factory=dict)
     edges: Annotated[tuple[EdgeConfig, ...], Field(min_length=1, max_length=256)]
     policy: Annotated[str, Field(min_length=1)] = "least-delay"
     explore: Flag = False
@@ -124,8 +130,10 @@ class ServiceConfig(Frozen):
     max_held: Annotated[Whole, Field(ge=0, le=100_000)] = 256
     keys: Annotated[str, Field(min_length=1)] | None = None
     tenant_weights: dict[str, Positive] = Field(default_factory=dict)
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None
+    url_key_env: Annotated[str, Field(pattern=r"^[^\W\d]\w{0,99}$")] | None = None
     max_prompt_chars: Count = 300
-    max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 4
+    max_pictures: Annotated[Whole, Field(ge=1, le=100)] = 10
     warmup_steps: Annotated[Whole, Field(ge=1, le=100)] = 8
     request_timeout_s: Positive = 300.0
     report_period_s: Annotated[Real, Field(ge=0.05, le=60)] = 0.5
@@ -171,6 +179,12 @@ class ServiceConfig(Frozen):
                 if model not in self.models:
                     known = ", ".join(self.models)
                     raise ValueError(f"edge '{edge.name}' holds model '{model}', but models only describes {known}")
+        for alias, model in self.model_aliases.items():
+            if alias in self.models:
+                raise ValueError(f"model_aliases calls '{model}' '{alias}', but that is a model of its own")
+            if model not in self.models:
+                known = ", ".join(self.models)
+                raise ValueError(f"model_aliases calls '{model}' '{alias}', but models only describes {known}")
         clouds = [edge.name for edge in self.edges if edge.cloud]
         if len(clouds) > 1:
             raise ValueError(f"edges '{clouds[0]}' and '{clouds[1]}' are both the cloud, but there is one at most")

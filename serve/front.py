@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgegen.serve.bounded_http import BoundedProtocol
 from edgegen.serve.http.caller import TRY_HEADER
 from edgegen.serve.http.errors import GatewayLostError, ServiceError, StoppingError, TimedOutError
-from edgegen.serve.receiving import receive_body
+from edgegen.serve.receiving import MAX_DISCARDED_BYTES, NEEDS_PICTURES, discard_body, receive_body
 from edgegen.serve.request_log import ID_HEADER, ProxyIds
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,10 @@ class Front:
             return
         attempt = _Attempt(self._app, scope, receive, send)
         try:
-            attempt.body = await receive_body(receive, self._limits.receive_timeout_s)
+            if scope["path"] in NEEDS_PICTURES:  # the connection itself has a deadline
+                await discard_body(receive, MAX_DISCARDED_BYTES)
+            else:
+                attempt.body = await receive_body(receive, self._limits.receive_timeout_s)
             await self._answer(attempt)
         except ClientDisconnect:
             pass  # nobody is left to be answered
@@ -225,6 +228,6 @@ def _in_our_words(status: int, headers: Headers) -> ServiceError:
 
 
 def _body(scope: Scope, error: ServiceError) -> dict[str, Any]:
-    if scope["path"] == "/healthz" and error.status == 503:  # as the gateway itself would say it
+    if scope["path"] in ("/healthz", "/readyz") and error.status == 503:  # as the gateway itself would say it
         return {"status": "unavailable", "reason": error.message}
     return error.body()

@@ -31,13 +31,14 @@ _SIZE = r"^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 _MEANINGS = {VISIBLE: ", at least one of them visible", _SIZE: " of the form WIDTHxHEIGHT, or auto"}
 _CODES = {"model": "model_not_found", "edge": "edge_not_found", "size": "invalid_size"}
 _NO_MEANING: dict[str, tuple[object, ...]] = {
-    "quality": ("auto",),
     "style": (),
     "background": ("auto", "opaque"),
     "moderation": ("auto",),
-    "output_compression": (),
+    "complexity": (),
 }
 """Fields that change nothing here, with the values that ask for what is done anyway."""
+OLD_QUALITIES = {"standard": "medium", "hd": "high"}
+"""Grades of quality of earlier versions of the API, and what they are called now."""
 
 
 def _whole(value: object) -> object:
@@ -66,8 +67,14 @@ class ImageRequest(BaseModel):
     size: Annotated[str, Field(pattern=_SIZE)] | None = Field(
         None, description="WIDTHxHEIGHT in pixels; the model's native size if left out or auto."
     )
-    response_format: Literal["b64_json"] | None = Field("b64_json", description="Pictures come as base64.")
-    output_format: Literal["png"] | None = Field("png", description="Pictures are PNG.")
+    response_format: Literal["b64_json", "url"] | None = Field(
+        "b64_json", description="Whether pictures come as base64, or as addresses that can be fetched for a while."
+    )
+    output_format: Literal["png", "jpeg", "webp"] | None = Field("png", description="Format of the pictures.")
+    output_compression: Annotated[int, Field(ge=0, le=100), _WHOLE] | None = Field(
+        None,
+        description="Of JPEG and WebP, from 0 (small) to 100 (good, as if left out); PNG loses nothing.",
+    )
     stream: Annotated[Literal[False], BeforeValidator(_boolean)] | None = Field(
         False, description="Pictures come when all are finished."
     )
@@ -97,16 +104,17 @@ class ImageRequest(BaseModel):
     user: str | None = Field(
         None, description="Who asks; users take fair turns while there is more work than can be done."
     )
-    quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None = Field(
-        None, description="Means nothing here; num_inference_steps does."
+    safety_identifier: str | None = Field(None, description="The same under its newer name, which goes before.")
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = Field(
+        None, description="A range of denoising steps, of the model; means nothing beside num_inference_steps."
     )
     style: Literal["vivid", "natural"] | None = Field(None, description="Means nothing here; the prompt does.")
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         None, description="Means nothing here: pictures are opaque."
     )
     moderation: Literal["auto", "low"] | None = Field(None, description="Means nothing here: nothing is moderated.")
-    output_compression: Annotated[int, Field(ge=0, le=100), _WHOLE] | None = Field(
-        None, description="Means nothing here: PNG loses nothing."
+    complexity: Literal["low", "medium", "high"] | None = Field(
+        None, description="Means nothing here: nothing is planned before it is painted."
     )
 
     @model_validator(mode="before")
@@ -117,7 +125,24 @@ class ImageRequest(BaseModel):
 
     def ignored(self) -> list[str]:
         """The fields that were given and changed nothing."""
-        return [name for name, usual in _NO_MEANING.items() if getattr(self, name) not in (None, *usual)]
+        found = [name for name, usual in _NO_MEANING.items() if getattr(self, name) not in (None, *usual)]
+        beside = {
+            "quality": self.num_inference_steps is not None and self.quality not in (None, "auto"),
+            "output_compression": self.output_compression is not None and self.output_format == "png",
+        }
+        return [*found, *(name for name, idle in beside.items() if idle)]
+
+    @property
+    def tenant(self) -> str:
+        """Who asks, under whichever name; empty if that is not said."""
+        return self.safety_identifier or self.user or ""
+
+    @property
+    def grade(self) -> str | None:
+        """The grade of quality that counts, under its present name; None for what a plain request gets."""
+        if self.num_inference_steps is not None or self.quality in (None, "auto"):
+            return None
+        return OLD_QUALITIES.get(self.quality, self.quality)
 
 
 def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type[ImageRequest]:
@@ -133,7 +158,7 @@ def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type
     types: dict[str, Any] = {
         "prompt": Annotated[str, Field(min_length=1, max_length=config.max_prompt_chars, pattern=VISIBLE)],
         "negative_prompt": text | None,
-        "model": _one_of(cards),
+        "model": _one_of((*cards, *config.model_aliases)),
         "n": Annotated[int, Field(ge=1, le=config.max_pictures), _WHOLE] | None,
         "size": _one_of((*sizes, AUTO_SIZE)),
         "num_inference_steps": Annotated[int, Field(ge=1, le=most_steps), _WHOLE] | None,
@@ -148,16 +173,26 @@ def request_model(config: ServiceConfig, cards: Mapping[str, ModelCard]) -> type
     return create_model("ImageRequest", __base__=ImageRequest, __doc__=ImageRequest.__doc__, **fields)
 
 
-def request_schema(model: type[ImageRequest], cards: Mapping[str, ModelCard]) -> dict[str, Any]:
-    """Return the JSON schema of the body; of several models it says which sizes and steps each allows."""
+def request_schema(
+    model: type[ImageRequest], cards: Mapping[str, ModelCard], aliases: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the JSON schema of the body; of several models it says which sizes and steps each allows.
+
+    Args:
+        model: The body, as :func:`request_model` made it.
+        cards: Models by name.
+        aliases: Models by the other names that they have.
+    """
     schema = model.model_json_schema()
     if len(cards) > 1:
-        schema["allOf"] = [_of_model(card, first=index == 0) for index, card in enumerate(cards.values())]
+        names = {name: [other for other, meant in (aliases or {}).items() if meant == name] for name in cards}
+        schema["allOf"] = [_of_model(card, names[card.name], index == 0) for index, card in enumerate(cards.values())]
     return schema
 
 
-def _of_model(card: ModelCard, first: bool) -> dict[str, Any]:
-    asked: dict[str, Any] = {"properties": {"model": {"enum": [card.name, None] if first else [card.name]}}}
+def _of_model(card: ModelCard, aliases: Iterable[str], first: bool) -> dict[str, Any]:
+    names = [card.name, *aliases]
+    asked: dict[str, Any] = {"properties": {"model": {"enum": [*names, None] if first else names}}}
     if not first:  # the first one is also what is meant where there is no such field
         asked["required"] = ["model"]
     limits = {"size": {"enum": [*card.sizes, AUTO_SIZE, None]}, "num_inference_steps": {"maximum": card.max_steps}}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,6 +18,10 @@ DEFAULT_SIDE = 512
 _SIZE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})")
 
 Count = Annotated[Whole, Field(ge=1, le=10_000)]
+
+Quality = Literal["low", "medium", "high", "xhigh", "max"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+"""Grades of quality that a request may name, the fewest steps first; each is a range of denoising steps."""
 
 
 def parse_size(size: str) -> tuple[int, int]:
@@ -46,6 +51,7 @@ class ModelConfig(Frozen):
         load_s: Time to load it, s; edges measure their own.
         fixed_gcycles: Work of a picture of the first size beside its steps, Gcycle.
         least_steps: Fewest steps that an allocator may choose.
+        qualities: Fewest and most denoising steps by grade of quality; where left out, in proportion to the default.
         profile: File with the profile of the model; the one in its folder if left out, where there is one.
         without: Parts of its pipeline that are not loaded, such as a large text encoder that it can do without.
     """
@@ -59,6 +65,7 @@ class ModelConfig(Frozen):
     load_s: Positive | None = None
     fixed_gcycles: NonNegative | None = None
     least_steps: Count | None = None
+    qualities: dict[Quality, tuple[Count, Count]] = Field(default_factory=dict)
     profile: Annotated[str, Field(min_length=1)] | None = None
     without: tuple[str, ...] = ()
 
@@ -70,6 +77,12 @@ class ModelConfig(Frozen):
             raise ValueError("sizes must name at least one size")
         if self.default_steps is not None and self.default_steps > self.max_steps:
             raise ValueError(f"default_steps ({self.default_steps}) must not exceed max_steps ({self.max_steps})")
+        for quality, (least, most) in self.qualities.items():
+            if not least <= most <= self.max_steps:
+                raise ValueError(
+                    f"qualities.{quality} is {least} to {most}, but must go from few steps to many, up to max_steps "
+                    f"({self.max_steps})"
+                )
         return self
 
 
@@ -87,6 +100,7 @@ class ModelCard(Frozen):
         load_s: Time to load it, s; 0 where nobody said.
         fixed_gcycles: Work of a picture of the first size beside its steps, Gcycle.
         least_steps: Fewest steps that an allocator may choose.
+        qualities: Fewest and most denoising steps by grade of quality.
         profile: What was measured of it, where somebody did.
         without: Parts of its pipeline that are not loaded.
     """
@@ -101,8 +115,19 @@ class ModelCard(Frozen):
     load_s: float = 0.0
     fixed_gcycles: float = 0.0
     least_steps: int = 1
+    qualities: dict[Quality, tuple[int, int]] = Field(default_factory=dict)
     profile: ModelProfile | None = None
     without: tuple[str, ...] = ()
+
+    def steps_of(self, quality: str | None) -> tuple[int, int]:
+        """Return the fewest and the most steps of a grade of quality; of None, what a plain request gets."""
+        if quality is None:
+            return self.least_steps, self.default_steps
+        return next(steps for name, steps in self.qualities.items() if name == quality)
+
+    def quality_of(self, steps: int) -> Quality:
+        """Return the lowest grade of quality that makes so many steps."""
+        return next((name for name in QUALITIES if steps <= self.qualities[name][1]), QUALITIES[-1])
 
     def relative_area(self, size: str) -> float:
         """Pixels of a size relative to the default size."""
@@ -133,6 +158,7 @@ def card_of(name: str, config: ModelConfig) -> ModelCard:
     if profile is not None:
         size_gb, load_s, least_steps = profile.size_gb, profile.load_s, profile.least_steps
         fixed_gcycles = config.cycles_per_step_gcycles * profile.fixed_s / profile.step_s
+    least_steps = config.least_steps or min(least_steps, config.max_steps)
     return ModelCard(
         name=name,
         cycles_per_step_gcycles=config.cycles_per_step_gcycles,
@@ -143,10 +169,32 @@ def card_of(name: str, config: ModelConfig) -> ModelCard:
         size_gb=config.size_gb or size_gb,
         load_s=config.load_s or load_s,
         fixed_gcycles=fixed_gcycles if config.fixed_gcycles is None else config.fixed_gcycles,
-        least_steps=config.least_steps or min(least_steps, config.max_steps),
+        least_steps=least_steps,
+        qualities={**usual_qualities(least_steps, default_steps, config.max_steps), **config.qualities},
         profile=profile,
         without=config.without,
     )
+
+
+def usual_qualities(least: int, default: int, most: int) -> Mapping[Quality, tuple[int, int]]:
+    """Return the fewest and most steps of each grade of quality where nobody has said them.
+
+    A medium picture is one of the default; a low one has at most half of its steps, a high one up to twice as many.
+
+    Args:
+        least: Fewest useful steps.
+        default: Steps where a request names none.
+        most: Most steps of a request.
+    """
+    least = min(least, default)
+    half, twice = max(least, default // 2, 1), min(2 * default, most)
+    return {
+        "low": (least, half),
+        "medium": (half, default),
+        "high": (default, twice),
+        "xhigh": (twice, most),
+        "max": (most, most),
+    }
 
 
 def profile_of(model: str) -> ModelProfile | None:

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgegen.serve.http.errors import error_body, short
 
 ID_HEADER = "x-request-id"
+TIME_HEADER = "openai-processing-ms"
+"""Where the OpenAI API tells how long an answer took, ms."""
 MOST_PATH = 200
 """Characters of a path in the log."""
 
@@ -61,8 +63,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[TIME_HEADER] = str(round(1000 * (time.perf_counter() - begun)))
                 if self._echo:
-                    MutableHeaders(scope=message)[ID_HEADER] = state["request_id"]
+                    headers[ID_HEADER] = state["request_id"]
             await send(message)
 
         came, begun = datetime.now(UTC), time.perf_counter()

@@ -12,6 +12,23 @@ LOAD = "load "
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """How pictures are handed over; what they show is the same.
+
+    Attributes:
+        output_format: ``png``, ``jpeg`` or ``webp``.
+        output_compression: Of the latter two, from 0 (small) to 100 (good).
+        quality: Grade of quality that was asked for; None if none was.
+        links: Whether their addresses are told, and not they themselves.
+    """
+
+    output_format: str = "png"
+    output_compression: int = 100
+    quality: str | None = None
+    links: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """Pictures to generate. Equal jobs give equal pictures, so a job may be done again elsewhere.
 
@@ -33,6 +50,7 @@ class Job:
         mean_backlog_s: Mean backlog of all edges, as the router knew it, s.
         key: Name of the request, whatever attempt this is; pictures can be fetched by it for a while.
         alias: Another name of the request, by which pictures can be fetched, too.
+        delivery: How its pictures are handed over.
     """
 
     id: str
@@ -52,6 +70,7 @@ class Job:
     mean_backlog_s: float = 0.0
     key: str | None = None
     alias: str | None = None
+    delivery: Delivery = Delivery()
 
 
 def same_pictures(one: Job, other: Job) -> bool:

@@ -1,30 +1,60 @@
-"""The HTTP interface: how bodies are read, what becomes of a request, and answers in the shape of the OpenAI API."""
+"""What goes out: answers in the shape of the OpenAI API, with a part of our own."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
+import re
 import time
-from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from edgegen.envs.core.fields import MAX_SEED
-from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.dispatcher import Outcome
 from edgegen.serve.control.jobs import Job
-from edgegen.serve.control.live_world import Task
-from edgegen.serve.http.caller import Caller
-from edgegen.serve.http.errors import MediaTypeError, RequestError, short
-from edgegen.serve.image_request import AUTO_SIZE, ImageRequest, request_model, validate_request
-from edgegen.serve.model_config import ModelCard, parse_size, picture_mbit, text_mbit
+from edgegen.serve.http.links import Link, Links
+from edgegen.serve.http.pictures import delivered
+from edgegen.serve.model_config import ModelCard
+
+PATCH = 16
+"""Width and height in pixels of what counts as one token of a picture."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class Picture(BaseModel):
-    """One picture, PNG in base64."""
+    """One picture in base64."""
 
     b64_json: str
+
+
+class LinkedPicture(BaseModel):
+    """Where one picture can be fetched for a while."""
+
+    url: str
+
+
+class InputTokens(BaseModel):
+    """Tokens of what was asked for."""
+
+    text_tokens: int
+    image_tokens: int = 0
+
+
+class OutputTokens(BaseModel):
+    """Tokens of what was made."""
+
+    image_tokens: int
+    text_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """The size of a request: words and marks of its texts, and patches of 16×16 pixels of its pictures."""
+
+    input_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens: int
+    output_tokens_details: OutputTokens
+    total_tokens: int
 
 
 class Service(BaseModel):
@@ -37,7 +67,10 @@ class Service(BaseModel):
     load_s: float = Field(description="Time the edge took to load the model, s.")
     generation_s: float = Field(description="Time of generation, s.")
     total_s: float = Field(description="Time from arrival at the gateway to the answer, s.")
+    model: str = Field(description="The model that painted them.")
     steps: int = Field(description="Denoising steps of each picture.")
+    least_steps: int = Field(description="Fewest steps that its quality or deadline could have meant.")
+    most_steps: int = Field(description="Most of them.")
     workload_gcycles: float = Field(description="Work of the request, Gcycle.")
     seed: int = Field(description="Seed of the first picture.")
     fallback: str | None = Field(description="Why the policy's own choice was not taken, or null.")
@@ -48,7 +81,12 @@ class ImageResponse(BaseModel):
     """Answer of ``POST /v1/images/generations``; the OpenAI shape and an ``edgegen`` part."""
 
     created: int
-    data: list[Picture]
+    background: Literal["opaque"] = "opaque"
+    output_format: str
+    quality: str = Field(description="The grade that was asked for, or that of the steps that were made.")
+    size: str
+    data: list[Picture] | list[LinkedPicture]
+    usage: Usage
     edgegen: Service
 
 
@@ -67,162 +105,68 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def check_media_type(content_type: str | None) -> None:
-    """Refuse a body that does not say that it is JSON.
-
-    A web page may send any other kind, and one that says nothing, to a service on the reader's own machine without
-    asking first.
-
-    Raises:
-        MediaTypeError: If it says something else, or nothing.
-    """
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        said = f"is {short(repr(content_type))}" if content_type else "is missing"
-        raise MediaTypeError(
-            f"The header Content-Type {said}, but it must be application/json.", code="unsupported_media_type"
-        )
+def usage_of(job: Job) -> Usage:
+    """Return the size of a request."""
+    words = len(_WORD.findall(f"{job.prompt} {job.negative_prompt or ''}"))
+    patches = len(job.seeds) * -(-job.width // PATCH) * -(-job.height // PATCH)
+    return Usage(
+        input_tokens=words,
+        input_tokens_details=InputTokens(text_tokens=words),
+        output_tokens=patches,
+        output_tokens_details=OutputTokens(image_tokens=patches),
+        total_tokens=words + patches,
+    )
 
 
-def parse_request(body: bytes, model: type[ImageRequest] = ImageRequest) -> ImageRequest:
-    """Read a request body.
-
-    Args:
-        body: As it came.
-        model: What the service takes; the general shape unless given.
-
-    Raises:
-        RequestError: If it is not JSON, or a field is unknown, missing, of the wrong type or outside its limits.
-    """
-    try:
-        data = json.loads(body)
-        json.dumps(data, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # JSON can spell it as \\ud800; tokenizers, logs and answers can not
-        raise RequestError(
-            "The request body holds half of a surrogate pair, which is no character.", code="invalid_json"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    if not isinstance(data, dict):
-        raise RequestError(f"The request body must be a JSON object, not {type(data).__name__}.", code="invalid_json")
-    return validate_request(data, model)
+def service_of(job: Job, outcome: Outcome, ignored: list[str]) -> Service:
+    """Return how a request was served."""
+    return Service(
+        server=outcome.server,
+        home=job.home,
+        decision_s=outcome.decision_s,
+        queue_s=outcome.pictures.queue_s,
+        load_s=outcome.pictures.load_s,
+        generation_s=outcome.pictures.generation_s,
+        total_s=outcome.total_s,
+        model=job.model,
+        steps=job.steps if outcome.pictures.steps is None else outcome.pictures.steps,
+        least_steps=job.steps if job.least_steps is None else min(job.least_steps, job.steps),
+        most_steps=job.steps,
+        workload_gcycles=job.workload_gcycles,
+        seed=job.seeds[0],
+        fallback=outcome.fallback,
+        ignored=ignored,
+    )
 
 
-class Intake:
-    """Checks requests against what the service can do and turns them into work.
+async def respond(
+    job: Job, outcome: Outcome, ignored: list[str], card: ModelCard, links: Links, base_url: str
+) -> ImageResponse:
+    """Return the answer to a request that was served.
 
     Args:
-        config: Limits and edges.
-        cards: Models by name.
-
-    Attributes:
-        request_model: The body of a request as this service takes it.
+        job: The request as an edge saw it.
+        outcome: What became of it.
+        ignored: Fields that were given and changed nothing.
+        card: The model.
+        links: Makes addresses of pictures.
+        base_url: Address of the service, as the client sees it.
     """
-
-    def __init__(self, config: ServiceConfig, cards: Mapping[str, ModelCard]) -> None:
-        self.request_model = request_model(config, cards)
-        self._cards = cards
-        self._seed = config.seed
-        self._promise_s = config.promise_s
-        self._homes = config.homes
-        self._turn = 0
-
-    def admit(self, request: ImageRequest, caller: Caller) -> tuple[Task, Job]:
-        """Return a request as the scheduler and as an edge see it.
-
-        Args:
-            request: An instance of :attr:`request_model`; what depends on the chosen model is checked here.
-            caller: Who sends it, and how it is named. The seed of a request without one comes from its key, so that
-                it is the same however often the request is sent.
-
-        Raises:
-            RequestError: If the model does not allow the size or the steps.
-        """
-        card = next(iter(self._cards.values())) if request.model is None else self._cards[request.model]
-        steps = card.default_steps if request.num_inference_steps is None else request.num_inference_steps
-        if steps > card.max_steps:
-            raise RequestError(
-                f"The field 'num_inference_steps' is {steps}, but it must be an integer from 1 to {card.max_steps} for "
-                f"the model '{card.name}'.",
-                "num_inference_steps",
-                "invalid_value",
-            )
-        size = card.sizes[0] if request.size in (None, AUTO_SIZE) else request.size
-        if size not in card.sizes:
-            raise RequestError(
-                f"The field 'size' is {size!r}, but the model '{card.name}' makes {', '.join(card.sizes)}.",
-                "size",
-                "invalid_size",
-            )
-        width, height = parse_size(size)
-        pictures = 1 if request.n is None else request.n
-        seed = _seed_of(self._seed, caller.key) if request.seed is None else request.seed
-        workload_gcycles = card.workload_gcycles(pictures, steps, size)
-        guidance = card.default_guidance if request.guidance_scale is None else request.guidance_scale
-        seeds = tuple((seed + index) % (MAX_SEED + 1) for index in range(pictures))
-        least = card.least_steps if request.num_inference_steps is None else None
-        task = Task(
-            model=card.name,
-            home=self._next_home() if request.edge is None else request.edge,
-            workload_gcycles=workload_gcycles,
-            size_mbit=text_mbit(request.prompt + (request.negative_prompt or "")),
-            result_mbit=pictures * picture_mbit(width * height),
-            pictures=pictures * card.relative_area(size),
-            steps=steps,
-            least_steps=least,
-            deadline_s=self._promise_s if request.deadline_s is None else request.deadline_s,
-            weight=1.0 if request.weight is None else request.weight,
-            key=caller.key,
-            least_gcycles=None if least is None else card.workload_gcycles(pictures, min(least, steps), size),
-        )
-        job = Job(
-            id="",
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            steps=steps,
-            guidance_scale=guidance,
-            width=width,
-            height=height,
-            seeds=seeds,
-            workload_gcycles=workload_gcycles,
-            model=card.name,
-            least_steps=task.least_steps,
-            left_s=task.deadline_s,
-            weight=task.weight,
-            home=task.home,
-            key=caller.key,
-            alias=caller.alias,
-        )
-        return task, job
-
-    def _next_home(self) -> str:
-        home = self._homes[self._turn]
-        self._turn = (self._turn + 1) % len(self._homes)
-        return home
-
-
-def _seed_of(service_seed: int, key: str) -> int:
-    digest = hashlib.sha256(f"{service_seed} {key}".encode()).digest()
-    return int.from_bytes(digest[:8]) % (MAX_SEED + 1)
-
-
-def respond(job: Job, outcome: Outcome, ignored: list[str]) -> ImageResponse:
-    """Return the answer to a request that was served."""
+    service, wanted = service_of(job, outcome, ignored), job.delivery
+    data: list[Picture] | list[LinkedPicture]
+    if wanted.links:
+        name, numbers = job.key or "", range(len(job.seeds))
+        files = [Link(name, number, wanted.output_format) for number in numbers]
+        data = [LinkedPicture(url=links.address(base_url, file)) for file in files]
+    else:
+        pictures = await delivered(outcome.pictures.png, wanted)
+        data = [Picture(b64_json=base64.b64encode(picture).decode("ascii")) for picture in pictures]
     return ImageResponse(
         created=int(time.time()),
-        data=[Picture(b64_json=base64.b64encode(png).decode("ascii")) for png in outcome.pictures.png],
-        edgegen=Service(
-            server=outcome.server,
-            home=job.home,
-            decision_s=outcome.decision_s,
-            queue_s=outcome.pictures.queue_s,
-            load_s=outcome.pictures.load_s,
-            generation_s=outcome.pictures.generation_s,
-            total_s=outcome.total_s,
-            steps=job.steps if outcome.pictures.steps is None else outcome.pictures.steps,
-            workload_gcycles=job.workload_gcycles,
-            seed=job.seeds[0],
-            fallback=outcome.fallback,
-            ignored=ignored,
-        ),
+        output_format=wanted.output_format,
+        quality=wanted.quality or card.quality_of(service.steps),
+        size=f"{job.width}x{job.height}",
+        data=data,
+        usage=usage_of(job),
+        edgegen=service,
     )

@@ -33,6 +33,7 @@ class Caller:
         known: Whether the request may have been sent before.
         age_s: Time since it was sent to a gateway for the first time, s.
         request_id: The id that its answer and its line in the log carry.
+        base_url: Address under which the service was reached.
     """
 
     key: str
@@ -42,10 +43,16 @@ class Caller:
     known: bool = False
     age_s: float = 0.0
     request_id: str = ""
+    base_url: str = ""
 
     @classmethod
-    def of(cls, headers: Headers, request_id: str) -> Caller:
+    def of(cls, headers: Headers, request_id: str, base_url: str = "") -> Caller:
         """Read the headers of a request that has an id.
+
+        Args:
+            headers: The headers.
+            request_id: Its id.
+            base_url: Address under which it reached the service.
 
         Raises:
             RequestError: If its key is none.
@@ -57,7 +64,7 @@ class Caller:
         again, age_s = (tried[2] != "1", float(tried[3])) if tried else (False, 0.0)
         if given is None:
             key = tried[1] if tried else uuid.uuid4().hex
-            return cls(key, alias, account, known=again, age_s=age_s, request_id=request_id)
+            return cls(key, alias, account, known=again, age_s=age_s, request_id=request_id, base_url=base_url)
         if not _KEY.fullmatch(given):
             raise RequestError(
                 f"The header Idempotency-Key is {short(repr(given))}, but it must be 1 to 255 visible characters "
@@ -65,7 +72,7 @@ class Caller:
                 code="invalid_key",
             )
         key = scoped(given, account)
-        return cls(key, alias, account, lasting=True, known=True, age_s=age_s, request_id=request_id)
+        return cls(key, alias, account, True, True, age_s, request_id, base_url)
 
 
 def account_of(headers: Headers) -> str:

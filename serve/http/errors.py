@@ -64,6 +64,21 @@ class NotFoundError(RequestError):
     status = 404
 
 
+class ForbiddenError(RequestError):
+    """Whoever asks may not have it."""
+
+    status = 403
+
+
+class GoneError(RequestError):
+    """It was there until a while ago."""
+
+    status = 410
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="link_expired")
+
+
 class SlowBodyError(RequestError):
     """The body of the request did not arrive in time."""
 

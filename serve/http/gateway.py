@@ -21,18 +21,23 @@ from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
 from edgegen.serve.control.dispatcher import Dispatcher, Outcome
 from edgegen.serve.control.frames import Frames
+from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.control.slots import Slots
-from edgegen.serve.http.api import ImageResponse, Intake, parse_request, respond
+from edgegen.serve.http.api import ImageResponse, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.errors import NotFoundError
+from edgegen.serve.http.intake import Intake, parse_request
 from edgegen.serve.http.keys import KeyRing, grant_of_request
+from edgegen.serve.http.links import Links, url_key
+from edgegen.serve.http.pictures import MEDIA_TYPES, recoded
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
 from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
 from edgegen.serve.metrics import Meter
+from edgegen.serve.model_config import ModelCard
 from edgegen.serve.record.recorder import Recorder
 
 
@@ -46,6 +51,7 @@ class Gateway:
         meter: Is told what happens; records nothing if None.
         clock: Monotonic time, s.
         cacher: Says what edges keep, if not they themselves; runs in this process.
+        key: What addresses of pictures are signed with, the same for all gateways; one of its own if None.
 
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
@@ -64,6 +70,7 @@ class Gateway:
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
         cacher: Policy | None = None,
+        key: bytes | None = None,
     ) -> None:
         servers = open_books(config)
         ledger = servers[0].ledger
@@ -86,7 +93,9 @@ class Gateway:
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
+        self._aliases, self._public_url = config.model_aliases, config.public_url
         self._intake = Intake(config, self._cards)
+        self._links = Links(url_key(config) if key is None else key, config.keep_s)
         self.recorder = Recorder(config.record, clock)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock, self.recorder)
         caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
@@ -134,6 +143,11 @@ class Gateway:
             return self.changing.last_refusal
         return await self.changing.obey(checked)
 
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be sent here: the service is not about to end, and an edge is there."""
+        return not self._dispatcher.stopping and any(server.healthy for server in self.scheduler.servers.values())
+
     async def drain(self, grace_s: float) -> None:
         """Refuse new requests, and finish those that were accepted.
 
@@ -152,7 +166,7 @@ class Gateway:
 
     def request_schema(self) -> dict[str, Any]:
         """The JSON schema of the bodies that this service takes."""
-        return request_schema(self._intake.request_model, self._cards)
+        return request_schema(self._intake.request_model, self._cards, self._aliases)
 
     async def generate(self, request: ImageRequest, caller: Caller) -> ImageResponse:
         """Serve a request.
@@ -170,7 +184,7 @@ class Gateway:
             grant.admit(task.model, len(job.seeds), task.workload_gcycles)
         terms = Terms(
             # Whoever has a key can not give himself more turns by giving himself more names.
-            tenant=request.user or caller.account if grant is None else grant.key.name,
+            tenant=request.tenant or caller.account if grant is None else grant.key.name,
             share=None if grant is None else grant.key.weight,
             priority=PRIORITIES.index(request.priority or "normal"),
             deadline_s=request.deadline_s or self._deadline_s,
@@ -181,10 +195,14 @@ class Gateway:
             account=caller.account,
         )
         outcome = await self._dispatcher.run(task, job, terms)
-        return respond(job, outcome, request.ignored())
+        return await self._respond(job, outcome, request.ignored(), caller.base_url)
 
-    async def fetch(self, name: str) -> ImageResponse | None:
+    async def fetch(self, name: str, base_url: str = "") -> ImageResponse | None:
         """Return the answer to an earlier request by its scoped key or id; None if it is still under way.
+
+        Args:
+            name: The key or id.
+            base_url: Address of the service, as the client sees it.
 
         Raises:
             NotFoundError: If nobody knows it, or no more.
@@ -200,24 +218,47 @@ class Gateway:
         if kept.pictures is None:
             return None
         total_s = kept.pictures.queue_s + kept.pictures.generation_s
-        return respond(kept.job, Outcome(kept.pictures, kept.server, 0.0, total_s, None), [])
+        outcome = Outcome(kept.pictures, kept.server, 0.0, total_s, None)
+        return await self._respond(kept.job, outcome, [], base_url)
+
+    async def _respond(self, job: Job, outcome: Outcome, ignored: list[str], base_url: str) -> ImageResponse:
+        address = self._public_url or base_url
+        return await respond(job, outcome, ignored, self._cards[job.model], self._links, address)
+
+    async def picture(self, name: str, file: str, expires: str, signature: str) -> tuple[bytes, str]:
+        """Return a picture by the parts of its address, and its media type; see :meth:`Links.check`.
+
+        Raises:
+            ForbiddenError: If the address is not signed.
+            GoneError: If it is not good any more.
+            NotFoundError: If the picture is not kept any more.
+        """
+        link = self._links.check(name, file, expires, signature)
+        kept = await self._dispatcher.find(link.name)
+        if kept is None or kept.pictures is None or link.number >= len(kept.pictures.png):
+            raise NotFoundError("This picture is not kept any more.", code="picture_not_found")
+        png, compression = kept.pictures.png[link.number], kept.job.delivery.output_compression
+        return await asyncio.to_thread(recoded, png, link.output_format, compression), MEDIA_TYPES[link.output_format]
 
     def models(self) -> list[dict[str, Any]]:
-        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part."""
+        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part; other names come last."""
+        own = {name: self._describe(card) for name, card in self._cards.items()}
+        others = [_renamed(own[model], alias) for alias, model in self._aliases.items()]
+        return [*own.values(), *others]
+
+    def _describe(self, card: ModelCard) -> dict[str, Any]:
         servers = self.scheduler.servers.values()
-        return [
-            {
-                "id": card.name,
-                "object": "model",
-                "created": 0,
-                "owned_by": "edgegen",
-                "edgegen": {
-                    **card.model_dump(exclude={"name"}),
-                    "edges": [server.name for server in servers if card.name in server.models],
-                },
-            }
-            for card in self._cards.values()
-        ]
+        return {
+            "id": card.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "edgegen",
+            "edgegen": {
+                **card.model_dump(exclude={"name"}),
+                "alias_of": None,
+                "edges": [server.name for server in servers if card.name in server.models],
+            },
+        }
 
     def edges(self) -> list[dict[str, Any]]:
         """Describe the state of every edge."""
@@ -270,6 +311,10 @@ class Gateway:
             "record": self.recorder.state(),
             "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
         }
+
+
+def _renamed(model: Mapping[str, Any], alias: str) -> dict[str, Any]:
+    return {**model, "id": alias, "edgegen": {**model["edgegen"], "alias_of": model["id"]}}
 
 
 def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:

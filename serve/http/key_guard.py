@@ -14,9 +14,9 @@ from edgegen.serve.http.keys import Grant, KeyRing, UnknownKeyError, set_grant
 from edgegen.serve.http.limits import REQUESTS
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
-OPEN_FOLDERS = ("/console/",)
-"""What anybody may read: whether the service lives, how it is asked, and the page that people ask it with. That page
-sends the key with what it asks. Everything else wants a key."""
+OPEN_FOLDERS = ("/console/", "/v1/pictures/")
+"""What anybody may read: whether the service lives, how it is asked, the page that people ask it with, and pictures
+whose address is signed. That page sends the key with what it asks. Everything else wants a key."""
 _READING = ("GET", "HEAD")
 _SCHEME = {
     "type": "http",

@@ -8,29 +8,34 @@ from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from edgegen.envs.core.errors import did_you_mean
-from edgegen.serve.http.api import ErrorAnswer, ImageResponse, check_media_type
+from edgegen.serve.http.api import ErrorAnswer, ImageResponse
 from edgegen.serve.http.caller import Caller, account_of, scoped
-from edgegen.serve.http.errors import NotFoundError, ServiceError, error_body, short
+from edgegen.serve.http.errors import NotFoundError, RequestError, ServiceError, error_body, short
 from edgegen.serve.http.gateway import Gateway
+from edgegen.serve.http.intake import check_media_type
 from edgegen.serve.http.key_guard import KeyGuard, describe_keys
 from edgegen.serve.http.keys import grant_of_request
-from edgegen.serve.receiving import receive_body
+from edgegen.serve.http.links import PICTURES
+from edgegen.serve.http.pictures import MEDIA_TYPES
+from edgegen.serve.receiving import MAX_DISCARDED_BYTES, NEEDS_PICTURES, discard_body, receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
 GENERATIONS = "/v1/images/generations"
 ROUTES = (
-    "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/models, GET /v1/models/MODEL, GET /v1/edges, "
-    "GET /healthz"
+    "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/pictures/NAME/FILE, GET /v1/models, "
+    "GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz"
 )
 _ERRORS = {
     400: "Bad JSON, an unknown field, or a value outside its limits",
+    403: "The address is not signed",
     404: "There is nothing of this name",
     408: "The body did not arrive in time",
+    410: "The address is not good any more",
     413: "The body is too large",
     415: "The body does not say that it is JSON",
     422: "The header Idempotency-Key names another request",
@@ -62,6 +67,24 @@ _KEY_PARAMETER = {
     "description": "A name for the request: however often it is sent, it is done once.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
+
+
+_LINK_PARAMETERS = [
+    {"name": name, "in": place, "required": True, "description": description, "schema": {"type": "string"}}
+    for name, place, description in (
+        ("name", "path", "Name of the request, as its answer has it."),
+        ("file", "path", "Number and format of the picture, such as 0.png."),
+        ("expires", "query", "Second since 1970 until which the address is good."),
+        ("signature", "query", "What the service has signed it with."),
+    )
+]
+_ANY_PICTURE = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
+
+
+class Ready(BaseModel):
+    """Whether requests can be sent to a gateway."""
+
+    status: Literal["ready", "unavailable"]
 
 
 class UnderWay(BaseModel):
@@ -102,11 +125,28 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         """Generate pictures from a prompt."""
         # Parsed here and not by FastAPI, so that a wrong body gets the same one-sentence answers as a wrong value.
         check_media_type(request.headers.get("content-type"))
-        caller = Caller.of(request.headers, request.state.request_id)
+        caller = Caller.of(request.headers, request.state.request_id, str(request.base_url))
         body = gateway.parse(await receive_body(request.receive, gateway.receive_timeout_s))
         answer = await gateway.generate(body, caller)
         request.state.edge = answer.edgegen.server
         return answer
+
+    for path in NEEDS_PICTURES:
+        app.add_api_route(path, needs_pictures, methods=["POST"], include_in_schema=False)
+
+    @app.get(
+        f"{PICTURES}/{{name}}/{{file}}",
+        openapi_extra={"parameters": _LINK_PARAMETERS},
+        responses={200: {"description": "The picture", "content": _ANY_PICTURE}, **_errors(403, 404, 410, 500)},
+        response_class=Response,
+    )
+    async def picture(request: Request) -> Response:
+        """Fetch one picture by the address that the answer to its request has given."""
+        path, query = request.path_params, request.query_params
+        signed = (query.get("expires", ""), query.get("signature", ""))
+        content, media_type = await gateway.picture(path["name"], path["file"], *signed)
+        headers = {"Cache-Control": "private, max-age=60", "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type=media_type, headers=headers)
 
     # Ids may hold slashes, too.
     @app.get(
@@ -119,7 +159,8 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         """Fetch the pictures of an earlier request."""
         if request.url.path == GENERATIONS:
             raise HTTPException(405, headers={"Allow": "POST"})
-        answer = await gateway.fetch(scoped(request.path_params["request_id"], account_of(request.headers)))
+        name = scoped(request.path_params["request_id"], account_of(request.headers))
+        answer = await gateway.fetch(name, str(request.base_url))
         return JSONResponse(UnderWay().model_dump(), 202) if answer is None else answer
 
     @app.get("/v1/models", responses=_errors(500))
@@ -150,7 +191,28 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
             state = {"status": state["status"], "stopping": state["stopping"]}
         return JSONResponse(state, 503 if state["status"] == "unavailable" else 200)
 
+    @app.get(
+        "/readyz", responses={503: {"description": "Requests can not be sent here", "model": Ready}, **_errors(500)}
+    )
+    async def ready() -> JSONResponse:
+        """Tell whether requests can be sent here, and no more: 200 or 503."""
+        state = Ready(status="ready" if gateway.ready else "unavailable")
+        return JSONResponse(state.model_dump(), 200 if gateway.ready else 503)
+
     return app
+
+
+async def needs_pictures(request: Request) -> None:
+    """Refuse to work on pictures, in whatever form they come: the models here begin with a prompt.
+
+    Raises:
+        RequestError: Always.
+    """
+    await discard_body(request.receive, MAX_DISCARDED_BYTES)
+    raise RequestError(
+        f"POST {request.url.path} is not served: the models here paint from a prompt alone; use POST {GENERATIONS}.",
+        code="not_supported",
+    )
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

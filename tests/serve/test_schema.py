@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 
 import pytest
@@ -18,6 +19,8 @@ EXAMPLES = 25
 """Of each operation and each kind of data."""
 CAPACITY = 1e4
 """So that every deadline that the schema allows can be kept, Gcycle/s."""
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+"""A pixel."""
 MODEL = {"cycles_per_step_gcycles": 0.1, "default_steps": 5}
 ONE = {"tiny": {**MODEL, "sizes": ["16x16"], "max_steps": 50}}
 TWO = {
@@ -33,7 +36,7 @@ class Edge:
         self.name = name
 
     async def generate(self, job):
-        return Pictures(tuple(b"png" for _ in job.seeds), 0.0, 0.1)
+        return Pictures(tuple(PNG for _ in job.seeds), 0.0, 0.1)
 
     async def report(self):
         return EdgeReport(self.name, 1, (), 0, 0.0, CAPACITY, 0.1, 0, None)
@@ -79,7 +82,8 @@ def test_schema_and_service_agree(models):
     assert answers[*generations, 400] >= EXAMPLES // 2
     assert answers["GET", "/v1/models/{model}", 404]
     assert answers["GET", "/v1/images/{request_id}", 404]
-    for path in ("/v1/models", "/v1/edges", "/healthz"):
+    assert answers["GET", "/v1/pictures/{name}/{file}", 403]
+    for path in ("/v1/models", "/v1/edges", "/healthz", "/readyz"):
         assert answers["GET", path, 200]
 
 

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from edgegen.serve.config import build_config
-from edgegen.serve.http.api import parse_request
 from edgegen.serve.http.errors import RequestError
+from edgegen.serve.http.intake import parse_request
 from edgegen.serve.image_request import ImageRequest, request_model
 
 URL = "/v1/images/generations"
@@ -73,9 +73,11 @@ def test_null_for_everything_is_served(answered):
 @pytest.mark.parametrize(
     ("fields", "ignored"),
     [
-        ({"quality": "hd"}, ["quality"]),
+        ({"quality": "hd"}, []),
+        ({"quality": "hd", "num_inference_steps": 3}, ["quality"]),
         ({"quality": "auto", "background": "auto", "moderation": "auto", "size": "auto"}, []),
         ({"style": "vivid", "output_compression": 80}, ["style", "output_compression"]),
+        ({"complexity": "high", "safety_identifier": "x"}, ["complexity"]),
         ({"background": "transparent"}, ["background"]),
         ({"background": "opaque"}, []),
         ({"moderation": "low", "output_compression": 80}, ["moderation", "output_compression"]),
@@ -97,14 +99,14 @@ def test_fields_of_the_openai_client_are_accepted(answered, fields, ignored):
         ({"stream": 0}, "must be false"),
         ({"partial_images": 2}, "must be 0"),
         ({"partial_images": False}, "must be 0"),
-        ({"output_format": "jpeg"}, "must be png"),
-        ({"response_format": "url"}, "must be b64_json"),
-        ({"n": 5}, "an integer from 1 to 4"),
-        ({"n": "1"}, "an integer from 1 to 4"),
-        ({"n": 1.5}, "an integer from 1 to 4"),
+        ({"output_format": "gif"}, "one of png, jpeg, webp"),
+        ({"response_format": "URL"}, "one of b64_json, url"),
+        ({"n": 11}, "an integer from 1 to 10"),
+        ({"n": "1"}, "an integer from 1 to 10"),
+        ({"n": 1.5}, "an integer from 1 to 10"),
         ({"size": ""}, "one of 16x16, auto"),
         ({"size": "auto "}, "one of 16x16, auto"),
-        ({"quality": "ultra"}, "one of auto, standard"),
+        ({"quality": "ultra"}, "one of auto, low"),
         ({"output_compression": 101}, "an integer from 0 to 100"),
         ({"model": "gpt-image-1"}, "must be tiny"),
         ({"guidance_scale": "7"}, "a number from 0 to 50"),
@@ -244,6 +246,6 @@ def test_the_general_shape_allows_what_some_service_may(make_config):
     config = make_config()
     narrow = request_model(config, config.cards())
     assert parse_request(b'{"prompt": "a", "n": 50, "size": "640x480"}').n == 50
-    with pytest.raises(RequestError, match="1 to 4"):
+    with pytest.raises(RequestError, match="1 to 10"):
         parse_request(b'{"prompt": "a", "n": 50}', narrow)
     assert narrow.model_fields.keys() == ImageRequest.model_fields.keys()

@@ -18,7 +18,9 @@ def test_answer_has_the_openai_shape(make_config):
         response = await client.post(URL, json=body)
         assert response.status_code == 200
         answer = response.json()
-        assert set(answer) == {"created", "data", "edgegen"}
+        assert set(answer) == {
+            *("created", "background", "output_format", "quality", "size", "data", "usage", "edgegen"),
+        }
         assert [base64.b64decode(picture["b64_json"]) for picture in answer["data"]] == [b"edge-a 5", b"edge-a 6"]
         served = answer["edgegen"]
         assert (served["server"], served["home"], served["seed"], served["steps"]) == ("edge-a", "edge-b", 5, 4)
@@ -53,11 +55,11 @@ def test_defaults(make_config):
         ({"num_inference_steps": 0}, "num_inference_steps", ["0", "1 to 50"]),
         ({"num_inference_steps": 51}, "num_inference_steps", ["51", "1 to 50"]),
         ({"num_inference_steps": 2.5}, "num_inference_steps", ["2.5", "integer"]),
-        ({"n": 5}, "n", ["5", "1 to 4"]),
+        ({"n": 11}, "n", ["11", "1 to 10"]),
         ({"n": True}, "n", ["True", "integer"]),
         ({"seed": -1}, "seed", ["-1"]),
         ({"guidance_scale": 1000}, "guidance_scale", ["1000", "50"]),
-        ({"response_format": "url"}, "response_format", ["url", "b64_json"]),
+        ({"response_format": "uri"}, "response_format", ["uri", "b64_json, url"]),
         ({"edge": "edge-d"}, "edge", ["edge-d", "edge-a, edge-b, edge-c"]),
         ({"sead": 1}, "sead", ["sead", "Did you mean 'seed'"]),
     ],
