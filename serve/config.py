@@ -29,6 +29,9 @@ ROLES = ("router", "cacher", "allocator")
 NOMINAL_CAPACITY_GCYCLES_S = 1.0
 """Stands for the capacity of an edge without slowdown until it has been measured."""
 
+_ORIGIN = r"^(\*|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?)$"
+_HOST = r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])$"
+
 
 class ServiceConfig(Frozen):
     """The whole service.
@@ -71,6 +74,11 @@ class ServiceConfig(Frozen):
         deadline_s: Time from arrival to answer of requests that name none, s; only ``request_timeout_s`` if left out.
         ahead_s: Edges are given work for so long ahead, s; what is more waits at the gateways, in fair turns.
         max_held: Requests that may wait at each gateway for their turn.
+        cors_origins: Origins whose pages browsers let ask the service, such as ``https://app.example.org``; ``*`` for
+            all of them, where requests need keys.
+        allowed_hosts: Names that the header ``Host`` of a request may have; any if left out.
+        tls_certificate: Certificate of the service, PEM, for ``edgegen serve``; plain HTTP if left out.
+        tls_key: Its private key, PEM.
         keys: File with the API keys of those who may ask; anybody may if left out.
         tenant_weights: Shares of certain users while there is more work than can be done; that of all others is 1.
         public_url: Address of the service as clients see it, for the addresses of pictures; that which a client used
@@ -128,6 +136,10 @@ class ServiceConfig(Frozen):
     deadline_s: Positive | None = None
     ahead_s: Positive = 5.0
     max_held: Annotated[Whole, Field(ge=0, le=100_000)] = 256
+    cors_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = ()
+    allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()
+    tls_certificate: Annotated[str, Field(min_length=1)] | None = None
+    tls_key: Annotated[str, Field(min_length=1)] | None = None
     keys: Annotated[str, Field(min_length=1)] | None = None
     tenant_weights: dict[str, Positive] = Field(default_factory=dict)
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None
@@ -185,6 +197,10 @@ class ServiceConfig(Frozen):
             if model not in self.models:
                 known = ", ".join(self.models)
                 raise ValueError(f"model_aliases calls '{model}' '{alias}', but models only describes {known}")
+        if "*" in self.cors_origins and self.keys is None:
+            raise ValueError("cors_origins is '*', but then requests need keys, or every page could use the service")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key must be given together, or neither of them")
         clouds = [edge.name for edge in self.edges if edge.cloud]
         if len(clouds) > 1:
             raise ValueError(f"edges '{clouds[0]}' and '{clouds[1]}' are both the cloud, but there is one at most")

@@ -25,16 +25,21 @@ from ray.serve.schema import ApplicationStatus, LoggingConfig
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.algorithms.stop_signals import in_main_thread
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.urls import is_loopback
 from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.connection import connect
 from edgegen.serve.edge_config import reserved
 from edgegen.serve.front import CALLBACK, Limits
+from edgegen.serve.http.key_file import read_keys
 from edgegen.serve.record.journal import check_folder
+from edgegen.serve.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+ANY = ("0.0.0.0", "::")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+"""What a service that listens on the loopback interface is called by its own machine."""
 STORE_BYTES = 200 * 1024**2
 DRAIN_S = 5.0
 """Time that processes have to end, once all requests have been answered."""
@@ -57,7 +62,12 @@ SERVE_VARIABLES = {
 
 @contextmanager
 def running_service(
-    config: ServiceConfig, port: int = 8000, *, address: str | None = None, ready_timeout_s: float = READY_TIMEOUT_S
+    config: ServiceConfig,
+    port: int = 8000,
+    *,
+    host: str = LOOPBACK,
+    address: str | None = None,
+    ready_timeout_s: float = READY_TIMEOUT_S,
 ) -> Iterator[str]:
     """Run the service for the length of a block, and stop exactly what was started, also on Ctrl-C and SIGTERM.
 
@@ -65,7 +75,8 @@ def running_service(
 
     Args:
         config: The service.
-        port: Port on the loopback interface.
+        port: Port on that interface.
+        host: Address of the interface to listen on.
         address: A Ray cluster with its head on this machine; a private one if None.
         ready_timeout_s: Longest time until everything has its place and every edge is healthy, s.
 
@@ -73,10 +84,18 @@ def running_service(
         The base URL, once every edge is healthy.
 
     Raises:
-        InputError: If the port is in use, nothing can be recorded where it should be, the cluster can not be reached,
-            this machine lacks what edges reserve, or the service does not start.
+        InputError: If the port is in use, a file of the config can not be used, the cluster can not be reached, this
+            machine lacks what edges reserve, or the service does not start.
     """
-    check_port(port)
+    check_port(port, host)
+    certificate = None
+    if config.tls_certificate is not None and config.tls_key is not None:
+        certificate = Certificate.of(config.tls_certificate, config.tls_key)
+    if config.keys is not None:
+        read_keys(config.keys)
+    elif is_loopback(host) and host not in ANY and not config.allowed_hosts:
+        # Else pages whose names lead here (DNS rebinding) could use a service that asks for no keys.
+        config = config.model_copy(update={"allowed_hosts": LOOPBACK_NAMES})
     if config.record is not None and address is None:
         check_folder(config.record.folder)
     application = build(config, DRAIN_S)
@@ -100,10 +119,10 @@ def running_service(
         if private:  # others may get more machines when they need them
             _check_room(config)
         try:
-            _start_serve(port)
+            _start_serve(port, host, certificate)
             deadline = time.monotonic() + ready_timeout_s
             _deploy(application, deadline)
-            url = f"http://{LOOPBACK}:{port}"
+            url = base_url(host, port, secure=certificate is not None)
             _wait_until_healthy(url, deadline)
             yield url
         finally:
@@ -128,11 +147,18 @@ def _drain(grace_s: float) -> None:
         logger.warning("the service ends with requests under way")
 
 
-def _start_serve(port: int) -> None:
+def base_url(host: str, port: int, secure: bool = False) -> str:
+    """Return the address of a service as it is reached from this machine."""
+    name = LOOPBACK if host in ANY else f"[{host}]" if ":" in host else host
+    return f"{'https' if secure else 'http'}://{name}:{port}"
+
+
+def _start_serve(port: int, host: str, certificate: Certificate | None) -> None:
+    secure = {} if certificate is None else {"ssl_certfile": certificate.file, "ssl_keyfile": certificate.key}
     try:
         serve.start(
             proxy_location=ProxyLocation.HeadOnly,
-            http_options=HTTPOptions(host=LOOPBACK, port=port),
+            http_options=HTTPOptions(host=host, port=port, **{name: str(path) for name, path in secure.items()}),
             logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
         )
     except (RayError, TimeoutError):
@@ -141,21 +167,21 @@ def _start_serve(port: int) -> None:
         ) from None
 
 
-def check_port(port: int) -> None:
-    """Check that a port of the loopback interface is free.
+def check_port(port: int, host: str = LOOPBACK) -> None:
+    """Check that a port of an interface is free.
 
     Raises:
-        InputError: If it is in use or not a port.
+        InputError: If it is in use or not a port, or there is no such interface.
     """
     if not 1 <= port <= 65535:
         raise InputError(f"The port is {port}, but ports are 1 to 65535.")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"Port {port} of {LOOPBACK} can not be used ({reason}); choose another one.") from None
+            raise InputError(f"Port {port} of {host} can not be used ({reason}); choose another one.") from None
 
 
 def _check_room(config: ServiceConfig) -> None:
@@ -206,7 +232,8 @@ def _last_line(text: str) -> str:
 
 def _wait_until_healthy(url: str, deadline: float) -> None:
     answer = "no answer"
-    with connect(url).client(timeout=5) as client:
+    # The certificate is for the names that others use.
+    with httpx.Client(base_url=url, timeout=5, verify=False, trust_env=False) as client:
         while time.monotonic() < deadline:
             try:
                 response = client.get("/healthz")

@@ -61,7 +61,10 @@ def serve(
             metavar="POLICY", help="Rule, folder of a trained policy, or models:/NAME@ALIAS, instead of the config's."
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on the loopback interface.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on that interface.")] = DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Address of the interface to listen on; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
     address: AddressOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of random choices, instead of the config's.")
@@ -89,13 +92,35 @@ def serve(
     parts_of(service)  # fail before anything is started
     ready_timeout_s = READY_TIMEOUT_S if ready_timeout is None else ready_timeout
     notes = progress_console()
+    _say_who_may_ask(service, host, notes)
     _say_what_is_new(service, notes)
     notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)
-    with running_service(service, port, address=address, ready_timeout_s=ready_timeout_s) as url:
+    with running_service(service, port, host=host, address=address, ready_timeout_s=ready_timeout_s) as url:
         notes.print(f"Ready:  {url}", soft_wrap=True)
         notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
         notes.print("Stop:   Ctrl-C")
         threading.Event().wait()
+
+
+def _say_who_may_ask(service: ServiceConfig, host: str, notes: Console) -> None:
+    """Warn of a service that anybody in the network may use, or whose keys anybody on the way may read."""
+    from edgegen.envs.urls import is_loopback
+    from edgegen.serve.running import ANY
+
+    if is_loopback(host) and host not in ANY:
+        return
+    if service.keys is None:
+        notes.print(
+            f"Warning: the service listens on {host} and asks for no API keys: whoever can reach it may use it. "
+            "Make some with edgegen keys, and name their file in the config as keys.",
+            soft_wrap=True,
+        )
+    elif service.tls_certificate is None:
+        notes.print(
+            f"Warning: the service listens on {host} without TLS: API keys, prompts and pictures can be read on the "
+            "way, unless something in front of it sees to that (tls_certificate, tls_key).",
+            soft_wrap=True,
+        )
 
 
 def _say_what_is_new(service: ServiceConfig, notes: Console) -> None:

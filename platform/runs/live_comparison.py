@@ -130,6 +130,8 @@ def live_service(config: ServiceConfig, port: int | None) -> Iterator[LiveServic
     """
     from edgegen.serve.running import running_service
 
+    # One of its own, on this machine and for nobody else.
+    config = config.model_copy(update={"keys": None, "tls_certificate": None, "tls_key": None})
     with running_service(config, free_ports(1)[0] if port is None else port) as url:
         yield LiveService(config, url)
 

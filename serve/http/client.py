@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from edgegen.serve.connection import Connection, connect
 from edgegen.serve.http.errors import short
 from edgegen.serve.zoo.shapes import caption, sample_scenes
 
+KEY_VARIABLE = "EDGEGEN_API_KEY"
+"""Environment variable with the API key; on a command line others could see it."""
 TILE = 160
 """Side of a picture on the contact sheet, pixels."""
 MARGIN = 10
@@ -113,7 +116,9 @@ async def _burst(base_url: str, bodies: list[dict[str, Any]], concurrency: int, 
     places = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
     connection = connect(base_url)
-    async with connection.async_client(timeout=timeout_s, limits=limits) as client:
+    key = os.environ.get(KEY_VARIABLE)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with connection.async_client(timeout=timeout_s, limits=limits, headers=headers) as client:
 
         async def one(body: dict[str, Any]) -> Result:
             async with places:

@@ -55,6 +55,7 @@ class Gateway:
 
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
+        config: The service.
         keys: Who may ask; anybody if None.
         recorder: Notes what becomes of requests.
 
@@ -89,6 +90,7 @@ class Gateway:
         )
         self._servers, self._clock = servers, clock
         self.receive_timeout_s = config.receive_timeout_s
+        self.config = config
         self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, clock)
         self._keep_s = config.keep_s
         self._deadline_s = config.deadline_s

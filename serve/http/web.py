@@ -22,6 +22,7 @@ from edgegen.serve.http.key_guard import KeyGuard, describe_keys
 from edgegen.serve.http.keys import grant_of_request
 from edgegen.serve.http.links import PICTURES
 from edgegen.serve.http.pictures import MEDIA_TYPES
+from edgegen.serve.http.safety import make_safe
 from edgegen.serve.receiving import MAX_DISCARDED_BYTES, NEEDS_PICTURES, discard_body, receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
@@ -113,6 +114,7 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     if gateway.keys is not None:
         app.add_middleware(KeyGuard, ring=gateway.keys)
         describe_keys(app)
+    make_safe(app, gateway.config)
     app.add_middleware(RequestLog, echo=not behind_proxy)
     body = {"required": True, "content": {"application/json": {"schema": gateway.request_schema()}}}
 

@@ -108,11 +108,11 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
             patch.stop()
 
 
-def _built(service: Any, port: int, *, address: str | None = None, ready_timeout_s: float) -> Any:
+def _built(service: Any, port: int, *, host: str, address: str | None = None, ready_timeout_s: float) -> Any:
     """Build the application, which checks models and policy, and end there as Ctrl-C would."""
     from edgegen.serve.app import build
 
-    del port, address, ready_timeout_s
+    del port, host, address, ready_timeout_s
     build(service)
     raise SystemExit(0)
 

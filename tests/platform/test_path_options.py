@@ -53,8 +53,8 @@ NAMES = {
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
-    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "labels", "model", "name", "only", "preset",
-    "prompts", "quality", "reference", "rule", "settings", "steps", "url",
+    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "host", "labels", "model", "name", "only",
+    "preset", "prompts", "quality", "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
 
