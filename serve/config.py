@@ -98,6 +98,7 @@ class ServiceConfig(Frozen):
         receive_timeout_s: Longest time until a request has been received, from its first byte to its last, s.
         max_connections: Connections that each of Serve's proxies holds. For one more, the one that has been idle or
             unfinished for longest is closed.
+        console: Whether gateways have a page for people at ``/``, and tell about the fleet and its latest requests.
         shutdown_grace_s: How long ``edgegen serve`` goes on with accepted requests once it is told to stop, s; new
             ones are refused meanwhile.
         record: Where every request is recorded, to learn from; nothing is if left out.
@@ -154,6 +155,7 @@ class ServiceConfig(Frozen):
     max_retries: Annotated[Whole, Field(ge=0, le=100)] = 2
     receive_timeout_s: Annotated[Real, Field(ge=0.1, le=600)] = 10.0
     max_connections: Annotated[Whole, Field(ge=16, le=100_000)] = 512
+    console: Flag = True
     shutdown_grace_s: Annotated[Real, Field(ge=0, le=3600)] = 20.0
     record: RecordConfig | None = None
 

@@ -50,7 +50,9 @@ class Limits(BaseModel):
         receive_timeout_s: Longest time until a request has been received, s.
         max_connections: Connections of the proxy.
         answer_timeout_s: Longest time from then to the answer, s; beyond that which the gateway itself allows.
-        state_timeout_s: The same for everything that only asks for the state of the service.
+        state_timeout_s: The same for everything that only asks for the state of the service; until the answer begins,
+            if that is a stream of events.
+        stalled_s: Longest time that a client of such a stream may take to receive what is sent, s.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,7 @@ class Limits(BaseModel):
     max_connections: int = 512
     answer_timeout_s: float = 330.0
     state_timeout_s: float = 3.0
+    stalled_s: float = 20.0
 
     @classmethod
     def of_process(cls) -> Limits:
@@ -102,7 +105,7 @@ class Front:
         if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN):
             await self._app(scope, receive, send)
             return
-        attempt = _Attempt(self._app, scope, receive, send)
+        attempt = _Attempt(self._app, scope, receive, send, self._limits.stalled_s)
         try:
             if scope["path"] in NEEDS_PICTURES:  # the connection itself has a deadline
                 await discard_body(receive, MAX_DISCARDED_BYTES)
@@ -147,15 +150,17 @@ class _Attempt:
     Attributes:
         body: The whole body.
         passed_on: Whether the gateway's answer has begun to go to the client.
+        streams: Whether that is a stream of events about the state of the service, which ends when it likes.
     """
 
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, stalled_s: float) -> None:
         self._app = app
         self.scope = scope
         self._receive = receive
         self._send = send
         self.body = b""
-        self.passed_on = False
+        self.passed_on = self.streams = False
+        self._stalled_s = stalled_s
         self._name, self._tries = uuid.uuid4().hex, 0
         self._began = asyncio.get_running_loop().time()
         self._gone = False
@@ -180,7 +185,7 @@ class _Attempt:
         work = asyncio.ensure_future(self._app(scope, self._read, self._pass))
         try:
             await asyncio.wait({work}, timeout=end - asyncio.get_running_loop().time())
-            if not work.done():
+            if not work.done() and not self.streams:
                 raise TimeoutError
             await work
         finally:
@@ -212,7 +217,16 @@ class _Attempt:
                 self._own = message["status"], headers
                 return
             self.passed_on = True
-        if self.passed_on:
+            kind = headers.get("content-type", "")
+            self.streams = self.scope["method"] == "GET" and kind.startswith("text/event-stream")
+        if self.streams:
+            # Serve does not wait for slow clients and would keep for them whatever the gateway sends.
+            try:
+                async with asyncio.timeout(self._stalled_s):
+                    await self._send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+        elif self.passed_on:
             await self._send(message)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeError, EdgeFullError, EdgeLostError, Pictures
+from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Decision
 from edgegen.serve.http.errors import ServiceError
 
@@ -22,8 +23,8 @@ REQUEST_BOUNDARIES_S = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 12
 class Meter:
     """Is told what happens and records nothing: the gateway of tests and of programs without Ray."""
 
-    def decided(self, decision: Decision) -> None:
-        """Count a scheduling decision."""
+    def decided(self, decision: Decision, task: Task) -> None:
+        """Count a scheduling decision about a request."""
 
     def policies(self, label: str, state: Mapping[str, Any]) -> None:
         """Record who is in charge, and how others do.
@@ -55,6 +56,47 @@ class Meter:
             server: The scheduler's books of it.
             backlog_gcycles: Work admitted and not finished, Gcycle.
         """
+
+
+class Meters(Meter):
+    """Tells several meters what happens.
+
+    Args:
+        meters: Are told, in this order.
+    """
+
+    def __init__(self, *meters: Meter) -> None:
+        self._meters = meters
+
+    def decided(self, decision: Decision, task: Task) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.decided(decision, task)
+
+    def policies(self, label: str, state: Mapping[str, Any]) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.policies(label, state)
+
+    def served(self, server: str, pictures: Pictures, total_s: float) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.served(server, pictures, total_s)
+
+    def edge_failed(self, server: str, error: EdgeError) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.edge_failed(server, error)
+
+    def refused(self, error: ServiceError) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.refused(error)
+
+    def state(self, server: Server, backlog_gcycles: float) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.state(server, backlog_gcycles)
 
 
 class RayMeter(Meter):
@@ -107,7 +149,7 @@ class RayMeter(Meter):
         )
         self._healthy = gauge("edgegen_edge_healthy", "1 if an edge may get work, else 0.")
 
-    def decided(self, decision: Decision) -> None:
+    def decided(self, decision: Decision, task: Task) -> None:
         """See :class:`Meter`."""
         chosen_by = "canary" if decision.canary else "policy"
         decided_by = chosen_by if decision.fallback is None else "fallback"

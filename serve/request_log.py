@@ -132,7 +132,8 @@ class HeadAsGet:
         async def bodiless(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self._app({**scope, "method": "GET"}, receive, bodiless)
+        state = {**scope.get("state", {}), "head": True}  # for answers without an end
+        await self._app({**scope, "method": "GET", "state": state}, receive, bodiless)
 
 
 def log_to_stdout() -> None:

@@ -282,7 +282,7 @@ class Dispatcher:
             except QueuesFullError:  # since it got its turn, an edge was lost
                 await self.admission.wait_again(task, terms, due)
             else:
-                self._meter.decided(decision)
+                self._meter.decided(decision, task)
                 return decision
 
     async def _next_place(
@@ -295,5 +295,5 @@ class Dispatcher:
             except (QueuesFullError, NoServerError):
                 await self.admission.wait_again(task, terms, due)
             else:
-                self._meter.decided(decision)
+                self._meter.decided(decision, task)
                 return decision

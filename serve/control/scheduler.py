@@ -37,6 +37,7 @@ class Decision:
         mean_backlog_s: Mean backlog of all edges but the cloud, as it was known, s.
         policy: Who chose, in vain where there is a fallback; empty if nobody was asked or could.
         canary: Whether that was the candidate.
+        shadow: Name of the edge that the shadow would have chosen; empty if there is none, or it could not decide.
     """
 
     server: str
@@ -45,6 +46,7 @@ class Decision:
     mean_backlog_s: float = 0.0
     policy: str = ""
     canary: bool = False
+    shadow: str = ""
 
 
 class Judge(Protocol):
@@ -138,7 +140,7 @@ class Scheduler:
         self._admit(chosen, job_id, task)
         if self._ledger is not None:
             self._ledger.count(task.home, task.model)
-        decided = ("", False) if choice is None else (choice.policy, choice.canary)
+        decided = ("", False, "") if choice is None else (choice.policy, choice.canary, choice.shadow)
         return Decision(chosen, time.perf_counter() - begun, reason, mean_s, *decided)
 
     def place_again(self, task: Task, job_id: str, tried: frozenset[str], reason: str) -> Decision:

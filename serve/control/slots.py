@@ -30,11 +30,13 @@ class Choice:
         server: Name of the chosen server.
         policy: Who chose it.
         canary: Whether that is the candidate.
+        shadow: Name of the server that the shadow chose; empty if there is none, or it could not decide.
     """
 
     server: str
     policy: str
     canary: bool
+    shadow: str = ""
 
 
 @dataclass
@@ -160,8 +162,7 @@ class Slots:
             self.candidate.pass_by(task, open_servers)
         if not canary:
             chosen = seat.choose(task, open_servers)
-        self._ask_shadow(task, open_servers, chosen)
-        return Choice(chosen, seat.label, canary)
+        return Choice(chosen, seat.label, canary, self._ask_shadow(task, open_servers, chosen))
 
     def answered(self, key: str, value: float, now: float) -> None:
         """Take into account what a request was worth; more is better.
@@ -209,17 +210,17 @@ class Slots:
             }
         return {"shadow": shadow, "canary": candidate, "events": self.events[-5:]}
 
-    def _ask_shadow(self, task: Task, open_servers: Sequence[Server], chosen: str) -> None:
+    def _ask_shadow(self, task: Task, open_servers: Sequence[Server], chosen: str) -> str:
         if self.shadow is None:
-            return
+            return ""
         if self.shadow.resting:
             self.shadow.pass_by(task, open_servers)
-            return
+            return ""
         try:
             other = self.shadow.choose(task, open_servers)
         except PolicyFailedError as error:
             logger.warning("the shadow failed: %s", error)
-            return
+            return ""
         gain, now = 0.0, self.shadow.world.clock()
         if self._expect is not None and other != chosen:
             gain = self._expect(task, other, now) - self._expect(task, chosen, now)
@@ -227,6 +228,7 @@ class Slots:
         self._shadowed.agreed += other == chosen
         self._shadowed.gain += gain
         logger.info("shadow '%s' chose '%s' instead of '%s'", self.shadow.label, other, chosen)
+        return other
 
     def _event(self, sentence: str) -> None:
         logger.warning(sentence)

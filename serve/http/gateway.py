@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.errors import from_validation
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.console.watch import Watch
 from edgegen.serve.control.admission import Terms
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
@@ -36,7 +37,7 @@ from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
 from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
-from edgegen.serve.metrics import Meter
+from edgegen.serve.metrics import Meter, Meters
 from edgegen.serve.model_config import ModelCard
 from edgegen.serve.record.recorder import Recorder
 
@@ -58,6 +59,7 @@ class Gateway:
         config: The service.
         keys: Who may ask; anybody if None.
         recorder: Notes what becomes of requests.
+        watch: Shows people what happens; None if nobody is to see it.
 
     Raises:
         InputError: If the file with the keys can not be used.
@@ -99,9 +101,13 @@ class Gateway:
         self._intake = Intake(config, self._cards)
         self._links = Links(url_key(config) if key is None else key, config.keep_s)
         self.recorder = Recorder(config.record, clock)
+        self.watch: Watch | None = None
+        meter = meter or Meter()
+        if config.console:
+            self.watch = Watch(servers, self._overview, self._held, self.recorder, clock)
+            meter = Meters(meter, self.watch)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock, self.recorder)
         caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
-        meter = meter or Meter()
         self._frames = Frames(
             *(ledger, edges, config.frame_s, caching),
             each=lambda: meter.policies(slots.incumbent.label, slots.state(clock())),
@@ -124,9 +130,13 @@ class Gateway:
         await self._dispatcher.start()
         await self._frames.start()
         await self.changing.start()
+        if self.watch is not None:
+            await self.watch.start()
 
     async def stop(self) -> None:
         """Break off contact."""
+        if self.watch is not None:
+            await self.watch.stop()
         await self.changing.stop()
         await self._frames.stop()
         await self._dispatcher.stop()
@@ -156,6 +166,8 @@ class Gateway:
         Args:
             grace_s: How long that may take, s; then they are refused, too.
         """
+        if self.watch is not None:
+            self.watch.viewers.close()
         await self._dispatcher.drain(grace_s)
 
     def parse(self, body: bytes) -> ImageRequest:
@@ -313,6 +325,14 @@ class Gateway:
             "record": self.recorder.state(),
             "edges": {server.name: {"healthy": server.healthy, "reason": server.reason} for server in servers},
         }
+
+    def _held(self) -> int:
+        """Requests that wait for their turn."""
+        return self._dispatcher.admission.held
+
+    def _overview(self) -> dict[str, Any]:
+        """Describe everything but the edges: :meth:`health`, and who decides for which role."""
+        return {name: part for name, part in self.health().items() if name != "edges"} | {"policies": self.policies()}
 
 
 def _renamed(model: Mapping[str, Any], alias: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from edgegen.envs.core.errors import did_you_mean
+from edgegen.serve.console.routes import ROUTES as CONSOLE_ROUTES
+from edgegen.serve.console.routes import add_console
 from edgegen.serve.http.api import ErrorAnswer, ImageResponse
 from edgegen.serve.http.caller import Caller, account_of, scoped
 from edgegen.serve.http.errors import NotFoundError, RequestError, ServiceError, error_body, short
@@ -109,7 +111,7 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         await gateway.stop()
 
     app = FastAPI(title="edgegen", description="Text-to-image generation on unequal edge servers.", lifespan=lifespan)
-    install_error_answers(app)
+    install_error_answers(app, ROUTES if gateway.watch is None else f"{ROUTES}, {CONSOLE_ROUTES}")
     app.add_middleware(HeadAsGet)
     if gateway.keys is not None:
         app.add_middleware(KeyGuard, ring=gateway.keys)
@@ -201,6 +203,8 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         state = Ready(status="ready" if gateway.ready else "unavailable")
         return JSONResponse(state.model_dump(), 200 if gateway.ready else 503)
 
+    if gateway.watch is not None:
+        add_console(app, gateway.watch)
     return app
 
 
@@ -221,8 +225,13 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _ERRORS[status], "model": ErrorAnswer} for status in statuses}
 
 
-def install_error_answers(app: FastAPI) -> None:
-    """Make an app answer every failure in the shape of the OpenAI API."""
+def install_error_answers(app: FastAPI, routes: str) -> None:
+    """Make an app answer every failure in the shape of the OpenAI API.
+
+    Args:
+        app: Is changed.
+        routes: Those that it has, for whoever asks for another one.
+    """
 
     @app.exception_handler(ServiceError)
     async def refuse(request: Request, error: ServiceError) -> JSONResponse:
@@ -233,7 +242,7 @@ def install_error_answers(app: FastAPI) -> None:
         what = f"{request.method} {short(request.url.path)}"
         code = None
         if error.status_code == 404:
-            message, code = f"Unknown route {what}; routes are {ROUTES}.", "unknown_route"
+            message, code = f"Unknown route {what}; routes are {routes}.", "unknown_route"
         elif error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "another method").replace("GET", "GET, HEAD")
             error.headers = {"Allow": allowed}

@@ -43,13 +43,14 @@ class Recorder:
         clock: Monotonic time, s, in which arrivals are given.
 
     Attributes:
+        noted: Requests that have been noted.
         written: Rows that are on disk.
         lost: Rows that could not be written.
         trouble: Why not, most recently; None if the latest were.
     """
 
     def __init__(self, config: RecordConfig | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.written, self.lost = 0, 0
+        self.noted, self.written, self.lost = 0, 0, 0
         self.trouble: str | None = None
         self._config = config
         self._folder = None if config is None else Path(config.folder).expanduser()
@@ -88,6 +89,7 @@ class Recorder:
         failure = None if error is None else failure_of(error)
         noted = Noted(task, job, terms, self._epoch_s + arrived, total_s, policy, made, failure)
         self._recent.append(noted)
+        self.noted += 1
         if self._folder is None:
             return
         if len(self._waiting) < MOST_WAITING:
@@ -99,6 +101,22 @@ class Recorder:
         """The latest requests, newest first, as rows by column; prompts as the config allows, and none without one."""
         noted = list(self._recent)[::-1][:most]
         return [one.row(self._shown) for one in noted]
+
+    def since(self, number: int, most: int = RECENT) -> list[tuple[int, Noted]]:
+        """The latest requests after one, each with its number, oldest first.
+
+        Args:
+            number: Of that one; the first has 1.
+            most: Of how many at most.
+        """
+        count = min(self.noted - number, most, len(self._recent))
+        latest = [self._recent[-back] for back in range(count, 0, -1)]
+        return list(enumerate(latest, self.noted - count + 1))
+
+    @property
+    def shows_prompts(self) -> bool:
+        """Whether prompts are kept as they are, for people to read."""
+        return self._config is not None and self._config.prompts == "text"
 
     def state(self) -> dict[str, Any] | None:
         """How the recording goes, for those who watch; None if nothing is written."""

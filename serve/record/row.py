@@ -77,7 +77,7 @@ class Noted:
             prompt: What is shown of a prompt.
         """
         task, job, made = self.task, self.job, self.made
-        outcome, reason = self._outcome()
+        outcome, reason = self.outcome
         at_edge = (None,) * 5 if made is None else (made.edge, made.queue_s, made.load_s, made.generation_s, made.steps)
         edge, queue_s, load_s, generation_s, steps = at_edge
         values = (
@@ -91,7 +91,9 @@ class Noted:
         )
         return dict(zip(COLUMNS, values, strict=True))
 
-    def _outcome(self) -> tuple[str, str | None]:
+    @property
+    def outcome(self) -> tuple[str, str | None]:
+        """What became of it, and why if there are no pictures."""
         if self.made is None:
             return self.failure or (GONE, None)
         return (LATE if self.total_s > self.task.deadline_s else SERVED), None

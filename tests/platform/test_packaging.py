@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("envs", "algorithms", "platform", "serve")
-SHIPPED = {".py", ".yaml", ".json", ".safetensors", ".txt", ".md", ".html", ".css", ".js"}
+SHIPPED = {".py", ".yaml", ".json", ".safetensors", ".txt", ".md", ".html", ".css", ".js", ".svg"}
 
 
 def test_the_platform_folder_is_no_package():

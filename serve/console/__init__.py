@@ -1,0 +1,1 @@
+"""The console: a page for people at every gateway, and the state of the fleet that it shows."""

@@ -1,0 +1,137 @@
+// A request for pictures on its way, and its card: progress, previews, the pictures and how they were made.
+import { byId, definitions, make, show, write } from "./elements.js";
+import { ask, events, refused } from "./service.js";
+import { counted, seconds } from "./words.js";
+
+const PATH = "/v1/images/generations";
+const MOST_CARDS = 12;
+const PREVIEWS = 3;
+const say = (text) => write(byId("said"), text);
+
+export class Picture {
+  constructor(body) {
+    this.body = body;
+    this.abort = new AbortController();
+    this.urls = [];
+    this.begun = performance.now();
+    this.status = make("p", { name: "status", text: "Sent" });
+    this.progress = make("progress", { "aria-label": "Progress" });
+    this.frames = make("div", { name: "frames" });
+    this.facts = make("dl", { name: "facts" });
+    this.button = make("button", { type: "button", text: "Cancel" });
+    this.button.addEventListener("click", () => (this.working ? this.abort.abort() : this.remove()));
+    const title = make("h3", { name: "asked", text: body.prompt, title: body.prompt });
+    this.card = make("article", { name: "card picture" }, title, this.status, this.progress, this.frames, this.facts, this.button);
+    byId("pictures").prepend(this.card);
+    this.card.picture = this;
+    for (const old of [...byId("pictures").children].slice(MOST_CARDS)) if (!old.picture.working) old.picture.remove();
+  }
+
+  // Asks for the pictures; returns the refusal if there is one.
+  async paint(partials) {
+    this.working = true;
+    this.watch = setInterval(() => this.tick(), 250);
+    this.stage = "Waiting";
+    this.tick();
+    say("The request is on its way.");
+    try {
+      const body = partials === null ? this.body : { ...this.body, stream: true, partial_images: Math.min(partials, PREVIEWS) };
+      const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: this.abort.signal };
+      const answer = await ask(PATH, options);
+      if ((answer.headers.get("content-type") ?? "").startsWith("text/event-stream")) await this.follow(answer, body.partial_images);
+      else await this.finish(await answer.json());
+    } catch (error) {
+      const left = error.name === "AbortError";
+      this.end(left ? "Cancelled." : error.message, left ? "left" : "failed");
+      return left ? null : error;
+    } finally {
+      clearInterval(this.watch);
+      this.working = false;
+    }
+    return null;
+  }
+
+  async follow(answer, partials) {
+    const finished = [];
+    let served = null;
+    for await (const { event, data } of events(answer)) {
+      if (event === "error" || data?.error) throw refused(data.error ?? data, 0);
+      if (data === null) continue;
+      served = data.edgegen ?? served;
+      if (event === "image_generation.partial_image") this.preview(data, partials);
+      if (event === "image_generation.completed") finished.push(data);
+    }
+    if (!finished.length) throw new Error("The stream ended before the picture was finished.");
+    await this.finish({ data: finished, edgegen: served });
+  }
+
+  preview(data, partials) {
+    const at = data.edgegen?.image_index ?? data.image_index ?? 0, number = data.partial_image_index + 1;
+    this.stage = data.edgegen?.step ? `Step ${data.edgegen.step} of ${data.edgegen.steps}` : `Preview ${number} of ${partials}`;
+    this.progress.max = data.edgegen?.steps ?? partials + 1;
+    this.progress.value = data.edgegen?.step ?? number;
+    this.put(at, data, `Preview ${number} of “${this.body.prompt}”`).classList.add("preview");
+    this.tick();
+    say(this.stage);
+  }
+
+  async finish(answer) {
+    const served = answer.edgegen ?? {};
+    answer.data.forEach((picture, at) => {
+      const seed = served.seed === undefined ? null : (served.seed + at) % 2 ** 32;
+      const frame = this.put(at, picture, this.body.prompt);
+      frame.classList.remove("preview");
+      const kind = picture.output_format ?? answer.output_format ?? "png";
+      const name = `edgegen-${this.body.model ?? "picture"}-${seed ?? at}.${kind}`.replaceAll(/[^\w.-]+/g, "_");
+      const caption = frame.querySelector("figcaption") ?? frame.appendChild(make("figcaption"));
+      caption.replaceChildren(make("span", { text: seed === null ? "" : `seed ${seed}` }), make("a", { href: frame.querySelector("img").src, download: name, text: "Download", "aria-label": `Download picture ${at + 1} of “${this.body.prompt}”` }));
+    });
+    definitions(this.facts, [
+      ["edge", served.server],
+      ["from", served.home !== served.server ? served.home : null],
+      ["model", this.body.model],
+      ["steps", served.steps],
+      ["wait", seconds(served.queue_s)],
+      ["load", served.load_s ? seconds(served.load_s) : "none"],
+      ["painting", seconds(served.generation_s)],
+      ["whole", seconds(served.total_s)],
+      ["decision", seconds(served.decision_s)],
+      ["not by policy", served.fallback],
+    ]);
+    this.served = served;
+    const what = counted(answer.data.length, "picture");
+    this.end(`${what} in ${seconds((performance.now() - this.begun) / 1000)}`, "served");
+    say(`${what} of “${this.body.prompt}” finished${served.server ? ` by ${served.server}` : ""}.`);
+  }
+
+  // Puts a picture, or a preview of it, into its place.
+  put(at, picture, words) {
+    while (this.frames.children.length <= at) this.frames.append(make("figure", {}, make("img", { alt: "" })));
+    const frame = this.frames.children[at], image = frame.querySelector("img");
+    const bytes = Uint8Array.from(atob(picture.b64_json), (letter) => letter.charCodeAt(0));
+    URL.revokeObjectURL(this.urls[at]);
+    image.src = this.urls[at] = URL.createObjectURL(new Blob([bytes], { type: `image/${picture.output_format ?? "png"}` }));
+    image.alt = words;
+    return frame;
+  }
+
+  tick() {
+    write(this.status, `${this.stage} · ${Math.round((performance.now() - this.begun) / 1000)} s`);
+  }
+
+  end(text, state) {
+    write(this.status, text);
+    this.card.dataset.state = state;
+    show(this.progress, false);
+    this.button.textContent = "Remove";
+    if (state !== "served") say(text);
+  }
+
+  remove() {
+    const next = this.card.nextElementSibling ?? this.card.previousElementSibling;
+    const focused = this.card.contains(document.activeElement);
+    this.card.remove();
+    this.urls.forEach((url) => URL.revokeObjectURL(url));
+    if (focused) (next?.querySelector("button") ?? byId("prompt")).focus();
+  }
+}
