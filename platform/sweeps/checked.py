@@ -14,6 +14,7 @@ from edgegen.algorithms.methods.registry import Method, find_method
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.named_files import existing
+from edgegen.envs.core.plugins import with_plugins
 from edgegen.envs.core.scenario_files import named_in, with_overrides
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
@@ -93,7 +94,8 @@ def read_sweep(path: Path, changes: Mapping[str, Any] | None = None) -> CheckedS
     Raises:
         InputError: If the file can not be read, or any name or value in it is wrong.
     """
-    data = read_mapping(existing(path, "sweep"), "Sweep file")
+    path = existing(path, "sweep")
+    data = with_plugins(read_mapping(path, "Sweep file"), path, ("algorithm", "rules"))
     data.setdefault("name", path.stem)
     for name, value in (changes or {}).items():
         _replace(data, name.split("."), name, value)
@@ -155,11 +157,8 @@ def _checked(spec: SweepSpec, known: Mapping[str, Any] | None) -> CheckedSweep:
     learner = find_method(spec.algorithm)
     learner.make_settings(spec.preset)  # a wrong preset is named as such
     _check_names(learner, spec)
-    world: WorldScenario
-    if known is None:
-        world = _world(learner, spec)
-    else:  # what is a default is not said, the kind included
-        world = learner.build_scenario({**known, "kind": learner.kind_name})
+    described = None if known is None else {**known, "kind": learner.kind_name}  # what is a default is not said
+    world: WorldScenario = _world(learner, spec) if described is None else learner.build_scenario(described)
     space = {name: parse_domain(name, line) for name, line in spec.space.items()}
     kind = kind_of(world)
     metric = spec.metric or kind.metric
