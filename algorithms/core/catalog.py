@@ -14,6 +14,7 @@ from edgegen.algorithms.core.trained import MANIFEST
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.paths import as_path, is_there
+from edgegen.envs.core.plugins import plugged
 from edgegen.envs.core.world import WorldScenario
 
 CHECKPOINT_PREFIX = "checkpoint-"
@@ -24,8 +25,8 @@ def make_policy(name_or_path: str, scenario: WorldScenario, seed: int = 0) -> Po
     """Make a rule, search or oracle by name, or load a trained policy, for a scenario of whatever kind.
 
     Args:
-        name_or_path: Name of a rule; a run, checkpoint or ``policy/`` folder; ``models:/NAME@ALIAS``; or several of
-            these by role, as in ``"router=runs/mine cacher=lru"``.
+        name_or_path: Name of a rule; a run, checkpoint or ``policy/`` folder; ``models:/NAME@ALIAS``; a reference to a
+            plugin; or several of these by role, as in ``"router=runs/mine cacher=lru"``.
         scenario: The world.
         seed: Of the policy's random numbers.
 
@@ -36,6 +37,7 @@ def make_policy(name_or_path: str, scenario: WorldScenario, seed: int = 0) -> Po
     parts = split_roles(name_or_path, roles)
     if parts:
         return _together(parts, roles, scenario, seed)
+    name_or_path = plugged(name_or_path)
     book = rule_book(scenario.kind)
     if name_or_path in book.makers:  # one that can not play this very scenario says why
         return book.makers[name_or_path](scenario, seed)
@@ -66,6 +68,16 @@ def split_roles(text: str, roles: Collection[str]) -> dict[str, str]:
             raise InputError(f"The policy '{text}' names the role '{role}' twice.")
         parts[role] = name
     return parts
+
+
+def plain_name(name_or_path: str, roles: Collection[str]) -> str:
+    """Return what a person calls a policy, with references to plugins replaced by the names of their rules.
+
+    Raises:
+        InputError: If a plugin can not be used, or roles are misspelt.
+    """
+    parts = split_roles(name_or_path, roles)
+    return " ".join(f"{role}={plugged(name)}" for role, name in parts.items()) or plugged(name_or_path)
 
 
 def _together(parts: dict[str, str], roles: Collection[str], scenario: WorldScenario, seed: int) -> Policy:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgegen.algorithms.core.policy import Policy
+from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Meter, kind_of
 from edgegen.envs.core.world import World
 
@@ -52,6 +53,7 @@ def play(world: World, policy: Policy, explore: bool = True, watch: Watch | None
 
     Raises:
         ValueError: If the policy has not all roles of the world.
+        InputError: If a plugin decides something impossible.
     """
     missing = sorted(set(world.roles) - policy.roles)
     if missing:
@@ -64,7 +66,12 @@ def play(world: World, policy: Policy, explore: bool = True, watch: Watch | None
             memory |= policy.begin(role, view)
             begun.add(role)
         action, memory = policy.act(role, view, memory, explore)
-        outcome = world.decide(action)
+        try:
+            outcome = world.decide(action)
+        except ValueError as error:
+            if not policy.origin:
+                raise
+            raise InputError(f"The decision of {policy.origin} for the role '{role}' is impossible: {error}.") from None
         if watch is not None:
             watch(Turn(role, view, action, outcome))
 

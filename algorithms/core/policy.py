@@ -28,6 +28,8 @@ class Policy(OwnRandomNumbers, ABC):
         roles: Names of the roles it decides for.
         trained: Whether networks that were trained decide, so that it can explore.
         notes: What is to be said of it in the world that it was made for, as ends of sentences.
+        kind: Kind of world that it is written for; plugins say it.
+        origin: Where it comes from, if from outside of the package, for complaints.
     """
 
     name: str = "policy"
@@ -35,6 +37,8 @@ class Policy(OwnRandomNumbers, ABC):
     roles: frozenset[str] = frozenset()
     trained: bool = False
     notes: tuple[str, ...] = ()
+    kind: str = ""
+    origin: str = ""
 
     def prepare(self, world: World) -> Memory:
         """Return the memory to begin the episodes of a world with, before its first turn; oracles look ahead here."""

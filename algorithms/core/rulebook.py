@@ -8,12 +8,28 @@ from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.tunable import Tunable
+from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
 from edgegen.envs.core.registry import Registry
 from edgegen.envs.core.world import WorldScenario
 
 Maker = Callable[[Any, int], Policy]
 """Makes a policy for a scenario from a seed."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that is added to those of a kind.
+
+    Attributes:
+        maker: What makes it.
+        origin: Where it comes from.
+        tunable: Its constants, if it has some to tune.
+    """
+
+    maker: Maker
+    origin: str
+    tunable: Tunable | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,10 @@ BOOKS: Registry[RuleBook] = Registry(
 """Rule books by kind."""
 
 
+_ADDED: dict[str, dict[str, Rule]] = {}
+"""Rules that plugins add to those of a kind, by kind and name."""
+
+
 def register_rules(kind: str, book: RuleBook) -> None:
     """Say which rules there are for a kind of world.
 
@@ -50,13 +70,34 @@ def register_rules(kind: str, book: RuleBook) -> None:
     BOOKS.register(kind, book)
 
 
+def add_rule(kind: str, name: str, rule: Rule) -> None:
+    """Add a rule to those of a kind; the same one again changes nothing.
+
+    Raises:
+        InputError: If there is no such kind, or another rule of this name.
+    """
+    known = rule_book(kind).makers
+    added = _ADDED.setdefault(kind, {})
+    if name in known and (name not in added or added[name].origin != rule.origin):
+        raise InputError(f"There is a rule '{name}' for worlds of the kind {kind} already.")
+    added[name] = rule
+
+
 def rule_book(kind: str) -> RuleBook:
     """Return the rules of a kind; there may be none.
 
     Raises:
-        InputError: If there is no such kind.
+        InputError: If there is no such kind, or a plugin can not be used.
     """
-    return BOOKS.get(kind_named(kind).name) or RuleBook({})
+    kind = kind_named(kind).name
+    book, added = BOOKS.get(kind) or RuleBook({}), _ADDED.get(kind)
+    if not added:
+        return book
+    return RuleBook(
+        makers={**book.makers, **{name: rule.maker for name, rule in added.items()}},
+        plays=lambda name, scenario: name in added or book.plays(name, scenario),
+        tunable={**book.tunable, **{name: rule.tunable for name, rule in added.items() if rule.tunable is not None}},
+    )
 
 
 def rules_for(scenario: WorldScenario) -> list[str]:

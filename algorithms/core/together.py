@@ -31,6 +31,7 @@ class Together(Policy):
         self._names = {role: next(name for name in parts if parts[name] is part) for role, part in parts.items()}
         self.roles = frozenset(parts)
         self.notes = tuple(dict.fromkeys(note for part in self.parts.values() for note in part.notes))
+        self.origin = " and ".join(dict.fromkeys(part.origin for part in self.parts.values() if part.origin))
         self.trained = any(part.trained for part in self.parts.values())
         self.name = " ".join(f"{role}={part.name}" for role, part in self.parts.items())
         self.information = "; ".join(f"{role}: {part.information}" for role, part in self.parts.items())

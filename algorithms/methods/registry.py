@@ -1,8 +1,7 @@
 """What there is to train: methods by name, with their settings, worlds and what they are measured by.
 
 A method is one entry in a module of its own. Those that come with the package are named in
-:mod:`edgegen.algorithms.methods.known`; others are added with :func:`register`, by a module that ``EDGEGEN_PLUGINS``
-names.
+:mod:`edgegen.algorithms.methods.known`; others are plugins (:mod:`edgegen.envs.core.plugins`).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from edgegen.algorithms.core.trained import StoredPolicy, TrainedPolicy
 from edgegen.algorithms.methods.known import METHODS
 from edgegen.envs.core.errors import InputError, did_you_mean, from_validation
 from edgegen.envs.core.kinds import Kind, Traits, kind_named
+from edgegen.envs.core.plugins import plugged
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
 from edgegen.envs.core.world import WorldScenario
 
@@ -115,21 +115,34 @@ def register(method: Method) -> Method:
     return METHODS.register(method.name, method)
 
 
+def adopt(plugin: Any, reference: str) -> str | None:
+    """Register a plugin if it is a method; returns its name, or None if it is something else.
+
+    Raises:
+        InputError: If its kind of world is unknown.
+    """
+    if not isinstance(plugin, Method):
+        return None
+    kind_named(plugin.kind_name, f"The kind_name of the method '{reference}'")
+    return register(plugin).name
+
+
 def methods() -> dict[str, Method]:
     """Return all methods by name, those of the package first.
 
     Raises:
-        InputError: If a module that the environment names can not be imported.
+        InputError: If a plugin can not be used.
     """
     return METHODS.all()
 
 
 def find_method(name: str) -> Method:
-    """Return a method by name.
+    """Return a method by name, or by a reference to a plugin.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is none of that name, or a plugin can not be used.
     """
+    name = plugged(name)
     known = methods()
     if name not in known:
         raise InputError(f"Unknown algorithm '{name}'; algorithms are {', '.join(known)}.{did_you_mean(name, known)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgegen.envs.core.agents import Agents, PlainAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.plugins import plugged
 from edgegen.envs.core.registry import Registry
 from edgegen.envs.core.timeline import Timeline
 from edgegen.envs.core.world import World, WorldScenario
@@ -181,25 +183,34 @@ def register(kind: Kind) -> Kind:
     return KINDS.register(kind.name, kind)
 
 
+def adopt(plugin: Any, reference: str) -> str | None:
+    """Register a plugin if it is a kind; returns its name, or None if it is something else."""
+    del reference
+    return register(plugin).name if isinstance(plugin, Kind) else None
+
+
 def kinds() -> dict[str, Kind]:
     """Return all kinds by name, those of the package first.
 
     Raises:
-        InputError: If a module that the environment names can not be imported.
+        InputError: If a plugin can not be used.
     """
     return KINDS.all()
 
 
-def kind_named(name: Any, what: str = "The kind") -> Kind:
+def kind_named(name: Any, what: str = "The kind", file: Path | None = None) -> Kind:
     """Return a kind by name.
 
     Args:
-        name: Its name.
+        name: Its name, or a reference to a plugin.
         what: What named it, to begin a sentence with.
+        file: The file that names it, if one does.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is none of that name, or a plugin can not be used.
     """
+    if isinstance(name, str):
+        name = plugged(name, file)
     known = kinds()
     if not isinstance(name, str) or name not in known:
         suggestion = did_you_mean(name, known) if isinstance(name, str) else ""

@@ -1,42 +1,19 @@
 """Registries: what the package and its plugins add, by name.
 
-Entries that come with the package are imported when they are asked for. Others are registered by whoever imports their
-module: in every process, because env runners, trials of a sweep and the live service are processes of their own. A
-module that the environment variable ``EDGEGEN_PLUGINS`` names is imported everywhere before the first look-up.
+Entries that come with the package are imported when they are asked for. Plugins (:mod:`edgegen.envs.core.plugins`) are
+imported before the first look-up, in every process.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from edgegen.envs.core.errors import InputError
-
-PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
-"""Environment variable with the names of modules to import, separated by commas."""
+from edgegen.envs.core.plugins import GROUPS, import_plugins
 
 Entry = TypeVar("Entry")
-
-
-def import_plugins() -> None:
-    """Import the modules that the environment names; they register what they hold.
-
-    Raises:
-        InputError: If one can not be imported, or takes a name that is taken.
-    """
-    for module in filter(None, (name.strip() for name in os.environ.get(PLUGINS_VARIABLE, "").split(","))):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(
-                f"{PLUGINS_VARIABLE} names the module '{module}', which can not be imported: {error}."
-            ) from None
-        except InputError as error:
-            raise InputError(
-                f"{PLUGINS_VARIABLE} names the module '{module}', which can not be used: {error}"
-            ) from None
 
 
 class Registry(Generic[Entry]):
@@ -45,13 +22,14 @@ class Registry(Generic[Entry]):
     Args:
         what: What an entry is, for complaints: ``kind``, ``method``.
         shipped: Where entries of the package are, by name: ``module:NAME``.
+        groups: Groups of entry points whose plugins may add to it.
 
     Attributes:
         entries: What has been registered or imported so far.
     """
 
-    def __init__(self, what: str, shipped: Mapping[str, str]) -> None:
-        self.what, self.shipped = what, dict(shipped)
+    def __init__(self, what: str, shipped: Mapping[str, str], groups: tuple[str, ...] = GROUPS) -> None:
+        self.what, self.shipped, self.groups = what, dict(shipped), groups
         self.entries: dict[str, Entry] = {}
 
     def register(self, name: str, entry: Entry) -> Entry:
@@ -69,16 +47,16 @@ class Registry(Generic[Entry]):
         """Return all names, without importing the package's entries.
 
         Raises:
-            InputError: If a module that the environment names can not be imported.
+            InputError: If a plugin can not be used.
         """
-        import_plugins()
+        import_plugins(self.groups)
         return list(dict.fromkeys([*self.shipped, *self.entries]))
 
     def all(self) -> dict[str, Entry]:
         """Return all entries by name.
 
         Raises:
-            InputError: If a module that the environment names can not be imported.
+            InputError: If a plugin can not be used.
         """
         names = self.names()
         for name in names:
@@ -89,9 +67,9 @@ class Registry(Generic[Entry]):
         """Return an entry, or None if there is none of that name.
 
         Raises:
-            InputError: If a module that the environment names can not be imported.
+            InputError: If a plugin can not be used.
         """
-        import_plugins()
+        import_plugins(self.groups)
         self._load(name)
         return self.entries.get(name)
 

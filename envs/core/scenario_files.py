@@ -159,7 +159,7 @@ def _kind_of(path: Path, extending: tuple[Path, ...] = ()) -> str:
     data = _read(path)
     base = data.get("extends")
     if "kind" in data:
-        return kind_named(data["kind"], f"Scenario file '{path}': the field 'kind'").name
+        return kind_named(data["kind"], f"Scenario file '{path}': the field 'kind'", path).name
     if base is None or path.resolve() in extending:
         return DEFAULT_KIND
     wanted = beside(path, str(base)) if is_file_name(split_variant(str(base))[0]) else str(base)

@@ -75,7 +75,7 @@ def build_scenario(data: dict[str, Any], model: type[WorldScenario] | None = Non
         needed = model.model_fields["kind"].default
         raise InputError(f"{what} is of the kind {kind.name}, but one of the kind {needed} is needed here.")
     try:
-        return kind.scenario.model_validate(kind.scenario.prepared(data))
+        return kind.scenario.model_validate(kind.scenario.prepared({**data, "kind": kind.name}))
     except ValidationError as error:
         raise from_validation(_without_tags(error), what, kind.scenario.model_fields) from None
 

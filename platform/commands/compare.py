@@ -187,12 +187,14 @@ def make_entrants(
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
     """
-    from edgegen.algorithms.core.catalog import make_policy, split_roles
+    from edgegen.algorithms.core.catalog import make_policy, plain_name, split_roles
     from edgegen.algorithms.core.rulebook import rules_for
     from edgegen.envs.core.kinds import kind_of
 
-    rules, roles = rules_for(world), kind_of(world).world.roles
-    wanted = joined_by_role(names, roles) or list(rules)
+    roles = kind_of(world).world.roles
+    wanted = [plain_name(name, roles) for name in joined_by_role(names, roles)]
+    rules = rules_for(world)
+    wanted = wanted or list(rules)
     others = [name for name in wanted if name not in rules]
     if len(labels) > len(others):
         raise InputError(f"There are {len(labels)} --label names for {len(others)} trained policies.")

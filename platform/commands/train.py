@@ -188,6 +188,7 @@ def _fresh(
     from edgegen.platform.files import check_writable_folder
 
     learner = find_method(algorithm)
+    algorithm = learner.name  # what names a plugin is longer
     preset = learner.default_preset if preset_name is None else preset_name
     for_scenario, for_algorithm = split_overrides(
         parse_overrides(settings or []), set(learner.scenario.model_fields) - {"kind"}, learner.settings.model_fields

@@ -53,6 +53,7 @@ def tune(
     tracking: Annotated[bool, typer.Option(help="Record the tuning in MLflow.")] = True,
 ) -> None:
     """Tune the constants of a rule on training episodes; the result is a policy like a trained one."""
+    from edgegen.envs.core.plugins import plugged
     from edgegen.envs.core.scenarios import load_scenario
     from edgegen.platform.files import check_writable_folder, write_json
     from edgegen.platform.runs.rule_search import TuneRequest
@@ -78,6 +79,7 @@ def tune(
         if rule is None:
             raise InputError("Which rule is to be tuned? Name one: edgegen tune RULE -s SCENARIO.")
         world = load_scenario(scenario, parse_overrides(settings or []))
+        rule = plugged(rule)
         request = TuneRequest(rule, world, budget or DEFAULT_TRIALS, episodes, seed)
         _ = request.tunable  # named wrongly, it is to be said before a folder is looked at
         folder = out if out is not None else RUNS / f"tuned-{rule}-{slug(world.name)}-seed{seed}"

@@ -157,7 +157,7 @@ class _Timed(Policy):
 
     def __init__(self, policy: Policy, device: torch.device) -> None:
         self._policy, self._device = policy, device
-        self.name, self.roles, self.wall_s = policy.name, policy.roles, 0.0
+        self.name, self.roles, self.origin, self.wall_s = policy.name, policy.roles, policy.origin, 0.0
 
     def prepare(self, world: World) -> Memory:
         """See :meth:`Policy.prepare`."""

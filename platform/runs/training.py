@@ -160,7 +160,7 @@ def train(request: TrainRequest, on_episode: Callable[[EpisodeReport], None] | L
         raise InputError(f"episodes is {request.episodes}, but must be at least 1.")
     settings = learner.make_settings(request.preset, request.overrides)
     run = {
-        "algorithm": request.algorithm,
+        "algorithm": learner.name,
         "preset": request.preset,
         "changes": told(request.changes),
         "settings": settings.model_dump(),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgegen.envs.core.errors import from_validation
 from edgegen.envs.core.named_files import find_file
+from edgegen.envs.core.plugins import with_plugins
 from edgegen.envs.core.yaml_files import read_mapping
 from edgegen.platform.studies.spec import Axis, Claim, Experiment, Extent, Method, Point, Published, StudySpec
 
@@ -30,7 +31,7 @@ def read_study(name_or_path: str) -> StudySpec:
         InputError: If there is none, or a field in it is wrong.
     """
     path = study_file(name_or_path)
-    data = read_mapping(path, "Study file")
+    data = with_plugins(read_mapping(path, "Study file"), path, ("algorithm", "rules", "tuned"))
     data.setdefault("name", path.stem)
     try:
         return StudySpec.model_validate(data)

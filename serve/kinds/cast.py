@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgegen.algorithms.core.catalog import find_policy_folder, make_policy, split_roles
+from edgegen.algorithms.core.catalog import find_policy_folder, make_policy, plain_name, split_roles
 from edgegen.algorithms.core.codec import read_manifest
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tracking_uri
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
+from edgegen.envs.core.plugins import plugged
 from edgegen.serve.config import ROLES, ServiceConfig
 from edgegen.serve.control.steps import LiveAllocator
 from edgegen.serve.kinds.registry import scenario_of, served, served_kinds
@@ -60,9 +61,11 @@ def parts_of(config: ServiceConfig) -> dict[str, Part]:
         InputError: If there is no policy of a name, or a role is none of its policy's kind.
     """
     own = live_roles(config.kind)
-    named = split_roles(config.policy, dict.fromkeys((*own.values(), *ROLES)))
+    roles = dict.fromkeys((*own.values(), *ROLES))
+    policy = plain_name(config.policy, roles)
+    named = split_roles(policy, roles)
     usual = Part(config.kind, served(config.kind).usual or kind_named(config.kind).reference)
-    parts = {} if named else dict.fromkeys(own, Part(config.kind, config.policy))
+    parts = {} if named else dict.fromkeys(own, Part(config.kind, policy))
     for role in ROLES:
         name = named.get(role, named.get(own.get(role, role)))
         if name is not None:
@@ -114,7 +117,7 @@ def lasting(config: ServiceConfig) -> ServiceConfig:
         folder = str(Path(config.record.folder).expanduser().resolve())
         config = config.model_copy(update={"record": config.record.model_copy(update={"folder": folder})})
     if "=" not in config.policy:  # one for all of the kind's roles
-        return config.model_copy(update={"policy": _lasting(Part(config.kind, config.policy))})
+        return config.model_copy(update={"policy": _lasting(Part(config.kind, plugged(config.policy)))})
     names = {part: _lasting(part) for part in set(parts.values())}
     policy = " ".join(f"{role}={names[part]}" for role, part in parts.items())
     return config.model_copy(update={"policy": policy})

@@ -1,8 +1,7 @@
 """The kinds of worlds that can be served: the one place of the service that knows which there are.
 
 The entry of a kind that comes with the package is ``SERVED`` in the module of its name in this folder. Others are
-registered with :func:`register_served`, by a module that the environment variable ``EDGEGEN_PLUGINS`` names, in every
-process: the gateway is one of its own.
+plugins (:mod:`edgegen.envs.core.plugins`), in every process: the gateway is one of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import SHIPPED, kind_named, kinds
+from edgegen.envs.core.plugins import GROUPS
 from edgegen.envs.core.registry import Registry
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.books import Server
@@ -36,6 +36,7 @@ class Served:
         usual: Rule of the kind for roles that nobody is named for; its reference if None.
         steps: From a config, the name of an edge and the scenario of the service to what the allocator there sees; None
             if the kind has none.
+        kind: Name of the kind; plugins say it.
     """
 
     world: Callable[[ServiceConfig, Sequence[Server], Policy, Clock], LiveWorld]
@@ -43,13 +44,28 @@ class Served:
     training: Callable[[ServiceConfig], Any] | None = None
     usual: str | None = None
     steps: Callable[[ServiceConfig, str, Any], StepsView] | None = None
+    kind: str = ""
 
 
 SERVED: Registry[Served] = Registry(
     "way to serve the kind",
     {name: f"{module}:SERVED" for name in SHIPPED if find_spec(module := f"{__package__}.{name}")},
+    groups=(*GROUPS, "edgegen.served"),
 )
 """How worlds are served, by kind."""
+
+
+def adopt(plugin: Any, reference: str) -> str | None:
+    """Register a plugin if it says how a kind is served; returns the kind's name, or None if it is something else.
+
+    Raises:
+        InputError: If its kind is unknown, or is served already.
+    """
+    if not isinstance(plugin, Served):
+        return None
+    kind = kind_named(plugin.kind, f"kind of '{reference}'").name
+    register_served(kind, plugin)
+    return kind
 
 
 def register_served(kind: str, served: Served) -> None:

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edgegen_toy.method import BanditPolicy, BanditSpec, make_network
+
 from edgegen.algorithms.core.codec import save_policy
 from edgegen.serve.config import load_config
 from edgegen.serve.kinds.registry import scenario_of, training_scenario
 from tests.serve.slow_edges import Service, serve_slowly
-from tests.toy.toy_method import BanditPolicy, BanditSpec, make_network
 
 
 async def five(service: Service) -> None:

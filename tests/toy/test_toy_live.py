@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.toy.toy_process import HERE, run
+from tests.toy.toy_process import HERE, RULES, run
 
 MODEL = {"cycles_per_step_gcycles": 0.1, "sizes": ["16x16"], "default_steps": 10}
 EDGES = [{"name": f"edge-{letter}", "model": "tiny", "capacity_gcycles_s": c} for letter, c in (("a", 1.0), ("b", 0.5))]
@@ -21,8 +21,12 @@ def config(folder: Path) -> str:
 
 def test_its_requests_are_placed_by_its_own_policies(tmp_path: Path) -> None:
     """Jobs of 1 Gcycle, ten a second, at edges of 1 and 0.5 Gcycle/s."""
-    modules = ("toy_world", "toy_method", "toy_live")
-    ran = run(tmp_path, modules, HERE / "serve_with_slow_edges.py", config(tmp_path))
+    ran = run(
+        tmp_path,
+        ("world:KIND", "method:METHOD", *RULES, "live:SERVED"),
+        HERE / "serve_with_slow_edges.py",
+        config(tmp_path),
+    )
     assert ran.returncode == 0, ran.stderr
     done = json.loads(ran.stdout.splitlines()[-1])
     shortest = done["shortest"]
@@ -38,22 +42,22 @@ def test_its_requests_are_placed_by_its_own_policies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modules", "policy", "sentence"),
+    ("plugins", "policy", "sentence"),
     [
-        (("toy_world",), "shortest", "'kind' is 'toy', but worlds of the kind toy can not be served yet."),
+        (("world:KIND", *RULES), "shortest", "'kind' is 'toy', but worlds of the kind toy can not be served yet."),
         (
-            ("toy_world", "toy_live"),
+            ("world:KIND", *RULES, "live:SERVED"),
             "local",
             "is for offloading, but scenario 'toy' is of the kind toy; rules for it",
         ),
-        (("toy_world", "toy_live"), "x", "Unknown policy 'x'; give a rule (coin, shortest) or the folder"),
+        (("world:KIND", *RULES, "live:SERVED"), "x", "Unknown policy 'x'; give a rule (coin, shortest) or the folder"),
     ],
 )
 def test_what_can_not_be_served_is_refused_in_a_sentence(
-    tmp_path: Path, modules: tuple[str, ...], policy: str, sentence: str
+    tmp_path: Path, plugins: tuple[str, ...], policy: str, sentence: str
 ) -> None:
     command = ("-m", "edgegen.platform.cli", "serve", "--config", config(tmp_path), "--policy", policy)
-    ran = run(tmp_path, modules, *command)
+    ran = run(tmp_path, plugins, *command)
     assert ran.returncode == 2, ran.stderr
     assert sentence in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1

@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from tests.toy.toy_process import HERE, run
+from tests.toy.toy_process import HERE, PACKAGE, RULES, run
 
-MODULES = ("toy_world", "toy_method")
-SCENARIO, SWEEP, STUDY = HERE / "toy.yaml", HERE / "toy_sweep.yaml", HERE / "toy_study.yaml"
+PLUGINS = ("world:KIND", "method:METHOD", *RULES)
+SCENARIO = PACKAGE / "edgegen_toy" / "toy.yaml"
+SWEEP, STUDY = PACKAGE / "sweep.yaml", PACKAGE / "study.yaml"
 
 
 def edgegen(folder: Path, *arguments: Any) -> str:
-    done = run(folder, MODULES, "-m", "edgegen.platform.cli", *arguments)
+    done = run(folder, PLUGINS, "-m", "edgegen.platform.cli", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_whole_world_is_small() -> None:
-    assert len((HERE / "toy_world.py").read_text(encoding="utf-8").splitlines()) < 150
+    assert len((PACKAGE / "edgegen_toy" / "world.py").read_text(encoding="utf-8").splitlines()) < 150
 
 
 def test_its_scenarios_are_listed_with_the_others(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_rule_is_evaluated_and_fields_are_set(tmp_path: Path) -> None:
 
 
 def test_it_is_played_through_pettingzoo(tmp_path: Path) -> None:
-    done = run(tmp_path, MODULES, HERE / "play_with_pettingzoo.py", SCENARIO)
+    done = run(tmp_path, PLUGINS, HERE / "play_with_pettingzoo.py", SCENARIO)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['dispatcher_0'] (5,) Discrete(2)\n12 12\n"
 
@@ -69,7 +70,7 @@ def test_it_is_played_through_pettingzoo(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path: Path, arguments: list[Any], sentence: str) -> None:
-    done = run(tmp_path, MODULES, "-m", "edgegen.platform.cli", *arguments)
+    done = run(tmp_path, PLUGINS, "-m", "edgegen.platform.cli", *arguments)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -92,7 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, d
         "reproduce": ["reproduce", STUDY, "--quick", "--out", "report"],
     }
     text = json.dumps([[str(word) for word in line] for line in lines.values()])
-    done = run(folder, MODULES, HERE / "several_commands.py", text)
+    done = run(folder, PLUGINS, HERE / "several_commands.py", text)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     assert results[-1]["code"] == 0, results[-1]

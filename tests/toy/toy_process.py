@@ -7,14 +7,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+PACKAGE = ROOT / "examples" / "plugin"
+RULES = ("rules:Coin", "rules:Shortest")
 
 
-def run(folder: Path, modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run Python in a folder, with modules of the toy as plugins and MLflow's records beside them."""
+def run(folder: Path, plugins: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with objects of the toy as plugins and MLflow's records beside them."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        "EDGEGEN_PLUGINS": ",".join(f"tests.toy.{module}" for module in modules),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), str(PACKAGE), os.environ.get("PYTHONPATH")])),
+        "EDGEGEN_PLUGINS": ",".join(f"edgegen_toy.{plugin}" for plugin in plugins),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "COLUMNS": "120",
     }

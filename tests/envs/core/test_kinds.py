@@ -13,7 +13,7 @@ from edgegen.algorithms.core.rulebook import kinds_with_rule, rule_book
 from edgegen.algorithms.methods.registry import methods, methods_for
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import KINDS, kind_named, kind_of, kinds, register
-from edgegen.envs.core.registry import PLUGINS_VARIABLE
+from edgegen.envs.core.plugins import PLUGINS_VARIABLE
 from edgegen.envs.core.scenario_files import SCENARIO_FOLDER
 from edgegen.envs.core.scenarios import build_scenario, load_scenario, scenario_names
 from edgegen.envs.core.world import WorldScenario

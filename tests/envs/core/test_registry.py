@@ -10,7 +10,8 @@ from edgegen.algorithms.methods.known import METHODS
 from edgegen.algorithms.methods.registry import methods, register
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import kinds
-from edgegen.envs.core.registry import PLUGINS_VARIABLE, Registry
+from edgegen.envs.core.plugins import PLUGINS_VARIABLE
+from edgegen.envs.core.registry import Registry
 
 
 @pytest.fixture

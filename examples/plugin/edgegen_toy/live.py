@@ -1,19 +1,23 @@
 """The toy world, served: two edges, whose waits the dispatcher sees, and requests as the jobs that it places."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 
+from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.core.world import Role
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.control.books import Server
 from edgegen.serve.control.live_world import LiveWorld, Waiting
-from edgegen.serve.kinds.registry import Served, register_served
-from tests.toy.toy_world import DISPATCHER, ROLE, ToyScenario, ToyView
+from edgegen.serve.kinds.registry import Clock, Served
+from edgegen_toy.world import DISPATCHER, ROLE, ToyScenario, ToyView
 
 
 class LiveToy(LiveWorld):
+    """The dispatcher's view, from the books of the edges."""
+
     kind: ClassVar[str] = "toy"
     roles: ClassVar[Mapping[str, Role]] = {DISPATCHER: ROLE}
 
@@ -32,8 +36,8 @@ def scenario(config: ServiceConfig, capacities_gcycles_s: tuple[float, ...]) -> 
     return build_scenario({"kind": "toy", "name": config.name, "speeds": capacities_gcycles_s}, ToyScenario)
 
 
-def live(config, servers, policy, clock) -> LiveToy:
+def live(config: ServiceConfig, servers: Sequence[Server], policy: Policy, clock: Clock) -> LiveToy:
     return LiveToy(servers, config.slot_s, clock=clock)
 
 
-register_served("toy", Served(live, scenario))
+SERVED = Served(live, scenario, kind="toy")

@@ -15,15 +15,19 @@ from edgegen.algorithms.rllib.config import JointConfig
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import EpisodeLog, Following, Learning, Notes, RoleLearner, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment
-from tests.toy.toy_method import BanditPolicy, BanditSpec, make_network
-from tests.toy.toy_world import DISPATCHER, ToyOutcome, ToyView
+from edgegen_toy.method import BanditPolicy, BanditSpec, make_network
+from edgegen_toy.world import DISPATCHER, ToyOutcome, ToyView
 
 
 class BanditConfig(JointConfig):
+    """RLlib's config of the method."""
+
     method_name = "bandit"
 
 
-class BanditModule(TorchRLModule, InferenceOnlyAPI):
+class BanditModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]  # Ray has no types
+    """The network, as RLlib has it; it is small, and nothing in it is for training only."""
+
     def setup(self) -> None:
         self.costs = make_network()
 
@@ -35,6 +39,8 @@ class BanditModule(TorchRLModule, InferenceOnlyAPI):
 
 
 class BanditLearner(RoleLearner):
+    """Learns the wait that followed a choice: one network, one loss, one update a slot."""
+
     role: ClassVar[str] = DISPATCHER
     deciding: ClassVar[str] = "costs"
     module_class: type[Any] = BanditModule
@@ -83,6 +89,8 @@ class BanditLearner(RoleLearner):
 
 
 class WaitLog(EpisodeLog):
+    """Reports the mean wait of an episode, s."""
+
     @property
     def names(self) -> tuple[str, ...]:
         return ("wait_s",)
@@ -97,6 +105,8 @@ class WaitLog(EpisodeLog):
 
 
 class BanditLearning(Learning):
+    """One role learns."""
+
     log_class = WaitLog
 
     def __init__(self, scenario: Any, settings: Any) -> None:

@@ -10,10 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from edgegen.algorithms.core.policy import Memory, Policy
-from edgegen.algorithms.core.rulebook import RuleBook, register_rules
 from edgegen.envs.core.fields import Count, Positive
-from edgegen.envs.core.kinds import Array, Column, Kind, Meter, Values, register
+from edgegen.envs.core.kinds import Array, Column, Kind, Meter, Values
 from edgegen.envs.core.world import Role, World, WorldScenario
 
 DISPATCHER = "dispatcher"
@@ -53,6 +51,8 @@ ROLE = Role(DISPATCHER, "choice", "jobs", ("server",), ToyView, shape=lambda sce
 
 
 class ToyWorld(World):
+    """A job comes every second, and waits behind those before it."""
+
     kind: ClassVar[str] = "toy"
     roles: ClassVar[Mapping[str, Role]] = {DISPATCHER: ROLE}
     slot: int
@@ -105,6 +105,8 @@ class ToyWorld(World):
 
 
 class WaitMeter(Meter):
+    """Mean wait of each episode, s."""
+
     def __init__(self, world: World) -> None:
         self.waits_s: list[Tensor] = []
 
@@ -118,31 +120,14 @@ class WaitMeter(Meter):
         return {"wait_s": self.headline()}
 
 
-class Coin(Policy):
-    name, information, roles = "coin", "nothing", frozenset({DISPATCHER})
-
-    def act(self, role: str, view: ToyView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        return (self.random((len(view.work_s), 1, 1), view.work_s) < 0.5).long(), memory
-
-
-class Shortest(Policy):
-    name, information, roles = "shortest", "backlogs", frozenset({DISPATCHER})
-
-    def act(self, role: str, view: ToyView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
-        return view.backlog_s.argmin(-1)[:, None, None], memory
-
-
-register_rules("toy", RuleBook({"coin": lambda scenario, seed: Coin(seed), "shortest": lambda s, seed: Shortest(seed)}))
-register(
-    Kind(
-        name="toy", scenario=ToyScenario, world=ToyWorld, meter=WaitMeter,
-        default_scenario=str(Path(__file__).with_name("toy.yaml")),
-        entries=lambda scenario: 2 * scenario.slots, size=lambda scenario: {"longest_s": scenario.longest_s},
-        rounds=lambda scenario: scenario.slots, shape=lambda scenario: {"servers": 2},
-        effort=lambda scenario: (scenario.slots,), metric="wait_s", quantity="wait", axis="mean wait of an episode",
-        suffix="_s", unit=", s", interval_name="wait_interval_s", paired_by="jobs", seed_name="job_seed",
-        counted="jobs", constant=lambda scenario: {"jobs": scenario.slots}, reference="coin",
-        averaged="Waits are averaged over jobs.", metrics=("wait_s",),
-        columns=(Column("slots", lambda scenario: str(scenario.slots)),), caption="A job comes every second.",
-    )
+KIND = Kind(
+    name="toy", scenario=ToyScenario, world=ToyWorld, meter=WaitMeter,
+    default_scenario=str(Path(__file__).with_name("toy.yaml")),
+    entries=lambda scenario: 2 * scenario.slots, size=lambda scenario: {"longest_s": scenario.longest_s},
+    rounds=lambda scenario: scenario.slots, shape=lambda scenario: {"servers": 2},
+    effort=lambda scenario: (scenario.slots,), metric="wait_s", quantity="wait", axis="mean wait of an episode",
+    suffix="_s", unit=", s", interval_name="wait_interval_s", paired_by="jobs", seed_name="job_seed",
+    counted="jobs", constant=lambda scenario: {"jobs": scenario.slots}, reference="coin",
+    averaged="Waits are averaged over jobs.", metrics=("wait_s",),
+    columns=(Column("slots", lambda scenario: str(scenario.slots)),), caption="A job comes every second.",
 )  # fmt: skip

@@ -7,14 +7,16 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory, sample_shares
 from edgegen.algorithms.core.trained import Decided, StoredPolicy, TrainedPolicy
-from edgegen.algorithms.methods.registry import Method, register
+from edgegen.algorithms.methods.registry import Method
 from edgegen.envs.core.fields import Batch, Count, Frozen, Positive, StepSize
-from tests.toy.toy_world import DISPATCHER, ToyScenario, ToyView
+from edgegen_toy.world import DISPATCHER, ToyScenario, ToyView
 
 PRESETS: dict[str, dict[str, Any]] = {"plain": {}}
 
 
 class BanditSettings(Frozen):
+    """What the user of the method can set."""
+
     copies: Count = 2
     lr: StepSize = 1e-2
     batch_size: Batch = 8
@@ -33,6 +35,8 @@ def make_network() -> nn.Module:
 
 
 class BanditPolicy(TrainedPolicy):
+    """Takes the server whose wait is expected to be shorter; explores by how much shorter it is."""
+
     method: ClassVar[str] = "bandit"
     name, information, roles = "bandit", "backlogs, the job", frozenset({DISPATCHER})
 
@@ -61,21 +65,19 @@ class BanditPolicy(TrainedPolicy):
 
 
 def _config() -> Any:
-    from tests.toy.toy_learning import BanditConfig
+    from edgegen_toy.learning import BanditConfig
 
     return BanditConfig()
 
 
 def _learning(scenario: ToyScenario, settings: BanditSettings) -> Any:
-    from tests.toy.toy_learning import BanditLearning
+    from edgegen_toy.learning import BanditLearning
 
     return BanditLearning(scenario, settings)
 
 
-register(
-    Method(
-        name="bandit", kind_name="toy", presets=PRESETS, settings=BanditSettings,
-        default_preset="plain", headline="wait_s", headline_label="mean wait, s", rivals=("coin", "shortest"),
-        config=_config, learning=_learning, restore=cast(Any, BanditPolicy.restore), in_flight=("lr",),
-    )
+METHOD = Method(
+    name="bandit", kind_name="toy", presets=PRESETS, settings=BanditSettings,
+    default_preset="plain", headline="wait_s", headline_label="mean wait, s", rivals=("coin", "shortest"),
+    config=_config, learning=_learning, restore=cast(Any, BanditPolicy.restore), in_flight=("lr",),
 )  # fmt: skip
