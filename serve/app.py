@@ -59,7 +59,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     check_edges(config.edges, cards)
     key = url_key(config)  # the same for all gateways
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    calls = 2 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
+    calls = 3 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     houses = []
     limits = (config.max_queue, config.warmup_steps, config.stalled_after_s)
     for edge in config.edges:
@@ -71,7 +71,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
             EdgeHouse,
             name=name,
             num_replicas=1,
-            # Edges keep their own queues; Serve lets all of them in, requests that join others, and reports besides.
+            # Edges keep their own queues; Serve lets all of them in, requests that join others, those who watch, and
+            # reports besides.
             max_ongoing_requests=calls * len(members),
             max_queued_requests=calls * len(members),
             ray_actor_options={

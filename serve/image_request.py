@@ -46,13 +46,6 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _boolean(value: object) -> object:
-    """A truth value, and no number that equals one."""
-    if isinstance(value, bool):
-        return value
-    raise ValueError("it is neither true nor false")
-
-
 _WHOLE = BeforeValidator(_whole)
 
 
@@ -75,11 +68,12 @@ class ImageRequest(BaseModel):
         None,
         description="Of JPEG and WebP, from 0 (small) to 100 (good, as if left out); PNG loses nothing.",
     )
-    stream: Annotated[Literal[False], BeforeValidator(_boolean)] | None = Field(
-        False, description="Pictures come when all are finished."
+    stream: bool | None = Field(False, description="Whether the answer is a stream of events, with pictures as base64.")
+    partial_images: Annotated[int, Field(ge=0, le=3), _WHOLE] | None = Field(
+        0, description="Previews of each picture in a stream; fewer where it has few steps or the edge can show none."
     )
-    partial_images: Annotated[int, Field(ge=0, le=0), _WHOLE] | None = Field(
-        0, description="Only finished pictures are sent."
+    progress: bool | None = Field(
+        False, description="Whether a stream also tells how far the request is, in events of the type edgegen.progress."
     )
     negative_prompt: str | None = Field(None, description="What not to paint.")
     num_inference_steps: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
@@ -128,6 +122,8 @@ class ImageRequest(BaseModel):
         found = [name for name, usual in _NO_MEANING.items() if getattr(self, name) not in (None, *usual)]
         beside = {
             "quality": self.num_inference_steps is not None and self.quality not in (None, "auto"),
+            "partial_images": bool(self.partial_images) and not self.stream,
+            "progress": bool(self.progress) and not self.stream,
             "output_compression": self.output_compression is not None and self.output_format == "png",
         }
         return [*found, *(name for name, idle in beside.items() if idle)]
@@ -184,9 +180,11 @@ def request_schema(
         aliases: Models by the other names that they have.
     """
     schema = model.model_json_schema()
+    streamed = {"properties": {"stream": {"const": True}}, "required": ["stream"]}
+    schema["allOf"] = [{"if": streamed, "then": {"properties": {"response_format": {"enum": ["b64_json", None]}}}}]
     if len(cards) > 1:
         names = {name: [other for other, meant in (aliases or {}).items() if meant == name] for name in cards}
-        schema["allOf"] = [_of_model(card, names[card.name], index == 0) for index, card in enumerate(cards.values())]
+        schema["allOf"] += [_of_model(card, names[card.name], index == 0) for index, card in enumerate(cards.values())]
     return schema
 
 
@@ -244,6 +242,8 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     listed = _listed(schema)
     if listed:
         return listed[0] if len(listed) == 1 else f"one of {', '.join(listed)}"
+    if schema["type"] == "boolean":
+        return "true or false"
     if schema["type"] == "string":
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         length = "" if most is None else f" of {least} to {most} characters"

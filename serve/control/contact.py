@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Job, Kept, Pictures
+from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Glimpse, Job, Kept, Pictures
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import TimedOutError
 from edgegen.serve.metrics import Meter
@@ -32,6 +32,9 @@ class Edge(Protocol):
 
     async def find(self, name: str) -> Kept | None:
         """Return what it knows of a request by its key or alias."""
+
+    async def watch(self, name: str, seen: int, wait_s: float) -> Glimpse:
+        """Return what is new of a request, by its key."""
 
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """Take what its cacher wants for a frame."""
@@ -126,6 +129,21 @@ class Contact:
             del self._ends[name][job.id]
             self._scheduler.finish(name, job.id)
             self._changed()
+
+    async def watch(self, edge: str, name: str, seen: int, wait_s: float) -> Glimpse:
+        """Ask an edge what is new of a request, by its key; nothing if it does not answer.
+
+        Args:
+            edge: The edge.
+            name: Key of the request.
+            seen: Previews that were seen before.
+            wait_s: How long the edge may wait for another one, s.
+        """
+        try:
+            async with asyncio.timeout(wait_s + self._config.report_timeout_s):
+                return await self._edges[edge].watch(name, seen, wait_s)
+        except (TimeoutError, EdgeError):
+            return Glimpse(done=True)
 
     async def find(self, name: str) -> Kept | None:
         """Ask all edges for a request by its key or alias; finished pictures go before those that are being made."""

@@ -14,9 +14,19 @@ from dataclasses import dataclass, replace
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.admission import Admission, Due, Terms
 from edgegen.serve.control.contact import Contact, Edge
-from edgegen.serve.control.jobs import EdgeError, EdgeFullError, Job, Kept, KeyReusedError, Pictures, same_pictures
+from edgegen.serve.control.jobs import (
+    EdgeError,
+    EdgeFullError,
+    Glimpse,
+    Job,
+    Kept,
+    KeyReusedError,
+    Pictures,
+    same_pictures,
+)
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Decision, Scheduler
+from edgegen.serve.control.standing import Standing, standing_of
 from edgegen.serve.http.errors import (
     DeadlineMissedError,
     FailedError,
@@ -62,12 +72,13 @@ class Outcome:
 
 @dataclass
 class _Request:
-    """A request under way, and how many clients wait for it."""
+    """A request under way, how many clients wait for it, and the edge and the attempt that it is at."""
 
     job: Job
     outcome: asyncio.Task[Outcome]
     lasting: bool
     waiting: int = 0
+    place: tuple[str, str] | None = None
 
 
 class Dispatcher:
@@ -179,6 +190,18 @@ class Dispatcher:
                     return found or Kept("", request.job, None)
         return found
 
+    def standing(self, key: str) -> Standing:
+        """Return where a request stands that is under way here."""
+        request = self._under_way.get(key)
+        if request is None or request.place is None:
+            return Standing()
+        edge, job_id = request.place
+        return standing_of(self.scheduler.servers[edge], job_id, self._clock())
+
+    async def watch(self, edge: str, key: str, seen: int, wait_s: float) -> Glimpse:
+        """See :meth:`Contact.watch`."""
+        return await self._contact.watch(edge, key, seen, wait_s)
+
     async def _seen_through(self, task: Task, job: Job, terms: Terms) -> Outcome:
         arrived = self._clock() - terms.age_s
         in_charge = self.scheduler.slots.incumbent.label
@@ -215,6 +238,7 @@ class Dispatcher:
         found = await self._contact.find(job.key or "")
         if found is None:
             return None
+        self._note_place(job, found.server)
         try:
             pictures = await self._contact.attempt(found.server, job, due.end - self._clock())
         except EdgeError as error:
@@ -268,11 +292,17 @@ class Dispatcher:
     async def _attempt(self, decision: Decision, task: Task, job: Job, due: Due) -> Pictures:
         now, server = self._clock(), self.scheduler.servers[decision.server]
         job = replace(job, left_s=min(due.at, due.end) - now, mean_backlog_s=decision.mean_backlog_s)
+        self._note_place(job, server.name)
         begun_in_s = due.at - now - task.sure_gcycles / server.capacity_gcycles_s
         pictures = await self._contact.attempt(server.name, job, due.end - now, begun_in_s)
         if pictures is None:
             raise self.admission.missed(task.model)
         return pictures
+
+    def _note_place(self, job: Job, edge: str) -> None:
+        request = self._under_way.get(job.key or "")
+        if request is not None:
+            request.place = edge, job.id
 
     async def _first_place(self, task: Task, job_id: str, terms: Terms, due: Due) -> Decision:
         """Place a request whose turn it is."""

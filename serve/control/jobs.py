@@ -51,6 +51,7 @@ class Job:
         key: Name of the request, whatever attempt this is; pictures can be fetched by it for a while.
         alias: Another name of the request, by which pictures can be fetched, too.
         delivery: How its pictures are handed over.
+        previews: Pictures of what it will be that are shown on the way, for each picture.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Job:
     key: str | None = None
     alias: str | None = None
     delivery: Delivery = Delivery()
+    previews: int = 0
 
 
 def same_pictures(one: Job, other: Job) -> bool:
@@ -111,6 +113,53 @@ class Pictures:
     steps: int | None = None
     load_s: float = 0.0
     load_source: str = RESIDENT
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a picture will be, seen on the way.
+
+    Attributes:
+        picture: Number of the picture in its job.
+        index: Number of the preview of this picture.
+        step: Denoising steps that were done.
+        steps: Denoising steps of the whole picture.
+        png: The preview, which may be smaller than the picture.
+    """
+
+    picture: int
+    index: int
+    step: int
+    steps: int
+    png: bytes
+
+
+def preview_steps(steps: int, previews: int) -> tuple[int, ...]:
+    """Return the steps after which a picture is shown: evenly spread, and not at the end, where it is finished.
+
+    Args:
+        steps: Denoising steps of the picture.
+        previews: How often it is to be shown; less often if it has few steps.
+    """
+    places = (round(steps * (index + 1) / (previews + 1)) for index in range(previews))
+    return tuple(sorted({place for place in places if 0 < place < steps}))
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What an edge shows of a job.
+
+    Attributes:
+        previews: Those that had not been seen, in order.
+        done: Whether there will be no more of them.
+        step: Steps that are done of all its pictures together; None before it is begun.
+        steps: Steps of all its pictures together.
+    """
+
+    previews: tuple[Preview, ...] = ()
+    done: bool = False
+    step: int | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from edgegen.serve.control.jobs import (
     EdgeLostError,
     EdgeReport,
     GenerationError,
+    Glimpse,
     Job,
     Kept,
     KeyReusedError,
@@ -58,6 +59,14 @@ class EdgeHandle:
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return kept
+
+    async def watch(self, name: str, seen: int, wait_s: float) -> Glimpse:
+        """See :meth:`EdgeServer.watch`."""
+        try:
+            glimpse: Glimpse = await self._handle.watch.remote(self._name, name, seen, wait_s)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return glimpse
 
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgegen.serve.control.jobs import EdgeReport, Job, Kept, Pictures
+from edgegen.serve.control.jobs import EdgeReport, Glimpse, Job, Kept, Pictures
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.edge.steps import DecideSteps
 
@@ -27,6 +27,10 @@ class EdgeHouse:
     async def find(self, edge: str, name: str) -> Kept | None:
         """See :meth:`KeepingEdge.find`."""
         return await self._edges[edge].find(name)
+
+    async def watch(self, edge: str, name: str, seen: int, wait_s: float) -> Glimpse:
+        """See :meth:`EdgeServer.watch`."""
+        return await self._edges[edge].watch(name, seen, wait_s)
 
     async def keep(self, edge: str, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""

@@ -11,14 +11,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from edgegen.envs.core.records import DISK, HOST, RESIDENT
-from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Job, Pictures
+from edgegen.serve.control.jobs import EdgeFullError, EdgeReport, GenerationError, Glimpse, Job, Pictures
 from edgegen.serve.edge.engines.base import Engine, Painting
 from edgegen.serve.edge.engines.make import make_engine
 from edgegen.serve.edge.idle import IdleTiming
 from edgegen.serve.edge.pace import Pace
+from edgegen.serve.edge.previews import Previews
 from edgegen.serve.edge.queue import Item, Queue
 from edgegen.serve.edge.residency import FORGETTING, NOTHING, Residency, Wish
 from edgegen.serve.edge.steps import DecideSteps, StepsChooser, try_out
@@ -66,6 +68,7 @@ class EdgeServer:
         self._clock = clock
         self._engine = engine or make_engine(edge, self._cards, clock)
         self._running: list[Turn] = []
+        self._previews = Previews()
         self._workers: set[asyncio.Task[None]] = set()
         self._wish = NOTHING
         self._frame_s, self._told_s = frame_s, -math.inf
@@ -110,11 +113,24 @@ class EdgeServer:
         item = self._queue.join(model, entry, entry.arrived_s, self._wish)
         self._steps.choose(entry, entry.arrived_s, backlog_s=front_s, load_s=self._load_s(item))
         self._wake()
-        try:
-            return await outcome
-        except asyncio.CancelledError:
-            self._abandon(item)
-            raise
+        with self._previews.of(job):
+            try:
+                return await outcome
+            except asyncio.CancelledError:
+                self._abandon(item)
+                raise
+
+    async def watch(self, name: str, seen: int, wait_s: float) -> Glimpse:
+        """Return what is new of a job: more previews than were seen, or how far it is when the wait is over.
+
+        Args:
+            name: Its key.
+            seen: Previews that were seen before.
+            wait_s: How long to wait for another one, s.
+        """
+        glimpse = await self._previews.watch(name, seen, wait_s)
+        turn = next((turn for turn in self._running if turn.has(name) and turn.task is not None), None)
+        return glimpse if turn is None else replace(glimpse, step=turn.steps_done, steps=turn.steps)
 
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """Take the cacher's decision for a frame.
@@ -241,7 +257,8 @@ class EdgeServer:
         begun = self._clock()
         self._gather(turn)
         first = turn.entries[0]
-        painting = Painting(tuple(entry.job for entry in turn.entries), first.model, first.steps, self._advance(turn))
+        jobs = tuple(entry.job for entry in turn.entries)
+        painting = Painting(jobs, first.model, first.steps, self._advance(turn), self._previews.show)
         turn.steps, turn.moved_s = first.steps * len(painting.pictures), begun
         turn.task = asyncio.ensure_future(self._engine.paint(painting))
         try:
@@ -293,7 +310,7 @@ class EdgeServer:
         pictures = len(first.job.seeds)
         while self._queue.waiting:
             entry = self._queue.waiting[0].job
-            if entry is None or _kind(entry) != _kind(first):
+            if entry is None or entry.kind != first.kind:
                 return
             pictures += len(entry.job.seeds)
             if pictures > self._engine.max_pictures:
@@ -344,9 +361,3 @@ class EdgeServer:
     def _stalled_s(self) -> float:
         now = self._clock()
         return max((turn.stalled_s(now) for turn in self._running), default=0.0)
-
-
-def _kind(entry: Entry) -> tuple[object, ...]:
-    """What must be equal of jobs that are painted together, besides their steps."""
-    job = entry.job
-    return entry.model, job.width, job.height, job.guidance_scale, job.negative_prompt is None

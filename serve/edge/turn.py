@@ -41,6 +41,12 @@ class Entry:
         """Whether somebody still waits for it."""
         return not self.outcome.done()
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What must be equal of jobs that are painted together, besides their steps."""
+        job = self.job
+        return self.model, job.width, job.height, job.guidance_scale, job.negative_prompt is None
+
 
 @dataclass(eq=False)
 class Turn:
@@ -70,6 +76,10 @@ class Turn:
     def wanted(self) -> bool:
         """Whether somebody still waits for one of its jobs."""
         return any(entry.wanted for entry in self.entries)
+
+    def has(self, name: str) -> bool:
+        """Whether a job of this key is in it."""
+        return any(name in (entry.job.key, entry.job.id) for entry in self.entries)
 
     def load_left_s(self, now_s: float) -> float:
         """Time until its load is done, s."""

@@ -105,10 +105,10 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
-def usage_of(job: Job) -> Usage:
-    """Return the size of a request."""
+def usage_of(job: Job, pictures: int | None = None) -> Usage:
+    """Return the size of a request; with as many of its pictures as are given, or all."""
     words = len(_WORD.findall(f"{job.prompt} {job.negative_prompt or ''}"))
-    patches = len(job.seeds) * -(-job.width // PATCH) * -(-job.height // PATCH)
+    patches = (len(job.seeds) if pictures is None else pictures) * -(-job.width // PATCH) * -(-job.height // PATCH)
     return Usage(
         input_tokens=words,
         input_tokens_details=InputTokens(text_tokens=words),

@@ -18,27 +18,28 @@ from edgegen.envs.core.errors import from_validation
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.console.watch import Watch
 from edgegen.serve.control.admission import Terms
-from edgegen.serve.control.books import Server
 from edgegen.serve.control.contact import Edge
 from edgegen.serve.control.dispatcher import Dispatcher, Outcome
 from edgegen.serve.control.frames import Frames
 from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.api import ImageResponse, respond
 from edgegen.serve.http.caller import Caller
+from edgegen.serve.http.described import describe_edge, describe_model, renamed
 from edgegen.serve.http.errors import NotFoundError
 from edgegen.serve.http.intake import Intake, parse_request
 from edgegen.serve.http.keys import KeyRing, grant_of_request
 from edgegen.serve.http.links import Links, url_key
 from edgegen.serve.http.pictures import MEDIA_TYPES, recoded
+from edgegen.serve.http.streaming import Stream
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
 from edgegen.serve.kinds.changing import Changing, Orders
 from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
 from edgegen.serve.metrics import Meter, Meters
-from edgegen.serve.model_config import ModelCard
 from edgegen.serve.record.recorder import Recorder
 
 
@@ -95,6 +96,7 @@ class Gateway:
         self.config = config
         self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, clock)
         self._keep_s = config.keep_s
+        self._showing = {edge.name for edge in config.edges if edge.engine != "remote"}
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
         self._aliases, self._public_url = config.model_aliases, config.public_url
@@ -192,6 +194,27 @@ class Gateway:
         Raises:
             ServiceError: If it can not be served.
         """
+        task, job, terms = self._admit(request, caller)
+        outcome = await self._dispatcher.run(task, job, terms)
+        return await self._respond(job, outcome, request.ignored(), caller.base_url)
+
+    async def stream(self, request: ImageRequest, caller: Caller) -> Stream:
+        """Serve a request whose answer is a stream; return it once the request is not refused.
+
+        Args:
+            request: As :meth:`parse` returned it.
+            caller: Who sends it, and how it is named.
+
+        Raises:
+            ServiceError: If it can not be served.
+        """
+        task, job, terms = self._admit(request, caller)
+        card, ignored = self._cards[job.model], request.ignored()
+        stream = Stream(self._dispatcher, task, job, terms, card, ignored, bool(request.progress))
+        await stream.accepted()
+        return stream
+
+    def _admit(self, request: ImageRequest, caller: Caller) -> tuple[Task, Job, Terms]:
         task, job = self._intake.admit(request, caller)
         grant = grant_of_request()
         if grant is not None:
@@ -208,8 +231,7 @@ class Gateway:
             request_id=caller.request_id,
             account=caller.account,
         )
-        outcome = await self._dispatcher.run(task, job, terms)
-        return await self._respond(job, outcome, request.ignored(), caller.base_url)
+        return task, job, terms
 
     async def fetch(self, name: str, base_url: str = "") -> ImageResponse | None:
         """Return the answer to an earlier request by its scoped key or id; None if it is still under way.
@@ -256,28 +278,16 @@ class Gateway:
 
     def models(self) -> list[dict[str, Any]]:
         """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part; other names come last."""
-        own = {name: self._describe(card) for name, card in self._cards.items()}
-        others = [_renamed(own[model], alias) for alias, model in self._aliases.items()]
-        return [*own.values(), *others]
-
-    def _describe(self, card: ModelCard) -> dict[str, Any]:
         servers = self.scheduler.servers.values()
-        return {
-            "id": card.name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "edgegen",
-            "edgegen": {
-                **card.model_dump(exclude={"name"}),
-                "alias_of": None,
-                "edges": [server.name for server in servers if card.name in server.models],
-            },
-        }
+        own = {name: describe_model(card, servers) for name, card in self._cards.items()}
+        others = [renamed(own[model], alias) for alias, model in self._aliases.items()]
+        return [*own.values(), *others]
 
     def edges(self) -> list[dict[str, Any]]:
         """Describe the state of every edge."""
         backlog = self.scheduler.backlog_gcycles()
-        return [_edge_state(server, backlog[server.name]) for server in self.scheduler.servers.values()]
+        servers = self.scheduler.servers.values()
+        return [describe_edge(server, backlog[server.name], server.name in self._showing) for server in servers]
 
     def policies(self) -> dict[str, str | None]:
         """Tell who decides for which role, as config or order name it; None where edges see to it themselves."""
@@ -333,28 +343,3 @@ class Gateway:
     def _overview(self) -> dict[str, Any]:
         """Describe everything but the edges: :meth:`health`, and who decides for which role."""
         return {name: part for name, part in self.health().items() if name != "edges"} | {"policies": self.policies()}
-
-
-def _renamed(model: Mapping[str, Any], alias: str) -> dict[str, Any]:
-    return {**model, "id": alias, "edgegen": {**model["edgegen"], "alias_of": model["id"]}}
-
-
-def _edge_state(server: Server, backlog_gcycles: float) -> dict[str, Any]:
-    report, in_work = server.report, server.jobs > 0
-    return {
-        "name": server.name,
-        "healthy": server.healthy,
-        "reason": server.reason,
-        "models": list(server.models),
-        "resident": sorted(server.resident),
-        "queue_length": max(server.jobs - 1, 0),
-        "in_work": in_work,
-        "backlog_gcycles": backlog_gcycles,
-        "capacity_gcycles_s": server.capacity_gcycles_s,
-        "rate_mbit_s": server.rate_mbit_s,
-        "pictures": report.pictures if report else 0,
-        "mean_step_s": report.step_s if report else None,
-        "steps_left": report.steps_left if report and in_work else 0,
-        "last_error": report.last_error if report else None,
-        "pid": report.pid if report else None,
-    }

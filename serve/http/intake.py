@@ -93,6 +93,12 @@ class Intake:
         least, steps = card.steps_of(request.grade)
         if request.num_inference_steps is not None:
             least, steps = None, request.num_inference_steps
+        if request.stream and request.response_format == "url":
+            raise RequestError(
+                "The field 'response_format' is 'url', but a stream has its pictures as b64_json.",
+                "response_format",
+                "invalid_value",
+            )
         if steps > card.max_steps:
             raise RequestError(
                 f"The field 'num_inference_steps' is {steps}, but it must be an integer from 1 to {card.max_steps} for "
@@ -150,6 +156,7 @@ class Intake:
                 request.grade,
                 request.response_format == "url",
             ),
+            previews=(request.partial_images or 0) if request.stream else 0,
         )
         return task, job
 

@@ -25,6 +25,7 @@ from edgegen.serve.http.keys import grant_of_request
 from edgegen.serve.http.links import PICTURES
 from edgegen.serve.http.pictures import MEDIA_TYPES
 from edgegen.serve.http.safety import make_safe
+from edgegen.serve.http.streaming import EVENTS, EventStream, Stream
 from edgegen.serve.receiving import MAX_DISCARDED_BYTES, NEEDS_PICTURES, discard_body, receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
@@ -84,6 +85,24 @@ _LINK_PARAMETERS = [
 _ANY_PICTURE = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()}
 
 
+_EVENTS = {
+    "schema": {
+        "type": "object",
+        "description": "One event of the stream.",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"enum": [*(kind.model_fields["type"].default for kind in EVENTS), "error"]},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": [kind.model_json_schema() for kind in (*EVENTS, ErrorAnswer)]},
+            },
+        },
+    }
+}
+_PICTURES = {"description": "The pictures", "content": {EventStream.media_type: _EVENTS}}
+
+
 class Ready(BaseModel):
     """Whether requests can be sent to a gateway."""
 
@@ -123,14 +142,18 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     @app.post(
         GENERATIONS,
         openapi_extra={"requestBody": body, "parameters": [_KEY_PARAMETER]},
-        responses=_errors(*_REFUSALS),
+        response_model=ImageResponse,
+        responses={200: _PICTURES, **_errors(*_REFUSALS)},
     )
-    async def generate(request: Request) -> ImageResponse:
-        """Generate pictures from a prompt."""
+    async def generate(request: Request) -> ImageResponse | EventStream:
+        """Generate pictures from a prompt; with `stream`, the answer is events, a picture in each."""
         # Parsed here and not by FastAPI, so that a wrong body gets the same one-sentence answers as a wrong value.
         check_media_type(request.headers.get("content-type"))
         caller = Caller.of(request.headers, request.state.request_id, str(request.base_url))
         body = gateway.parse(await receive_body(request.receive, gateway.receive_timeout_s))
+        if body.stream:
+            stream = await gateway.stream(body, caller)
+            return EventStream(_logged(request, stream))
         answer = await gateway.generate(body, caller)
         request.state.edge = answer.edgegen.server
         return answer
@@ -206,6 +229,17 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
     if gateway.watch is not None:
         add_console(app, gateway.watch)
     return app
+
+
+async def _logged(request: Request, stream: Stream) -> AsyncIterator[bytes]:
+    """The events of a stream; its line in the log gets the edge."""
+    events = stream.events()
+    try:
+        async for event in events:
+            yield event
+            request.state.edge = stream.server
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
 
 
 async def needs_pictures(request: Request) -> None:

@@ -60,6 +60,9 @@ class Link:
     async def find(self, name):
         return await self.across(self.edge.find(name))
 
+    async def watch(self, name, seen, wait_s):
+        return await self.across(self.edge.watch(name, seen, wait_s))
+
     async def keep(self, wanted, scores=None):
         return await self.across(self.edge.keep(wanted, scores))
 

@@ -11,7 +11,7 @@ from schemathesis.engine import events, from_schema
 
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.config import build_config
-from edgegen.serve.control.jobs import EdgeReport, Pictures
+from edgegen.serve.control.jobs import EdgeReport, Glimpse, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 
@@ -40,6 +40,9 @@ class Edge:
 
     async def report(self):
         return EdgeReport(self.name, 1, (), 0, 0.0, CAPACITY, 0.1, 0, None)
+
+    async def watch(self, name, seen, wait_s):
+        return Glimpse(done=True)
 
     async def find(self, name):
         return None

@@ -121,6 +121,12 @@ class IdleHouse:
 
         return Pictures((PICTURE,), 0.0, 0.0)
 
+    async def watch(self, edge: str, name: str, seen: int, wait_s: float) -> Any:
+        """See :meth:`edgegen.serve.edge.house.EdgeHouse.watch`."""
+        from edgegen.serve.control.jobs import Glimpse
+
+        return Glimpse(done=True)
+
     async def find(self, edge: str, name: str) -> Any:
         """See :meth:`edgegen.serve.edge.house.EdgeHouse.find`."""
         return self._kept[edge].find(name)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.jobs import Job, Preview, preview_steps
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,30 @@ class Painting:
         model: The model.
         steps: Denoising steps of each picture.
         advance: Is told how many steps of all pictures together are done, from whatever thread.
+        show: Is given previews of the pictures of a job that wants some, from whatever thread.
     """
 
     jobs: tuple[Job, ...]
     model: str
     steps: int
     advance: Callable[[int], None]
+    show: Callable[[Job, Preview], None] = lambda job, preview: None
 
     @property
     def pictures(self) -> tuple[tuple[Job, int], ...]:
         """Every picture with its job and its seed, in order."""
         return tuple((job, seed) for job in self.jobs for seed in job.seeds)
+
+    def to_show(self, number: int, step: int) -> tuple[Job, int, int] | None:
+        """Return whose preview is due after a step, which of its pictures it is of and its number; None if none is.
+
+        Args:
+            number: Number of the picture among all.
+            step: Steps that are done of it.
+        """
+        job, seed = self.pictures[number]
+        places = preview_steps(self.steps, job.previews) if job.previews else ()
+        return (job, job.seeds.index(seed), places.index(step)) if step in places else None
 
     def by_job(self, png: Sequence[bytes]) -> tuple[tuple[bytes, ...], ...]:
         """Return the pictures of each job."""

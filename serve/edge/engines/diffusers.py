@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from edgegen.envs.core.device import finish, is_gpu
-from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.jobs import Job, Preview
 from edgegen.serve.edge.engines.base import Engine, Painting, Started
+from edgegen.serve.edge.engines.foresight import Foresight
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard, parse_size
 from edgegen.serve.zoo.loading import load_pipeline
@@ -169,13 +171,20 @@ class DiffusersEngine(Engine):
         png: list[bytes] = []
         for first in range(0, len(pictures), self.max_pictures):
             together = pictures[first : first + self.max_pictures]
-            png += self._paint(painting, together, first * painting.steps, stop)
+            png += self._paint(painting, together, first, stop)
         return painting.by_job(png)
 
     def _paint(
         self, painting: Painting, pictures: Sequence[tuple[Job, int]], before: int, stop: threading.Event
     ) -> list[bytes]:
-        """Make some pictures with one call of the pipeline and return them as PNG (in the worker thread)."""
+        """Make some pictures with one call of the pipeline and return them as PNG (in the worker thread).
+
+        Args:
+            painting: What they are of.
+            pictures: The pictures.
+            before: How many others of the painting were made before.
+            stop: Is set when nobody waits for them any more.
+        """
         import torch
 
         loaded, steps = self._resident[painting.model], painting.steps
@@ -191,10 +200,19 @@ class DiffusersEngine(Engine):
 
         def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             pace()
-            painting.advance(before + min(step + 1, steps) * len(pictures))
+            done = min(step + 1, steps)
+            painting.advance(before * steps + done * len(pictures))
+            due = [painting.to_show(before + row, done) for row in range(len(pictures))]
+            if any(due):
+                rows = [row for row, one in enumerate(due) if one is not None]
+                for png, shown in zip(foresight.pictures(tensors, rows), filter(None, due), strict=False):
+                    job, picture, index = shown
+                    painting.show(job, Preview(picture, index, done, steps, png))
             return tensors
 
         jobs = [job for job, _ in pictures]
+        foresight = Foresight(loaded.pipeline, jobs[0].width, jobs[0].height)
+        wanted_previews = any(job.previews for job in jobs)
         alone = len(pictures) == 1
         negatives = [job.negative_prompt for job in jobs]
         # Drawn on the host, so that a seed gives the same picture on every device.
@@ -210,7 +228,7 @@ class DiffusersEngine(Engine):
             "callback_on_step_end": after_step,
             "output_type": "pil",
         }
-        with torch.inference_mode():
+        with torch.inference_mode(), foresight if wanted_previews else nullcontext():
             output = loaded.pipeline(**{key: value for key, value in wanted.items() if key in loaded.parameters})
         png = []
         for image in output.images:
@@ -218,5 +236,5 @@ class DiffusersEngine(Engine):
             image.save(encoded, format="PNG")
             png.append(encoded.getvalue())
         pace()
-        painting.advance(before + steps * len(pictures))
+        painting.advance((before + len(pictures)) * steps)
         return png

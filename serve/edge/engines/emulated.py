@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from PIL import Image, PngImagePlugin
 
 from edgegen.envs.core.errors import InputError
+from edgegen.serve.control.jobs import Preview
 from edgegen.serve.edge.engines.base import Engine, Painting, Started
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard
@@ -74,8 +75,8 @@ class EmulatedEngine(Engine):
     async def paint(self, painting: Painting) -> tuple[tuple[bytes, ...], ...]:
         """See :meth:`Engine.paint`."""
         pictures, steps = painting.pictures, painting.steps
-        profile, job = self._profiles[painting.model], painting.jobs[0]
-        scale = self._cards[painting.model].relative_area(f"{job.width}x{job.height}") / self._speed
+        profile, one = self._profiles[painting.model], painting.jobs[0]
+        scale = self._cards[painting.model].relative_area(f"{one.width}x{one.height}") / self._speed
         begun_s, before = self._clock(), 0
         for first in range(0, len(pictures), self.max_pictures):
             together = len(pictures[first : first + self.max_pictures])
@@ -83,12 +84,16 @@ class EmulatedEngine(Engine):
                 # What is beside the steps comes last, as decoding does.
                 end_s = begun_s + scale * (profile.time_s(step, together) - (step < steps) * profile.fixed_s)
                 left_s = end_s - self._clock()
-                if left_s >= NAP_S or step == steps:
+                due = [painting.to_show(first + number, step) for number in range(together)]
+                if left_s >= NAP_S or step == steps or any(due):
                     await self._sleep(max(left_s, 0.0))
                     painting.advance(before + step * together)
+                for job, picture, index in filter(None, due):
+                    png = _picture(painting.model, job.seeds[picture], step, steps)
+                    painting.show(job, Preview(picture, index, step, steps, png))
             begun_s += scale * profile.time_s(steps, together)
             before += steps * together
-        return painting.by_job([_picture(painting.model, seed, steps) for _, seed in pictures])
+        return painting.by_job([_picture(painting.model, seed, steps, steps) for _, seed in pictures])
 
     def host_load_s(self, model: str) -> float | None:
         """Time to load a model from the memory of the host, s."""
@@ -104,13 +109,14 @@ def _profile(edge: EdgeConfig, card: ModelCard) -> ModelProfile:
     return card.profile
 
 
-def _picture(model: str, seed: int, steps: int) -> bytes:
-    """Return a small PNG that says what it stands for."""
+def _picture(model: str, seed: int, step: int, steps: int) -> bytes:
+    """Return a small PNG that says what it stands for; it is dark at first."""
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", "edgegen, emulated")
-    text.add_text("Description", f"emulated: {model}, seed {seed}, {steps} steps")
+    made = f"{steps} steps" if step == steps else f"preview after {step} of {steps} steps"
+    text.add_text("Description", f"emulated: {model}, seed {seed}, {made}")
     encoded = io.BytesIO()
     shade = (seed * 2654435761) % 2**24
-    colour = (shade >> 16, shade >> 8 & 255, shade & 255)
-    Image.new("RGB", (SIDE, SIDE), colour).save(encoded, format="PNG", pnginfo=text)
+    red, green, blue = (part * step // steps for part in (shade >> 16, shade >> 8 & 255, shade & 255))
+    Image.new("RGB", (SIDE, SIDE), (red, green, blue)).save(encoded, format="PNG", pnginfo=text)
     return encoded.getvalue()

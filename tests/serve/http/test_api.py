@@ -95,10 +95,10 @@ def test_fields_of_the_openai_client_are_accepted(answered, fields, ignored):
 @pytest.mark.parametrize(
     ("fields", "allowed"),
     [
-        ({"stream": True}, "must be false"),
-        ({"stream": 0}, "must be false"),
-        ({"partial_images": 2}, "must be 0"),
-        ({"partial_images": False}, "must be 0"),
+        ({"stream": 0}, "must be true or false"),
+        ({"progress": "yes"}, "must be true or false"),
+        ({"partial_images": 4}, "an integer from 0 to 3"),
+        ({"partial_images": False}, "an integer from 0 to 3"),
         ({"output_format": "gif"}, "one of png, jpeg, webp"),
         ({"response_format": "URL"}, "one of b64_json, url"),
         ({"n": 11}, "an integer from 1 to 10"),
