@@ -44,7 +44,7 @@ class Seen(BaseModel):
 
     edge: str = Field(description="The edge that is at it.")
     model: str = Field(description="The model that paints.")
-    picture: int = Field(description="Number of the picture, of several from 0.")
+    image_index: int = Field(description="Number of the picture, of several from 0.")
     step: int = Field(description="Denoising steps that are done of it.")
     steps: int = Field(description="Denoising steps of the whole picture.")
 
@@ -66,7 +66,7 @@ class PartialImage(BaseModel):
 class Finished(Service):
     """How a picture was made."""
 
-    picture: int = Field(description="Number of the picture, of several from 0.")
+    image_index: int = Field(description="Number of the picture, of several from 0.")
     partial_images: int = Field(description="Previews of it that were sent.")
 
 
@@ -236,7 +236,9 @@ class Stream:
 
     async def _partial(self, edge: str, preview: Preview) -> PartialImage:
         (shown,) = await delivered([preview.png], self._job.delivery)
-        seen = Seen(edge=edge, model=self._job.model, picture=preview.picture, step=preview.step, steps=preview.steps)
+        seen = Seen(
+            edge=edge, model=self._job.model, image_index=preview.picture, step=preview.step, steps=preview.steps
+        )
         return PartialImage(
             **self._common(shown),
             quality=self._job.delivery.quality or "auto",
@@ -250,7 +252,7 @@ class Stream:
         events = []
         for number, picture in enumerate(await delivered(outcome.pictures.png, self._job.delivery)):
             previews = sum(shown == number for shown, _ in self._sent)
-            part = Finished(**service.model_dump(), picture=number, partial_images=previews)
+            part = Finished(**service.model_dump(), image_index=number, partial_images=previews)
             usage = usage_of(self._job, pictures=1)
             events.append(Completed(**self._common(picture), quality=quality, usage=usage, edgegen=part))
         return events

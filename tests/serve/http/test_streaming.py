@@ -64,12 +64,12 @@ def test_events_have_the_shapes_of_the_public_api(output_format):
             assert (event["size"], event["background"], event["output_format"]) == ("64x64", "opaque", output_format)
             assert picture_of(event).format == output_format.upper()
         seen = [
-            (one["edgegen"]["picture"], one["partial_image_index"], one["edgegen"]["step"]) for _, one in events[:6]
+            (one["edgegen"]["image_index"], one["partial_image_index"], one["edgegen"]["step"]) for _, one in events[:6]
         ]
         assert seen == [(number, index, 5 * (index + 1)) for number in (0, 1) for index in (0, 1, 2)]
         assert {event["edgegen"]["steps"] for _, event in events} == {20}
         parts = [event["edgegen"] for _, event in events[6:]]
-        assert [(part["picture"], part["partial_images"], part["server"]) for part in parts] == [
+        assert [(part["image_index"], part["partial_images"], part["server"]) for part in parts] == [
             (number, 3, "edge-a") for number in (0, 1)
         ]
         assert [event["usage"]["output_tokens"] for _, event in events[6:]] == [16, 16]
