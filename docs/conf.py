@@ -55,6 +55,7 @@ NAVIGATION = {
         "serving",
         "api",
         "security",
+        "observability",
         "sweeps",
         "architecture",
     ],

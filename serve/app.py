@@ -22,8 +22,9 @@ from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.links import url_key
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, lasting, make_parts, parts_of
-from edgegen.serve.metrics import RayMeter
 from edgegen.serve.request_log import log_to_stdout
+from edgegen.serve.telemetry.instruments import RayInstruments
+from edgegen.serve.telemetry.measured import Measured
 from edgegen.serve.zoo.loading import INDEX_FILE, model_folder
 
 APP_NAME = "edgegen"
@@ -58,7 +59,8 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     cards = config.cards()
     check_edges(config.edges, cards)
     key = url_key(config)  # the same for all gateways
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    encoding = "JSON" if config.log_format == "json" else "TEXT"
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False, encoding=encoding)
     calls = 3 * (config.max_queue + 1) + SPARE_CALLS * config.gateways
     houses = []
     limits = (config.max_queue, config.warmup_steps, config.stalled_after_s)
@@ -101,7 +103,9 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         handles = {house: serve.get_deployment_handle(house, here) for house in {e.deployment for e in config.edges}}
         remote = {edge.name: EdgeHandle(handles[edge.deployment], edge.name) for edge in config.edges}
         policies = make_parts(config, parts_of(config), (ROUTER, CACHER))
-        gateway = Gateway(config, policies[ROUTER], remote, RayMeter(), cacher=policies.get(CACHER), key=key)
+        gateway = Gateway(
+            config, policies[ROUTER], remote, Measured(RayInstruments()), cacher=policies.get(CACHER), key=key
+        )
         gateway.warm_up()
         app = create_app(gateway, behind_proxy=True)
         app.state.gateway = gateway

@@ -79,6 +79,8 @@ class ServiceConfig(Frozen):
         allowed_hosts: Names that the header ``Host`` of a request may have; any if left out.
         tls_certificate: Certificate of the service, PEM, for ``edgegen serve``; plain HTTP if left out.
         tls_key: Its private key, PEM.
+        log_format: ``text``, or ``json`` for whatever a gateway logs; requests are logged as JSON anyway.
+        traces_url: Where traces are sent, OTLP over HTTP; what the variables of OpenTelemetry say if left out.
         keys: File with the API keys of those who may ask; anybody may if left out.
         tenant_weights: Shares of certain users while there is more work than can be done; that of all others is 1.
         public_url: Address of the service as clients see it, for the addresses of pictures; that which a client used
@@ -141,6 +143,8 @@ class ServiceConfig(Frozen):
     allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = ()
     tls_certificate: Annotated[str, Field(min_length=1)] | None = None
     tls_key: Annotated[str, Field(min_length=1)] | None = None
+    log_format: Literal["text", "json"] = "text"
+    traces_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
     keys: Annotated[str, Field(min_length=1)] | None = None
     tenant_weights: dict[str, Positive] = Field(default_factory=dict)
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None

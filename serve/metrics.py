@@ -1,27 +1,72 @@
-"""Metrics of a service for Prometheus: what the gateways see of every edge server, exported by Ray.
-
-Gateways count, and the edges need not know: counters of all gateways add up, and of an edge's state each has its own
-view. Ray adds the prefix ``ray_``, the suffix ``_total`` to counters, and labels such as ``application`` and
-``replica``. ``docs/serving.md`` lists the names.
-"""
+"""Who is told what happens in a gateway, to count it, trace it or show it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from edgegen.serve.control.admission import Terms
 from edgegen.serve.control.books import Server
-from edgegen.serve.control.jobs import EdgeError, EdgeFullError, EdgeLostError, Pictures
+from edgegen.serve.control.jobs import EdgeError, Job, Pictures
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Decision
 from edgegen.serve.http.errors import ServiceError
 
-DECISION_BOUNDARIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5]
-REQUEST_BOUNDARIES_S = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0]
+if TYPE_CHECKING:
+    from edgegen.serve.control.dispatcher import Outcome
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """Requests for a model that a gateway has taken and not answered.
+
+    Attributes:
+        waiting: Those that wait, at the gateway or on an edge.
+        running: Those in work.
+    """
+
+    waiting: int = 0
+    running: int = 0
 
 
 class Meter:
     """Is told what happens and records nothing: the gateway of tests and of programs without Ray."""
+
+    def began(self, task: Task, job: Job, terms: Terms) -> None:
+        """Take note of a request that was understood; called in the task that sees to it.
+
+        Args:
+            task: The request as policies see it.
+            job: The request as edges see it.
+            terms: What its client may expect.
+        """
+
+    def ended(self, job: Job, outcome: Outcome | None, error: BaseException | None, total_s: float) -> None:
+        """Record what became of such a request, however many clients waited for it; called in the same task.
+
+        Args:
+            job: As it began.
+            outcome: The pictures; None if there are none.
+            error: Why there are none; ``CancelledError`` if nobody waited for them any more.
+            total_s: From arrival at the gateway to now, s.
+        """
+
+    def answered(self, route: str, method: str, status: str, time_s: float) -> None:
+        """Count an answer over HTTP.
+
+        Args:
+            route: Which, with names for what differs.
+            method: Of the request.
+            status: Of the answer, or that the client went away first.
+            time_s: From the request to the end of the answer, s.
+        """
+
+    def requests(self, under_way: Mapping[str, UnderWay]) -> None:
+        """Record how many requests there are now, by model."""
+
+    def keys(self, count: int, sound: bool) -> None:
+        """Record how many API keys there are, and whether their file is as it should be."""
 
     def decided(self, decision: Decision, task: Task) -> None:
         """Count a scheduling decision about a request."""
@@ -68,6 +113,31 @@ class Meters(Meter):
     def __init__(self, *meters: Meter) -> None:
         self._meters = meters
 
+    def began(self, task: Task, job: Job, terms: Terms) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.began(task, job, terms)
+
+    def ended(self, job: Job, outcome: Outcome | None, error: BaseException | None, total_s: float) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.ended(job, outcome, error, total_s)
+
+    def answered(self, route: str, method: str, status: str, time_s: float) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.answered(route, method, status, time_s)
+
+    def requests(self, under_way: Mapping[str, UnderWay]) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.requests(under_way)
+
+    def keys(self, count: int, sound: bool) -> None:
+        """See :class:`Meter`."""
+        for meter in self._meters:
+            meter.keys(count, sound)
+
     def decided(self, decision: Decision, task: Task) -> None:
         """See :class:`Meter`."""
         for meter in self._meters:
@@ -97,104 +167,3 @@ class Meters(Meter):
         """See :class:`Meter`."""
         for meter in self._meters:
             meter.state(server, backlog_gcycles)
-
-
-class RayMeter(Meter):
-    """Records with Ray's metrics, which every node exports for Prometheus; made inside the gateway's replica."""
-
-    def __init__(self) -> None:
-        from ray.serve.metrics import Counter, Gauge, Histogram
-
-        def histogram(name: str, description: str, boundaries: list[float]) -> Histogram:
-            return Histogram(name, description=description, boundaries=boundaries, tag_keys=("edge",))
-
-        def gauge(name: str, description: str) -> Gauge:
-            return Gauge(name, description=description, tag_keys=("edge",))
-
-        def gauge_of(name: str, description: str, *tags: str) -> Gauge:
-            return Gauge(name, description=description, tag_keys=tags)
-
-        def counter(name: str, description: str, *tags: str) -> Counter:
-            return Counter(name, description=description, tag_keys=tags)
-
-        self._decisions = counter(
-            "edgegen_decisions", "Scheduling decisions, by chosen edge and by who decided.", "edge", "decided_by"
-        )
-        self._decision_s = histogram(
-            "edgegen_decision_seconds", "Time of a scheduling decision.", DECISION_BOUNDARIES_S
-        )
-        self._queue_s = histogram("edgegen_queue_seconds", "Time a request waited on an edge.", REQUEST_BOUNDARIES_S)
-        self._generation_s = histogram(
-            "edgegen_generation_seconds",
-            "Time an edge took to generate the pictures of a request.",
-            REQUEST_BOUNDARIES_S,
-        )
-        self._request_s = histogram(
-            "edgegen_request_seconds", "Time from arrival at the gateway to the answer.", REQUEST_BOUNDARIES_S
-        )
-        self._pictures = counter("edgegen_pictures", "Pictures generated.", "edge")
-        self._failures = counter(
-            "edgegen_edge_failures", "Attempts that an edge failed; reason is lost, full or failed.", "edge", "reason"
-        )
-        self._refusals = counter("edgegen_refusals", "Requests that got an error answer, by its code.", "code")
-        self._queue = gauge("edgegen_queue_length", "Requests waiting on an edge.")
-        self._backlog = gauge("edgegen_backlog_gcycles", "Work admitted to an edge and not finished, Gcycle.")
-        self._capacity = gauge("edgegen_capacity_gcycles_per_second", "Computing capacity of an edge, Gcycle/s.")
-        self._named: set[tuple[str, str]] = set()
-        self._policy = gauge_of("edgegen_policy", "1 for the policy in each slot.", "slot", "policy")
-        self._agreement = gauge_of("edgegen_shadow_agreement", "Share of equal choices of a shadow.", "policy")
-        self._gain = gauge_of("edgegen_shadow_expected_gain", "Expected gain of a shadow's choices.", "policy")
-        self._difference = gauge_of(
-            "edgegen_canary_difference", "Ends of the interval of canary minus control.", "policy", "end"
-        )
-        self._healthy = gauge("edgegen_edge_healthy", "1 if an edge may get work, else 0.")
-
-    def decided(self, decision: Decision, task: Task) -> None:
-        """See :class:`Meter`."""
-        chosen_by = "canary" if decision.canary else "policy"
-        decided_by = chosen_by if decision.fallback is None else "fallback"
-        self._decisions.inc(1, tags={"edge": decision.server, "decided_by": decided_by})
-        self._decision_s.observe(decision.decision_s, tags={"edge": decision.server})
-
-    def policies(self, label: str, state: Mapping[str, Any]) -> None:
-        """See :class:`Meter`."""
-        in_charge = {("charge", label)}
-        for slot in ("shadow", "canary"):
-            if (other := state[slot]) is not None:
-                in_charge.add((slot, other["name"]))
-        for slot, name in self._named - in_charge:
-            self._policy.set(0.0, tags={"slot": slot, "policy": name})
-        for slot, name in in_charge:
-            self._policy.set(1.0, tags={"slot": slot, "policy": name})
-        self._named |= in_charge
-        if (shadow := state["shadow"]) is not None and shadow["decisions"]:
-            self._agreement.set(shadow["agreement"], tags={"policy": shadow["name"]})
-            self._gain.set(shadow["expected_gain"], tags={"policy": shadow["name"]})
-        if (canary := state["canary"]) is not None and canary["interval"] is not None:
-            for end, value in zip(("low", "high"), canary["interval"], strict=True):
-                self._difference.set(value, tags={"policy": canary["name"], "end": end})
-
-    def served(self, server: str, pictures: Pictures, total_s: float) -> None:
-        """See :class:`Meter`."""
-        tags = {"edge": server}
-        self._pictures.inc(len(pictures.png), tags=tags)
-        self._queue_s.observe(pictures.queue_s, tags=tags)
-        self._generation_s.observe(pictures.generation_s, tags=tags)
-        self._request_s.observe(total_s, tags=tags)
-
-    def edge_failed(self, server: str, error: EdgeError) -> None:
-        """See :class:`Meter`."""
-        reason = {EdgeLostError: "lost", EdgeFullError: "full"}.get(type(error), "failed")
-        self._failures.inc(1, tags={"edge": server, "reason": reason})
-
-    def refused(self, error: ServiceError) -> None:
-        """See :class:`Meter`."""
-        self._refusals.inc(1, tags={"code": error.code or error.type})
-
-    def state(self, server: Server, backlog_gcycles: float) -> None:
-        """See :class:`Meter`."""
-        tags = {"edge": server.name}
-        self._queue.set(max(server.jobs - 1, 0), tags=tags)
-        self._backlog.set(backlog_gcycles, tags=tags)
-        self._capacity.set(server.capacity_gcycles_s, tags=tags)
-        self._healthy.set(float(server.healthy), tags=tags)

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgegen.serve.http.errors import error_body, short
+from edgegen.serve.telemetry import context
 
 ID_HEADER = "x-request-id"
 TIME_HEADER = "openai-processing-ms"
@@ -69,6 +70,7 @@ class RequestLog:
                     headers[ID_HEADER] = state["request_id"]
             await send(message)
 
+        context.request_id.set(state["request_id"])
         came, begun = datetime.now(UTC), time.perf_counter()
         try:
             await self._app(scope, receive, note)
@@ -90,6 +92,7 @@ class RequestLog:
                 "time_s": round(time.perf_counter() - begun, 4),
                 "edge": state.get("edge"),
                 "key": state.get("key"),
+                **({"trace_id": state["trace_id"]} if "trace_id" in state else {}),
             }
             lines.info("%s", json.dumps(line))
 

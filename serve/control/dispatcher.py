@@ -8,6 +8,7 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -37,12 +38,14 @@ from edgegen.serve.http.errors import (
     StoppingError,
     TimedOutError,
 )
-from edgegen.serve.metrics import Meter
+from edgegen.serve.metrics import Meter, UnderWay
 from edgegen.serve.record.recorder import Recorder
 from edgegen.serve.record.row import Made
 
 logger = logging.getLogger(__name__)
 
+COUNT_S = 1.0
+"""Time between two counts of the requests under way, s."""
 ANSWER_S = 1.0
 """Time that requests take at most to be refused, once they are told to."""
 
@@ -113,12 +116,13 @@ class Dispatcher:
         self.scheduler = scheduler
         self.stopping = False
         self.admission = Admission(config, scheduler.servers, clock)
-        self._contact = Contact(config, scheduler, edges, self._meter, self.admission.notice, clock)
+        self._contact = Contact(config, scheduler, edges, self._meter, self._changed, clock)
         self._timeout_s = config.request_timeout_s
         self._under_way: dict[str, _Request] = {}
         self._numbers = itertools.count(1)
         # Distinguishes the jobs of this process from those of other gateways.
         self._prefix = f"{random.SystemRandom().getrandbits(32):08x}"
+        self._counted_at = -math.inf
 
     async def start(self) -> None:
         """Ask every edge for a first report, and keep asking."""
@@ -127,6 +131,22 @@ class Dispatcher:
     async def stop(self) -> None:
         """Stop asking for reports."""
         await self._contact.stop()
+
+    def under_way(self) -> dict[str, UnderWay]:
+        """Return how many requests there are, by model; of those on an edge one is in work, as the books have it."""
+        in_work = {server.in_work for server in self.scheduler.servers.values() if server.in_work is not None}
+        running = {job_id.rpartition("-")[0] if job_id.count("-") > 1 else job_id for job_id in in_work}
+        there = Counter(request.job.model for request in self._under_way.values())
+        working = Counter(request.job.model for request in self._under_way.values() if request.job.id in running)
+        return {model: UnderWay(there[model] - working[model], working[model]) for model in self._config.models}
+
+    def _changed(self) -> None:
+        """Take note of an edge whose state has changed."""
+        self.admission.notice()
+        now = self._clock()
+        if now - self._counted_at >= COUNT_S:
+            self._counted_at = now
+            self._meter.requests(self.under_way())
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new requests and see those that were accepted through to an answer.
@@ -205,13 +225,16 @@ class Dispatcher:
     async def _seen_through(self, task: Task, job: Job, terms: Terms) -> Outcome:
         arrived = self._clock() - terms.age_s
         in_charge = self.scheduler.slots.incumbent.label
+        self._meter.began(task, job, terms)
         try:
             outcome = await self._answer(task, job, terms, arrived)
         except BaseException as error:
+            self._meter.ended(job, None, error, self._clock() - arrived)
             self._recorder.note(task, job, terms, arrived, in_charge, error=error)
             raise
         made = Made.of(outcome.pictures, outcome.server, outcome.decision_s, outcome.fallback, outcome.canary)
         self._recorder.note(task, job, terms, arrived, outcome.policy or in_charge, made)
+        self._meter.ended(job, outcome, None, outcome.total_s)
         return outcome
 
     async def _answer(self, task: Task, job: Job, terms: Terms, arrived: float) -> Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -41,6 +41,10 @@ from edgegen.serve.kinds.facts import open_books
 from edgegen.serve.kinds.worth import Worth
 from edgegen.serve.metrics import Meter, Meters
 from edgegen.serve.record.recorder import Recorder
+from edgegen.serve.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 
 class Gateway:
@@ -54,16 +58,18 @@ class Gateway:
         clock: Monotonic time, s.
         cacher: Says what edges keep, if not they themselves; runs in this process.
         key: What addresses of pictures are signed with, the same for all gateways; one of its own if None.
+        tracing: Makes spans; what config and environment say if None.
 
     Attributes:
         receive_timeout_s: Longest time until the body of a request has been received, s.
         config: The service.
         keys: Who may ask; anybody if None.
+        telemetry: What it tells of itself.
         recorder: Notes what becomes of requests.
         watch: Shows people what happens; None if nobody is to see it.
 
     Raises:
-        InputError: If the file with the keys can not be used.
+        InputError: If the file with the keys can not be used, or traces are wanted and can not be made.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         cacher: Policy | None = None,
         key: bytes | None = None,
+        tracing: TracerProvider | None = None,
     ) -> None:
         servers = open_books(config)
         ledger = servers[0].ledger
@@ -103,18 +110,24 @@ class Gateway:
         self._intake = Intake(config, self._cards)
         self._links = Links(url_key(config) if key is None else key, config.keep_s)
         self.recorder = Recorder(config.record, clock)
+        self.telemetry = Telemetry(config, meter, self._tell, tracing)
+        self._meter = self.telemetry.meter
         self.watch: Watch | None = None
-        meter = meter or Meter()
         if config.console:
             self.watch = Watch(servers, self._overview, self._held, self.recorder, clock)
-            meter = Meters(meter, self.watch)
-        self._dispatcher = Dispatcher(config, self.scheduler, edges, meter, clock, self.recorder)
+            self._meter = Meters(self._meter, self.watch)
+        self._dispatcher = Dispatcher(config, self.scheduler, edges, self._meter, clock, self.recorder)
         caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
-        self._frames = Frames(
-            *(ledger, edges, config.frame_s, caching),
-            each=lambda: meter.policies(slots.incumbent.label, slots.state(clock())),
-        )
+        self._frames = Frames(*(ledger, edges, config.frame_s, caching), each=self._tell)
         self.changing.take_over(slots, self._frames)
+
+    def _tell(self) -> None:
+        """Tell the meter how things are."""
+        slots = self.scheduler.slots
+        self._meter.policies(slots.incumbent.label, slots.state(self._clock()))
+        self._meter.requests(self._dispatcher.under_way())
+        if self.keys is not None:
+            self._meter.keys(len(self.keys), self.keys.error is None)
 
     def warm_up(self) -> None:
         """Let policies decide about a request and a frame that are none: first decisions take longer than others.
@@ -143,6 +156,7 @@ class Gateway:
         await self._frames.stop()
         await self._dispatcher.stop()
         await asyncio.to_thread(self.recorder.stop)
+        await self.telemetry.stop()
 
     async def obey(self, orders: Mapping[str, Any]) -> str | None:
         """Change policies as an operator orders it; see :class:`Orders`.

@@ -32,7 +32,7 @@ from edgegen.serve.request_log import HeadAsGet, RequestLog
 GENERATIONS = "/v1/images/generations"
 ROUTES = (
     "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/pictures/NAME/FILE, GET /v1/models, "
-    "GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz"
+    "GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz, GET /metrics"
 )
 _ERRORS = {
     400: "Bad JSON, an unknown field, or a value outside its limits",
@@ -136,6 +136,7 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         app.add_middleware(KeyGuard, ring=gateway.keys)
         describe_keys(app)
     make_safe(app, gateway.config)
+    gateway.telemetry.add_to(app)
     app.add_middleware(RequestLog, echo=not behind_proxy)
     body = {"required": True, "content": {"application/json": {"schema": gateway.request_schema()}}}
 

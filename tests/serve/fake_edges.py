@@ -56,7 +56,7 @@ class FakeEdge:
         return None
 
 
-def serve(scenario, config, policy=None):
+def serve(scenario, config, policy=None, **options):
     """Run a scenario ``async (client, edges, gateway)`` against a gateway with fake edges."""
 
     async def run():
@@ -65,7 +65,7 @@ def serve(scenario, config, policy=None):
             for edge, capacity in zip(config.edges, config.capacities_gcycles_s(), strict=True)
         }
         policies = {ROUTER: policy} if policy else make_parts(config, parts_of(config), (ROUTER, CACHER))
-        gateway = Gateway(config, policies[ROUTER], edges, cacher=policies.get(CACHER))
+        gateway = Gateway(config, policies[ROUTER], edges, cacher=policies.get(CACHER), **options)
         await gateway.start()
         transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
         try:

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import ray.serve.metrics
 
-from edgegen.serve.metrics import Meter, RayMeter
+from edgegen.serve.metrics import Meter
+from edgegen.serve.telemetry.instruments import RayInstruments
+from edgegen.serve.telemetry.measured import Measured
 
 
 class Remembering:
@@ -25,7 +27,7 @@ class Remembering:
 def test_policies_are_named_by_their_slots(monkeypatch):
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(ray.serve.metrics, kind, Remembering)
-    meter = RayMeter()
+    meter = Measured(RayInstruments())
     shadow = {"name": "dark", "decisions": 4, "agreement": 0.25, "expected_gain": 0.1}
     canary = {"name": "new", "interval": [-0.1, 0.3]}
     meter.policies("old", {"shadow": shadow, "canary": canary})

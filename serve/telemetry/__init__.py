@@ -1,0 +1,1 @@
+"""What a gateway tells of itself: metrics, traces and lines of a log."""
