@@ -173,7 +173,7 @@ def _beside(path: Path, field: str, data: dict[str, Any]) -> dict[str, Any]:
         inner = data.get(head)
         return {**data, head: _beside(path, rest, inner)} if isinstance(inner, dict) else data
     value = data.get(field)
-    if isinstance(value, str) and is_file_name(value, YAML + CSV + PARQUET):
+    if isinstance(value, str) and (is_file_name(value, YAML + CSV + PARQUET) or "/" in value):  # perhaps of a folder
         return {**data, field: beside(path, value)}
     return data
 

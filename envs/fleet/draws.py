@@ -136,6 +136,8 @@ def _window(scenario: FleetScenario, rng: np.random.Generator, popular: Floats) 
     trace, work_s = recorded.requests, scenario.recorded_work_s
     models = work_s.shape[1]
     order, begin_s = rng.permutation(models), rng.random() * trace.period_s
+    if recorded.names:
+        order = np.arange(models)
     plays_models = recorded.plays("model")
     whole_s = (
         work_s[np.arange(len(work_s)), order[: len(work_s)]].sum() if plays_models else popular.mean(0) @ work_s[0]
@@ -198,6 +200,8 @@ def _periods(start_s: Floats, every_s: float | None) -> Ints:
 def _popularity(scenario: FleetScenario, rng: np.random.Generator, start_s: Floats) -> Floats:
     """Share of each model in each bin ``[bins, M]``."""
     popularity, models = scenario.popularity, len(scenario.kinds_of_models)
+    if popularity.shares:
+        return np.broadcast_to(np.array(popularity.shares) / sum(popularity.shares), (len(start_s), models))
     order = rng.permutation(models)
     period, swap = _periods(start_s, popularity.every_s), _periods(start_s, popularity.swap_s)
     exponent = rng.choice(popularity.exponents, period[-1] + 1)

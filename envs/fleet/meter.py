@@ -14,6 +14,9 @@ from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.scenario import Floats
 from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
 
+PERCENTILES = {"p50_delay_s": 50, "p95_delay_s": 95, "p99_delay_s": 99}
+"""Metrics of the delay, with the share of the requests that had at most so much, %."""
+
 
 class _Table(NamedTuple):
     """Requests in their order ``[N, E]``: whether there is one, its home, what became of it, and its bound."""
@@ -32,8 +35,9 @@ class UtilityMeter(Meter):
     - ``utility``: w·Q(steps) if in time, else −λ·w, minus the costs of delay, of ways and of the cloud.
     - ``late_share``: Share of late requests. ``refused_share``: Share of refused ones.
     - ``quality``: Quality of those in time, not-a-number without any.
-    - ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p95_delay_s``: of
-      those that were not refused, not-a-number without any.
+    - ``delay_s``, and its parts ``network_s``, ``wait_s``, ``loading_s`` and ``generation_s``; ``p50_delay_s``,
+      ``p95_delay_s`` and ``p99_delay_s``: of those that were not refused, not-a-number without any.
+    - ``goodput_per_s``: Requests answered in time, per second of the episode.
     - ``loads``: Loads per request. ``cloud_share``: Share of requests that ran in the cloud.
     - ``fairness``: Jain's index of the shares in time over the homes that had requests; 1 is fair.
     - ``requests``: Their number, int64.
@@ -89,6 +93,7 @@ class UtilityMeter(Meter):
         delay = result[..., physics.DELAY]
         utility, timely = mean(result[..., physics.UTILITY]), served & ~late
         network_s = result[..., physics.TRANSFER] + result[..., physics.RETURN]
+        percentiles = np.array([_percentiles(delay[served[:, e], e]) for e in range(self._copies)]).T
         return {
             "lost_utility": mean(bound) - utility,
             "utility": utility,
@@ -100,7 +105,8 @@ class UtilityMeter(Meter):
             "wait_s": mean(result[..., physics.WAIT], served),
             "loading_s": mean(result[..., physics.LOADED], served),
             "generation_s": mean(result[..., physics.GENERATION], served),
-            "p95_delay_s": np.array([_p95(delay[served[:, e], e]) for e in range(self._copies)]),
+            **dict(zip(PERCENTILES, percentiles, strict=True)),
+            "goodput_per_s": timely.sum(0) / self._scenario.duration_s,
             "loads": self._loads / requests,
             "cloud_share": mean(result[..., physics.SITE] == sites),
             "fairness": _fairness(due, timely, homes, sites),
@@ -116,8 +122,10 @@ class UtilityMeter(Meter):
         return _Table(*(np.stack([getattr(one, name).numpy() for one in self._outcomes]) for name in names))
 
 
-def _p95(values: np.ndarray) -> float:
-    return float(np.percentile(values, 95)) if len(values) else float("nan")
+def _percentiles(values: np.ndarray) -> Array:
+    wanted = list(PERCENTILES.values())
+    found: Array = np.percentile(values, wanted) if len(values) else np.full(len(wanted), np.nan)
+    return found
 
 
 def _fairness(due: np.ndarray, timely: np.ndarray, homes: np.ndarray, sites: int) -> Array:

@@ -80,11 +80,20 @@ class Popularity(Frozen):
         exponents: One is drawn every ``every_s``.
         every_s: How often, s; never again if not given.
         swap_s: How often two models swap their ranks, s; never if not given.
+        shares: How often each of the models is asked for, in their order, always; only their ratios matter. They stand
+            instead of all of that.
     """
 
     exponents: Annotated[tuple[NonNegative, ...], Field(min_length=1, max_length=100)] = (1.0,)
     every_s: Positive | None = None
     swap_s: Positive | None = None
+    shares: Annotated[tuple[NonNegative, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.shares and (self.every_s or self.swap_s or not sum(self.shares)):
+            raise ValueError("popularity.shares must not all be 0, and stand instead of every_s and swap_s")
+        return self
 
 
 class Outages(Frozen):

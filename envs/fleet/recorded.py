@@ -13,10 +13,15 @@ from pydantic import Field, model_validator
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import Frozen
-from edgegen.envs.core.named_files import PARQUET, find_file
+from edgegen.envs.core.named_files import PARQUET, find_file, is_file_name, names_in
+from edgegen.envs.core.paths import as_path
+from edgegen.envs.fleet.records import read_trace
 from edgegen.envs.fleet.traces import COLUMNS, Floats, Ints, Trace
 
 RECORDING_FOLDER = Path(__file__).parents[1] / "recording_files"
+
+MOST_NAMED = 5
+"""Names in a message."""
 
 Column = Literal["model", "pictures", "steps", "work"]
 
@@ -44,17 +49,21 @@ class Recorded(Frozen):
     after the last one. Time is stretched or shortened so that the whole trace has the scenario's load.
 
     Attributes:
-        trace: Name of a shipped trace, or the path of a ``.parquet`` file as ``edgegen trace import`` writes it.
+        trace: Name of a shipped trace, the path of a ``.parquet`` file as ``edgegen trace import`` writes it, or that
+            of a folder in which a service has recorded its requests.
         columns: What is played of it beside the times; all that it has if not given. The rest is drawn. Models are
             taken by popularity: which of the world's models is the most popular one, and so on, is drawn per episode,
             and where the trace has more models, several stand for one. ``work`` is a factor on the time of a request
             that is known when it is done.
+        names: What the trace calls the models of the world, in their order, so that each request is for the model that
+            it was for. Without them models are taken by popularity.
         content: ``trace``, a colon and the file in base64, so that a scenario that is saved stands alone. Read where it
             is not given, or that of another trace, because somebody changed the name in a saved scenario.
     """
 
     trace: str
     columns: Annotated[tuple[Column, ...], Field(max_length=len(COLUMNS))] | None = None
+    names: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     content: str = Field(default="", repr=False)
 
     @model_validator(mode="before")
@@ -79,6 +88,12 @@ class Recorded(Frozen):
                 f"recorded.columns names {', '.join(missing)}, but of the trace '{self.trace}' can be played: "
                 f"{', '.join(known) or 'the times only'}"
             )
+        unknown = [name for name in self.requests.names if self.names and name not in self.names]
+        if self.names and (unknown or len(set(self.names)) < len(self.names) or not self.plays("model")):
+            raise ValueError(
+                f"recorded.names must name every model of the trace '{self.trace}' once, and its models must be played"
+                + (f"; it lacks {', '.join(unknown[:MOST_NAMED])}" if unknown else "")
+            )
         return self
 
     @property
@@ -91,10 +106,15 @@ class Recorded(Frozen):
         return column in (self.requests.columns if self.columns is None else self.columns)
 
     def models(self, models: int) -> Ints:
-        """Which of so many models, by popularity, each request asks for ``[N]``; all the first if they are drawn."""
+        """Which of so many models, by popularity, each request asks for ``[N]``; all the first if they are drawn.
+
+        With names they are the models of these names.
+        """
         rank = self.requests.rank
         if rank is None or not self.plays("model"):
             return np.zeros(len(self.requests), dtype=np.int64)
+        if self.names:
+            return np.array([self.names.index(name) for name in self.requests.names])[rank]
         return rank % models
 
     def sums(self, models: int) -> Sums:
@@ -117,11 +137,15 @@ class Recorded(Frozen):
 
 
 def read_content(name_or_path: str) -> str:
-    """The content of a trace, in base64: one that is shipped, by name, or any, by the path of a ``.parquet`` file.
+    """The content of a trace, in base64: one that is shipped, by name, or any, by the path of a file or folder.
 
     Raises:
-        InputError: If there is no such file, or it can not be read.
+        InputError: If there is no such trace, or it can not be read.
     """
+    if not is_file_name(name_or_path, PARQUET) and name_or_path not in names_in(RECORDING_FOLDER, PARQUET[0]):
+        folder = as_path(name_or_path, "Recording")
+        if folder.is_dir():
+            return base64.b64encode(read_trace(folder).to_parquet({"recorded_in": name_or_path})).decode()
     path = find_file(name_or_path, RECORDING_FOLDER, "recording", endings=PARQUET)
     try:
         return base64.b64encode(path.read_bytes()).decode()

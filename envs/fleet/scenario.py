@@ -163,6 +163,13 @@ class FleetScenario(WorldScenario):
             if values and len(values) != len(self.speed):
                 raise ValueError(f"{name} has {len(values)} entries for {len(self.speed)} speeds; give one each")
         check_rows("model_speed", self.model_speed, len(self.models), "model")
+        models = len(self.kinds_of_models)
+        for name, entries in (
+            ("popularity.shares", self.popularity.shares),
+            ("recorded.names", self.recorded.names if self.recorded else ()),
+        ):
+            if entries and len(entries) != models:
+                raise ValueError(f"{name} has {len(entries)} entries for {models} models; give one each")
         for name in ("hop_s", "rate_mbit_s"):
             rows = getattr(self, name)
             if isinstance(rows, tuple):

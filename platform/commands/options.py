@@ -75,6 +75,23 @@ def input_file(what: str, ending: str) -> Callable[[Given], Path | None]:
     return check
 
 
+def recorded(what: str, ending: str) -> Callable[[Given], Path | None]:
+    """Return what checks a file that is to be read, or a folder of recorded requests.
+
+    Args:
+        what: What it is.
+        ending: How the names of such files end, for a suggestion.
+    """
+
+    def file_or_folder(path: Given) -> Path | None:
+        if path is None:
+            return None
+        folder = as_path(path, f"{what.capitalize()} file")
+        return folder if folder.is_dir() else check_readable_file(path, what, ending)
+
+    return file_or_folder
+
+
 def run_folder(path: Given) -> Path | None:
     """Check the folder of a run; what is in it is the business of who reads it."""
     if path is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,10 +12,11 @@ from edgegen.platform.commands.options import (
     SeedOption,
     console,
     draw_and_say,
-    input_file,
     output_file,
     place,
     plot_file,
+    progress_console,
+    recorded,
     refuse_same_output,
     write_then_show,
 )
@@ -27,9 +28,15 @@ if TYPE_CHECKING:
 TraceArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="TRACE", parser=str, callback=input_file("trace", ".parquet"), help="What `edgegen trace import` wrote."
+        metavar="TRACE",
+        parser=str,
+        callback=recorded("trace", ".parquet"),
+        help="What `edgegen trace import` wrote, or the folder of what a service recorded.",
     ),
 ]
+
+BASE = "fleet-gentd"
+FITTED, PLAYED = "fitted", "recorded"
 
 trace = typer.Typer(help="Real requests for the fleet, from files that others recorded.")
 
@@ -39,7 +46,10 @@ def import_(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", parser=str, callback=input_file("trace", ".csv"), help="File with recorded requests."
+            metavar="FILE",
+            parser=str,
+            callback=recorded("trace", ".csv"),
+            help="File with recorded requests, or the folder of what a service recorded.",
         ),
     ],
     out: Annotated[
@@ -88,31 +98,106 @@ def fit(
         typer.Option(
             "--scenario", "-s", metavar="NAME", help="Fleet that says all that a trace does not: sites, models, load."
         ),
-    ] = "fleet-gentd",
+    ] = BASE,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", "-c", metavar="NAME", callback=place, help="Service that says it instead, and recorded."
+        ),
+    ] = None,
+    arrivals: Annotated[
+        str, typer.Option(metavar="HOW", help="Draw requests like those that came (fitted), or play these (recorded).")
+    ] = FITTED,
+    check: Annotated[
+        int, typer.Option(min=0, metavar="EPISODES", help="Episodes to set beside what a service recorded.")
+    ] = 4,
+    seed: SeedOption = 0,
 ) -> None:
-    """Fit a fleet world to a trace: its day, its bursts, its popularity, steps and pictures."""
-    from edgegen.envs.core.errors import InputError
-    from edgegen.envs.core.named_files import YAML, is_file_name
-    from edgegen.envs.core.scenario_files import split_variant
+    """Fit a fleet world to a trace: its day, its bursts, its popularity, steps and pictures.
+
+    Of what a service recorded, also speeds of the edges, times of the models, loads, ways, and how far they vary.
+    """
+    from edgegen.envs.core.errors import InputError, did_you_mean
+    from edgegen.envs.core.named_files import YAML
     from edgegen.envs.core.yaml_files import dump_yaml
     from edgegen.platform.files import refuse_same_file, write_text
-    from edgegen.platform.traces.fitting import fitted
+    from edgegen.platform.screen import PlainTable
 
     refuse_same_file({"the trace": file, "the scenario": out})
     if out.suffix not in YAML:
         raise InputError(f"The scenario '{out}' must end in .yaml.")
-    base = _fleet(scenario)
+    if arrivals not in (FITTED, PLAYED):
+        raise InputError(
+            f"--arrivals is '{arrivals}', but must be {FITTED} or {PLAYED}.{did_you_mean(arrivals, (FITTED, PLAYED))}"
+        )
+    if config is not None and scenario != BASE:
+        raise InputError("--config and --scenario both say which edges there are; give one of the two.")
+    if file.is_dir():
+        fields, rows = _fitted_service(file, scenario, config, arrivals == PLAYED, out.stem, check, seed)
+    else:
+        fields, rows = _fitted_trace(file, scenario, config, arrivals == PLAYED, out.stem), None
+    text = dump_yaml(fields)
+
+    def show() -> None:
+        console().print(text, markup=False, highlight=False)
+        if rows:
+            table = PlainTable(title="Served, and simulated in this world")
+            for title in ("", "served", "simulated"):
+                table.add_column(title, justify="right" if title else "left")
+            for title, *values in rows:
+                table.add_row(title, *(f"{value:.4g}" for value in values))
+            console().print(table)
+
+    write_then_show([lambda: write_text(out, text)], show)
+
+
+def _fitted_trace(file: Path, scenario: str, config: str | None, played: bool, name: str) -> dict[str, Any]:
+    """A scenario file of a world with requests like those of a trace."""
+    from edgegen.envs.core.named_files import is_file_name
+    from edgegen.envs.core.scenario_files import split_variant
+    from edgegen.platform.traces.fitting import fitted
+
+    base = _fleet(scenario) if config is None else _service(config)[0]
     data = fitted(_trace(file), base)
+    if played:
+        data |= {"recorded": {"trace": str(file.resolve())}, "bursts": None, "day": None}
+    head = {"name": name, "description": f"As {base.name}, with requests like those of {file.name}."}
+    if config is not None:
+        return {"kind": base.kind, **_said(base), **head, **data}
     extended, variant = split_variant(scenario)
     if is_file_name(extended):
         extended = str(Path(extended).expanduser().resolve())
-    head = {
-        "extends": f"{extended}:{variant}" if variant else extended,
-        "name": out.stem,
-        "description": f"As {base.name}, with requests like those of {file.name}.",
-    }
-    text = dump_yaml({**head, **data})
-    write_then_show([lambda: write_text(out, text)], lambda: console().print(text, markup=False, highlight=False))
+    return {"extends": f"{extended}:{variant}" if variant else extended, **head, **data}
+
+
+def _fitted_service(
+    folder: Path, scenario: str, config: str | None, played: bool, name: str, check: int, seed: int
+) -> tuple[dict[str, Any], list[tuple[str, float, float]] | None]:
+    """A scenario file of a world that is like the service that recorded, and how its delays compare, if they can."""
+    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.envs.core.errors import InputError
+    from edgegen.envs.core.records import read_records
+    from edgegen.platform.traces.recording import beside_served, fitted_fleet, from_recording, in_charge
+
+    records, what = read_records(folder), f"Recording '{folder}'"
+    cloud = None
+    if config is None:
+        base, edges, models = from_recording(records, what, _fleet(scenario))
+    else:
+        base, edges, models, cloud = _service(config)
+    path = str(folder.resolve()) if played else None
+    world = fitted_fleet(records, what, base, edges, models, cloud, path)
+    world = world.model_copy(update={"name": name, "description": f"A service as it was recorded in {folder.name}."})
+    fields = _said(world)
+    rows = None
+    if check:
+        try:
+            policy = make_policy(in_charge(records), world, seed)
+        except InputError as error:
+            progress_console().print(f"Not simulated: {error}", soft_wrap=True)
+        else:
+            rows = beside_served(records, world, policy, check, seed)
+    return {"kind": world.kind, **fields}, rows
 
 
 @trace.command()
@@ -163,6 +248,26 @@ def _trace(file: Path) -> Trace:
     from edgegen.platform.traces.formats import read_format
 
     return read_format(file, "edgegen").trace
+
+
+def _said(world: FleetScenario) -> dict[str, Any]:
+    """The fields of a world that are not as usual."""
+    whole = world.model_dump(mode="json", exclude_none=True, exclude={"recorded": {"content"}})
+    usual = {name: field.get_default(call_default_factory=True) for name, field in type(world).model_fields.items()}
+    return {name: value for name, value in whole.items() if getattr(world, name) != usual[name]}
+
+
+def _service(config: str) -> tuple[FleetScenario, list[str], list[str], str | None]:
+    """The fleet that stands for a service, names of its sites and models, and of the edge that is the cloud."""
+    from edgegen.envs.core.scenarios import build_scenario
+    from edgegen.envs.fleet.scenario import FleetScenario
+    from edgegen.serve.config import load_config
+    from edgegen.serve.kinds.registry import training_scenario
+
+    service = load_config(config).model_copy(update={"kind": "fleet"})
+    world = build_scenario(training_scenario(service).model_dump(), FleetScenario)
+    cloud = next((edge.name for edge in service.edges if edge.cloud is not None), None)
+    return world, list(service.homes), list(service.models), cloud
 
 
 def _fleet(scenario: str) -> FleetScenario:

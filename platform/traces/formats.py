@@ -11,6 +11,7 @@ import numpy as np
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.named_files import PARQUET
 from edgegen.envs.core.paths import reason_of
+from edgegen.envs.fleet.records import read_trace
 from edgegen.envs.fleet.traces import COLUMNS, Trace
 from edgegen.platform.traces.cells import Cells
 
@@ -95,6 +96,8 @@ def _azure_llm_2023(path: Path) -> Imported:
 
 
 def _edgegen(path: Path) -> Imported:
+    if path.is_dir():
+        return Imported(read_trace(path))
     if path.suffix in PARQUET:
         try:
             return Imported(Trace.from_parquet(path.read_bytes(), f"Trace '{path}'"))
@@ -126,6 +129,8 @@ def read_format(path: Path, form: str) -> Imported:
     Raises:
         InputError: If there is no such form, or the file is not in it.
     """
+    if path.is_dir() and form != "edgegen":
+        raise InputError(f"'{path}' is a folder; of the formats, only edgegen is one of folders.")
     if form not in FORMATS:
         raise InputError(
             f"There is no format '{form}'; --format must be one of {', '.join(FORMATS)}.{did_you_mean(form, FORMATS)}"

@@ -103,7 +103,9 @@ def measured(trace: Trace, period_s: float) -> Measures:
 def world_rate_s(scenario: FleetScenario) -> float:
     """Requests a second of a world, in the mean of many episodes."""
     work_s = scenario.mean_work_s * scenario.seconds_per_work_s
-    return scenario.load * sum(scenario.site_speed) / float(work_s.mean())  # ranks are drawn per episode
+    # Without shares, ranks are drawn per episode.
+    mean_s = np.average(work_s, weights=scenario.popularity.shares or None)
+    return scenario.load * sum(scenario.site_speed) / float(mean_s)
 
 
 def drawn_trace(scenario: FleetScenario, trace: Trace, seed: int) -> Trace:

@@ -38,6 +38,7 @@ NAMES = {
     ("play", "scenario"): ".yaml",
     ("replay", "scenario"): ".yaml",
     ("trace fit", "scenario"): ".yaml",
+    ("trace fit", "config"): ".yaml",
     ("trace compare", "scenario"): ".yaml",
     ("reproduce", "study"): ".yaml",
     ("scenarios", "files"): ".yaml",
@@ -53,8 +54,8 @@ NAMES = {
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
-    "address", "algorithm", "batches", "device", "dtype", "faults", "form", "host", "labels", "model", "name", "only",
-    "preset", "prompts", "quality", "reference", "rule", "settings", "steps", "url",
+    "address", "algorithm", "arrivals", "batches", "device", "dtype", "faults", "form", "host", "labels", "model",
+    "name", "only", "preset", "prompts", "quality", "reference", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def test_every_path_is_checked_before_the_command_runs():
     for (command, name), information in PATHS.items():
         assert information.callback is not None, f"{command} {name}"
         assert information.parser is str, f"{command} {name}"  # typer's own paths are checked in its own way
-        assert kind_of(command, name) in ("output_file", "output_folder", "check", "run_folder")
+        assert kind_of(command, name) in ("output_file", "output_folder", "check", "run_folder", "file_or_folder")
 
 
 def test_every_text_is_known_as_a_path_a_name_or_neither():
@@ -189,6 +190,9 @@ def test_files_and_folders_are_told_apart(command, name, folder):
     elif kind == "check":
         assert "There is no" in below
         assert "is a folder; give the name of a file" in refused(folder, line(command, name, "home"))
+    elif kind == "file_or_folder":
+        assert "There is no" in below
+        assert "holds no recorded request" in refused(folder, line(command, name, "home"))
     else:
         assert "is a file; give the folder of a run" in refused(folder, line(command, name, "file"))
 
@@ -196,7 +200,7 @@ def test_files_and_folders_are_told_apart(command, name, folder):
 @pytest.mark.parametrize(("command", "name"), PATHS, ids=map(" ".join, PATHS))
 def test_a_tilde_is_the_home_folder_also_after_an_equals_sign(command, name, folder):
     checked = PATHS[command, name].callback
-    if kind_of(command, name) == "check":
+    if kind_of(command, name) in ("check", "file_or_folder"):
         (folder / "home" / f"x{ending(command, name)}").write_text("")
     assert checked(f"~/x{ending(command, name)}") == folder / "home" / f"x{ending(command, name)}"
 
