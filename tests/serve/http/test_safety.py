@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import socket
 import ssl
 
 import httpx
 import pytest
 import uvicorn
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from edgegen.envs.core.errors import InputError
@@ -23,6 +18,7 @@ from edgegen.serve.http.key_file import KeyFile, new_key
 from edgegen.serve.http.safety import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from edgegen.serve.running import base_url, check_port
 from edgegen.serve.tls import Certificate
+from tests.serve.certificates import write_certificate
 from tests.serve.fake_edges import URL, check_error, serve
 
 KIND = "invalid_request_error"
@@ -134,29 +130,7 @@ def test_impossible_configs(make_config, fields, words):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for localhost, signed by itself: its files and that of another key."""
-    folder = tmp_path_factory.mktemp("tls")
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(keys[0].public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(keys[0], hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
-    plain, hidden = serialization.NoEncryption(), serialization.BestAvailableEncryption(b"word")
-    (folder / "key.pem").write_bytes(keys[0].private_bytes(*form, plain))
-    (folder / "locked.pem").write_bytes(keys[0].private_bytes(*form, hidden))
-    (folder / "other.pem").write_bytes(keys[1].private_bytes(*form, plain))
-    (folder / "text.pem").write_text("hello")
-    return folder
+    return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -19,6 +16,7 @@ from edgegen.serve.http.key_file import KeyFile, new_key
 from edgegen.serve.telemetry.json_lines import JsonLines
 from edgegen.serve.telemetry.tracing import make_provider, provider_of
 from tests.serve.fake_edges import URL, held, serve
+from tests.serve.otlp_receiver import receiving, spans_of
 
 BODY = {"prompt": "a secret prompt", "num_inference_steps": 4, "seed": 7, "n": 2}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -194,55 +192,30 @@ def test_a_missing_library_is_named(monkeypatch):
         make_provider("http://127.0.0.1:1")
 
 
-@pytest.fixture
-def receiver():
-    """A small receiver of OTLP over HTTP on the loopback interface: its address, and the requests that it got."""
-
-    class Receive(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            got.append((self.path, dict(self.headers), ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    got: list[tuple[str, dict[str, str], ExportTraceServiceRequest]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receive)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.mark.parametrize("by_config", [True, False])
-def test_traces_reach_a_receiver(make_config, receiver, monkeypatch, by_config):
-    url, got = receiver
-    if by_config:
-        fields = {"traces_url": f"{url}/v1/traces"}
-    else:
-        fields = {}
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=pictures")
-        monkeypatch.setenv("OTEL_SERVICE_NAME", "studio")
+def test_traces_reach_a_receiver(make_config, monkeypatch, by_config):
 
     async def scenario(client, edges, gateway):
         assert (await client.post(URL, json=BODY, headers=GIVEN)).status_code == 200
 
-    serve(scenario, make_config(**fields))  # the gateway sends what is left when it stops
+    with receiving() as (url, got):
+        fields = {}
+        if by_config:
+            fields = {"traces_url": f"{url}/v1/traces"}
+        else:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=pictures")
+            monkeypatch.setenv("OTEL_SERVICE_NAME", "studio")
+        serve(scenario, make_config(**fields))  # the gateway sends what is left when it stops
     ((path, headers, request),) = got
     assert path == "/v1/traces"
     (of_service,) = request.resource_spans
     resource = {pair.key: pair.value.string_value for pair in of_service.resource.attributes}
     assert resource["service.name"] == ("edgegen" if by_config else "studio")
     assert (headers.get("x-team") == "pictures") is not by_config
-    names = {span.name for scope in of_service.scope_spans for span in scope.spans}
-    assert {f"POST {URL}", "generate_content tiny", "decision", "edge edge-a", "queue", "generate"} <= names
-    assert {span.trace_id.hex() for scope in of_service.scope_spans for span in scope.spans} == {TRACE}
+    ((trace, names),) = spans_of(got).items()
+    assert {f"POST {URL}", "generate_content tiny", "decision", "edge edge-a", "queue", "generate"} <= set(names)
+    assert trace == TRACE
 
 
 def test_a_receiver_that_is_not_there_costs_nothing(make_config):
