@@ -118,7 +118,7 @@ def test_answer(url):
     response = ask(url, n=2, seed=4)
     assert response.status_code == 200
     answer = response.json()
-    assert set(answer) == {"created", "data", "edgegen"}
+    assert {"created", "data", "edgegen"} <= set(answer)
     pictures = [base64.b64decode(picture["b64_json"]) for picture in answer["data"]]
     assert [Image.open(io.BytesIO(picture)).size for picture in pictures] == [(16, 16)] * 2
     assert pictures[0] != pictures[1]
