@@ -21,6 +21,8 @@ from edgegen.serve.model_config import ModelCard
 AUTO_SIZE = "auto"
 PRIORITIES = ("low", "normal", "high")
 LEAST_DEADLINE_S = 0.01
+MOST_NAME = 256
+"""Characters of the name of a user; queues remember it."""
 VISIBLE = (
     r"[^\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
     r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]"
@@ -95,10 +97,12 @@ class ImageRequest(BaseModel):
     priority: Literal["low", "normal", "high"] | None = Field(
         "normal", description="Which of its user's requests go first while there is more work than can be done."
     )
-    user: str | None = Field(
+    user: Annotated[str, Field(max_length=MOST_NAME)] | None = Field(
         None, description="Who asks; users take fair turns while there is more work than can be done."
     )
-    safety_identifier: str | None = Field(None, description="The same under its newer name, which goes before.")
+    safety_identifier: Annotated[str, Field(max_length=MOST_NAME)] | None = Field(
+        None, description="The same under its newer name, which goes before."
+    )
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = Field(
         None, description="A range of denoising steps, of the model; means nothing beside num_inference_steps."
     )

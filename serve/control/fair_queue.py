@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+MOST_TENANTS = 2000
+"""Tenants that are remembered though nothing of theirs waits."""
+
 
 @dataclass(eq=False)  # a request is itself and no other, however alike
 class Held:
@@ -150,7 +153,11 @@ class FairQueue:
         return self._weights.get(held.tenant, 1.0) if held.share is None else held.share
 
     def _forget_idle(self) -> None:
-        """Forget tenants that have nothing waiting and nothing to pay."""
+        """Forget tenants that have nothing waiting and nothing to pay; of too many also those with least to pay."""
         gone = [name for name, tenant in self._tenants.items() if not tenant.lines and tenant.start <= self._now]
         for name in gone:
             del self._tenants[name]
+        if len(self._tenants) > MOST_TENANTS:  # names cost whoever makes them up nothing
+            idle = [(tenant.start, name) for name, tenant in self._tenants.items() if not tenant.lines]
+            for _, name in sorted(idle)[: MOST_TENANTS // 2]:
+                del self._tenants[name]

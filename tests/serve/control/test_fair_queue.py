@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from edgegen.serve.control.fair_queue import FairQueue, Held
+from edgegen.serve.control.fair_queue import MOST_TENANTS, FairQueue, Held
 
 
 def everything(model):
@@ -136,3 +136,19 @@ def test_last_one_is_the_last_to_be_served():
     assert not FairQueue.would_be_before(filled("b", "c", count=3), Held("c", "m", 1.0), Held("b", "m", 1.0))
     assert served(queue, 7)[-1] is last
     assert queue.last() is None
+
+
+def test_made_up_names_are_not_remembered_for_ever():
+    """Every request has a user of its own, which costs its sender nothing; who has much to pay is not forgotten."""
+    queue = FairQueue()
+    for _ in range(3):
+        queue.add(Held("flood", "m", 1000.0))
+        assert queue.next(lambda model: True) is not None
+    for number in range(3 * MOST_TENANTS):
+        queue.add(Held(f"user-{number}", "m", 1.0))
+        assert queue.next(lambda model: True) is not None
+        assert len(queue._tenants) <= MOST_TENANTS + 1
+    queue.add(Held("flood", "m", 1.0))
+    queue.add(Held("late", "m", 1.0))
+    turns = [queue.next(lambda model: True) for _ in range(2)]
+    assert [held.tenant for held in turns if held is not None] == ["late", "flood"]

@@ -16,6 +16,7 @@ from edgegen.platform.cli import app
 from edgegen.serve.bounded_http import BoundedProtocol
 from edgegen.serve.http.key_file import KeyFile, new_key
 from edgegen.serve.http.safety import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from edgegen.serve.image_request import MOST_NAME
 from edgegen.serve.running import base_url, check_port
 from edgegen.serve.tls import Certificate
 from tests.serve.certificates import write_certificate
@@ -207,3 +208,13 @@ def test_serve_warns_of_who_may_ask(monkeypatch, options, words):
     assert "enough" in result.stderr
     assert ("Warning" in result.stderr) is (words is not None)
     assert words is None or words in result.stderr
+
+
+@pytest.mark.parametrize("field", ["user", "safety_identifier"])
+def test_names_of_users_are_short(make_config, field):
+    async def scenario(client, edges, gateway):
+        assert (await client.post(URL, json={"prompt": "x", field: "u" * MOST_NAME})).status_code == 200
+        refused = await client.post(URL, json={"prompt": "x", field: "u" * (MOST_NAME + 1)})
+        check_error(refused, 400, KIND, field, str(MOST_NAME), param=field)
+
+    serve(scenario, make_config())
