@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -51,10 +51,23 @@ def _whole(value: object) -> object:
 _WHOLE = BeforeValidator(_whole)
 
 
-class ImageRequest(BaseModel):
-    """Body of ``POST /v1/images/generations``. ``null`` means what leaving a field out means."""
+class LeftOut(BaseModel):
+    """What clients send. ``null`` means what leaving a field out means."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, data: Any) -> Any:
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in data.items() if value is not None or name not in optional}
+
+
+Sent = TypeVar("Sent", bound=LeftOut)
+
+
+class ImageRequest(LeftOut):
+    """Body of ``POST /v1/images/generations``. ``null`` means what leaving a field out means."""
 
     prompt: Annotated[str, Field(min_length=1, pattern=VISIBLE)] = Field(description="What to paint.")
     model: str | None = Field(None, description="A name of GET /v1/models; the service's first model if left out.")
@@ -114,12 +127,6 @@ class ImageRequest(BaseModel):
     complexity: Literal["low", "medium", "high"] | None = Field(
         None, description="Means nothing here: nothing is planned before it is painted."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_left_out(cls, data: Any) -> Any:
-        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
-        return {name: value for name, value in data.items() if value is not None or name not in optional}
 
     def ignored(self) -> list[str]:
         """The fields that were given and changed nothing."""
@@ -186,10 +193,21 @@ def request_schema(
     schema = model.model_json_schema()
     streamed = {"properties": {"stream": {"const": True}}, "required": ["stream"]}
     schema["allOf"] = [{"if": streamed, "then": {"properties": {"response_format": {"enum": ["b64_json", None]}}}}]
-    if len(cards) > 1:
-        names = {name: [other for other, meant in (aliases or {}).items() if meant == name] for name in cards}
-        schema["allOf"] += [_of_model(card, names[card.name], index == 0) for index, card in enumerate(cards.values())]
+    schema["allOf"] += model_rules(cards, aliases or {})
     return schema
+
+
+def model_rules(cards: Mapping[str, ModelCard], aliases: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what JSON schema says of sizes and steps of several models; nothing of one, whose limits are the fields'.
+
+    Args:
+        cards: Models by name.
+        aliases: Models by the other names that they have.
+    """
+    if len(cards) < 2:
+        return []
+    names = {name: [other for other, meant in aliases.items() if meant == name] for name in cards}
+    return [_of_model(card, names[card.name], index == 0) for index, card in enumerate(cards.values())]
 
 
 def _of_model(card: ModelCard, aliases: Iterable[str], first: bool) -> dict[str, Any]:
@@ -205,7 +223,7 @@ def _one_of(values: Iterable[str]) -> Any:
     return Literal[tuple(values)] | None
 
 
-def validate_request(data: dict[str, Any], model: type[ImageRequest]) -> ImageRequest:
+def validate_request(data: dict[str, Any], model: type[Sent]) -> Sent:
     """Read a request from plain data.
 
     Raises:

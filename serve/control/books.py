@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgegen.serve.control.jobs import LOAD, EdgeReport
+from edgegen.serve.control.jobs import LEASE, LOAD, EdgeReport
 
 if TYPE_CHECKING:
     from edgegen.serve.control.ledger import Ledger
+
+OUTSIDE = (LOAD, LEASE)
+"""Beginnings of names in reports that are no jobs of the queue."""
 
 
 @dataclass(eq=False)  # a server is itself and no other, however alike
@@ -75,7 +78,7 @@ class Server:
     @property
     def in_work(self) -> str | None:
         """The admitted job that the edge should be working on; None if that is a job of somebody else."""
-        first = next(iter(self.remaining_gcycles), None)
+        first = next((job for job in self.remaining_gcycles if not job.startswith(LEASE)), None)
         if self.report is None or not self.elsewhere_jobs:
             return first
         front = self.report.remaining_gcycles[0][0]
@@ -131,7 +134,10 @@ class Server:
                 self.remaining_gcycles[job] = work
             else:
                 self.elsewhere_gcycles += work
-                self.elsewhere_jobs += not job.startswith(LOAD)  # which waits, but in no place of the queue
+                self.elsewhere_jobs += not job.startswith(OUTSIDE)  # which wait, but in no place of the queue
+        if leases := [job for job in self.remaining_gcycles if job.startswith(LEASE)]:
+            for job in set(leases) - {job for job, _ in report.remaining_gcycles}:
+                self.drop(job, now)  # given back, perhaps through another gateway, or forgotten
         if self.ledger is not None:
             self.ledger.heard(self.row, now)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Glimpse, Job, Kept, Pictures
+from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Glimpse, Job, Kept, Lease, Pictures
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import TimedOutError
 from edgegen.serve.metrics import Meter
@@ -35,6 +35,12 @@ class Edge(Protocol):
 
     async def watch(self, name: str, seen: int, wait_s: float) -> Glimpse:
         """Return what is new of a request, by its key."""
+
+    async def lease(self, job: Job) -> Lease:
+        """Count the work of a job that somebody else does on its device."""
+
+    async def release(self, name: str, generation_s: float | None = None) -> bool:
+        """Take a lease back; whether there was one."""
 
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """Take what its cacher wants for a frame."""

@@ -9,6 +9,8 @@ from edgegen.envs.core.records import RESIDENT
 
 LOAD = "load "
 """Beginning of the names of loads that belong to no job, in reports; before the model."""
+LEASE = "lease "
+"""Beginning of the ids of jobs that somebody else does on the device of an edge."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,25 @@ class Glimpse:
     done: bool = False
     step: int | None = None
     steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What an edge expects of work that somebody else does there.
+
+    Attributes:
+        steps: Denoising steps of each picture.
+        wait_s: Time until it is begun, s.
+        load_s: Time to load its model, s.
+        generation_s: Time of its pictures, s.
+        expires_s: Time after which it is forgotten if nobody gives it back, s.
+    """
+
+    steps: int
+    wait_s: float
+    load_s: float
+    generation_s: float
+    expires_s: float
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgegen.serve.control.books import Server
-from edgegen.serve.control.jobs import LOAD
+from edgegen.serve.control.books import OUTSIDE, Server
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def standing_of(server: Server, job_id: str, now: float) -> Standing:
     if job_id in names:
         before = reported[: names.index(job_id)]
         work_gcycles = sum(work for _, work in before) - server.capacity_gcycles_s * (now - server.updated_at)
-        ahead = sum(not name.startswith(LOAD) for name, _ in before)
+        ahead = sum(not name.startswith(OUTSIDE) for name, _ in before)
     else:  # it is on its way
         work_gcycles = server.backlog_gcycles(now) - server.remaining_gcycles.get(job_id, 0.0)
         ahead = server.jobs - (job_id in server.remaining_gcycles)

@@ -17,6 +17,7 @@ from edgegen.serve.control.jobs import (
     Job,
     Kept,
     KeyReusedError,
+    Lease,
     Pictures,
 )
 from edgegen.serve.edge.steps import DecideSteps
@@ -67,6 +68,22 @@ class EdgeHandle:
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return glimpse
+
+    async def lease(self, job: Job) -> Lease:
+        """See :meth:`LeasingEdge.lease`."""
+        try:
+            lease: Lease = await self._handle.lease.remote(self._name, job)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return lease
+
+    async def release(self, name: str, generation_s: float | None = None) -> bool:
+        """See :meth:`LeasingEdge.release`."""
+        try:
+            found: bool = await self._handle.release.remote(self._name, name, generation_s)
+        except (RayError, RayServeException) as error:
+            raise EdgeLostError(_sentence(error)) from None
+        return found
 
     async def keep(self, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""

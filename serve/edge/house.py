@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgegen.serve.control.jobs import EdgeReport, Glimpse, Job, Kept, Pictures
+from edgegen.serve.control.jobs import EdgeReport, Glimpse, Job, Kept, Lease, Pictures
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.edge.steps import DecideSteps
 
@@ -31,6 +31,14 @@ class EdgeHouse:
     async def watch(self, edge: str, name: str, seen: int, wait_s: float) -> Glimpse:
         """See :meth:`EdgeServer.watch`."""
         return await self._edges[edge].watch(name, seen, wait_s)
+
+    async def lease(self, edge: str, job: Job) -> Lease:
+        """See :meth:`LeasingEdge.lease`."""
+        return await self._edges[edge].lease(job)
+
+    async def release(self, edge: str, name: str, generation_s: float | None = None) -> bool:
+        """See :meth:`LeasingEdge.release`."""
+        return await self._edges[edge].release(name, generation_s)
 
     async def keep(self, edge: str, wanted: Sequence[str], scores: Mapping[str, float] | None = None) -> None:
         """See :meth:`EdgeServer.keep`."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from edgegen.serve.control.jobs import Job, Kept, KeyReusedError, Pictures, same_pictures
-from edgegen.serve.edge.server import EdgeServer
+from edgegen.serve.edge.leases import LeasingEdge
 
 BYTES_PER_MB = 10**6
 
@@ -141,7 +141,7 @@ def _check_same(known: Job, job: Job) -> None:
         raise KeyReusedError("The key names another request")
 
 
-class KeepingEdge(EdgeServer):
+class KeepingEdge(LeasingEdge):
     """An edge server that keeps what it made.
 
     Args:

@@ -22,6 +22,7 @@ from edgegen.serve.control.contact import Edge
 from edgegen.serve.control.dispatcher import Dispatcher, Outcome
 from edgegen.serve.control.frames import Frames
 from edgegen.serve.control.jobs import Job
+from edgegen.serve.control.leasing import Leasing
 from edgegen.serve.control.live_world import Task
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.control.slots import Slots
@@ -33,6 +34,7 @@ from edgegen.serve.http.intake import Intake, parse_request
 from edgegen.serve.http.keys import KeyRing, grant_of_request
 from edgegen.serve.http.links import Links, url_key
 from edgegen.serve.http.pictures import MEDIA_TYPES, recoded
+from edgegen.serve.http.schedule import Scheduling
 from edgegen.serve.http.streaming import Stream
 from edgegen.serve.image_request import PRIORITIES, ImageRequest, request_schema
 from edgegen.serve.kinds.cast import ALLOCATOR, CACHER, ROUTER
@@ -117,6 +119,7 @@ class Gateway:
             self.watch = Watch(servers, self._overview, self._held, self.recorder, clock)
             self._meter = Meters(self._meter, self.watch)
         self._dispatcher = Dispatcher(config, self.scheduler, edges, self._meter, clock, self.recorder)
+        self.scheduling = Scheduling(config, self._cards, self._intake, Leasing(self.scheduler, edges, self._meter))
         caching = None if cacher is None else self.changing.caching(parts[CACHER], cacher)
         self._frames = Frames(*(ledger, edges, config.frame_s, caching), each=self._tell)
         self.changing.take_over(slots, self._frames)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from edgegen.envs.core.fields import MAX_SEED
 from edgegen.serve.config import ServiceConfig
@@ -43,6 +44,15 @@ def parse_request(body: bytes, model: type[ImageRequest] = ImageRequest) -> Imag
     Raises:
         RequestError: If it is not JSON, or a field is unknown, missing, of the wrong type or outside its limits.
     """
+    return validate_request(read_json(body), model)
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """Read a body that is to be a JSON object.
+
+    Raises:
+        RequestError: If it is none.
+    """
     try:
         data = json.loads(body)
         json.dumps(data, ensure_ascii=False).encode()
@@ -54,7 +64,7 @@ def parse_request(body: bytes, model: type[ImageRequest] = ImageRequest) -> Imag
         raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(data, dict):
         raise RequestError(f"The request body must be a JSON object, not {type(data).__name__}.", code="invalid_json")
-    return validate_request(data, model)
+    return data
 
 
 class Intake:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -17,22 +16,32 @@ from edgegen.serve.console.routes import ROUTES as CONSOLE_ROUTES
 from edgegen.serve.console.routes import add_console
 from edgegen.serve.http.api import ErrorAnswer, ImageResponse
 from edgegen.serve.http.caller import Caller, account_of, scoped
-from edgegen.serve.http.errors import NotFoundError, RequestError, ServiceError, error_body, short
+from edgegen.serve.http.errors import NotFoundError, RequestError, short
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.intake import check_media_type
 from edgegen.serve.http.key_guard import KeyGuard, describe_keys
 from edgegen.serve.http.keys import grant_of_request
 from edgegen.serve.http.links import PICTURES
 from edgegen.serve.http.pictures import MEDIA_TYPES
+from edgegen.serve.http.refusals import install_error_answers
 from edgegen.serve.http.safety import make_safe
+from edgegen.serve.http.schedule import (
+    LEAST_TIME_S,
+    MOST_TIME_S,
+    SCHEDULE,
+    Released,
+    Schedule,
+    generation_time,
+)
 from edgegen.serve.http.streaming import EVENTS, EventStream, Stream
 from edgegen.serve.receiving import MAX_DISCARDED_BYTES, NEEDS_PICTURES, discard_body, receive_body
 from edgegen.serve.request_log import HeadAsGet, RequestLog
 
 GENERATIONS = "/v1/images/generations"
 ROUTES = (
-    "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/pictures/NAME/FILE, GET /v1/models, "
-    "GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz, GET /metrics"
+    "POST /v1/images/generations, GET /v1/images/REQUEST, GET /v1/pictures/NAME/FILE, POST /v1/schedule, "
+    "DELETE /v1/schedule/LEASE, GET /v1/models, GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz, "
+    "GET /metrics"
 )
 _ERRORS = {
     400: "Bad JSON, an unknown field, or a value outside its limits",
@@ -73,6 +82,22 @@ _KEY_PARAMETER = {
 }
 
 
+_LEASE_PARAMETERS = [
+    {
+        "name": "lease",
+        "in": "path",
+        "required": True,
+        "description": "As the schedule has it.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "generation_s",
+        "in": "query",
+        "required": False,
+        "description": "How long the work took without waiting and loading, s: the edge's pace follows.",
+        "schema": {"type": "number", "minimum": LEAST_TIME_S, "maximum": MOST_TIME_S},
+    },
+]
 _LINK_PARAMETERS = [
     {"name": name, "in": place, "required": True, "description": description, "schema": {"type": "string"}}
     for name, place, description in (
@@ -176,6 +201,30 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         headers = {"Cache-Control": "private, max-age=60", "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type=media_type, headers=headers)
 
+    tasks = {"required": True, "content": {"application/json": {"schema": gateway.scheduling.schema()}}}
+
+    @app.post(
+        SCHEDULE,
+        openapi_extra={"requestBody": tasks},
+        responses=_errors(400, 408, 413, 415, 500),
+    )
+    async def schedule(request: Request) -> Schedule:
+        """Decide where work should go that somebody else does, and lease the edges for it."""
+        check_media_type(request.headers.get("content-type"))
+        caller = Caller.of(request.headers, request.state.request_id)
+        body = await receive_body(request.receive, gateway.receive_timeout_s)
+        return await gateway.scheduling.decide(body, caller)
+
+    @app.delete(
+        f"{SCHEDULE}/{{lease}}",
+        openapi_extra={"parameters": _LEASE_PARAMETERS},
+        responses=_errors(400, 404, 500, 503),
+    )
+    async def release(request: Request) -> Released:
+        """Give a lease back, because its work is done or will not be done."""
+        generation_s = generation_time(request.query_params.get("generation_s"))
+        return await gateway.scheduling.give_back(request.path_params["lease"], generation_s)
+
     # Ids may hold slashes, too.
     @app.get(
         "/v1/images/{request_id:path}",
@@ -258,37 +307,3 @@ async def needs_pictures(request: Request) -> None:
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _ERRORS[status], "model": ErrorAnswer} for status in statuses}
-
-
-def install_error_answers(app: FastAPI, routes: str) -> None:
-    """Make an app answer every failure in the shape of the OpenAI API.
-
-    Args:
-        app: Is changed.
-        routes: Those that it has, for whoever asks for another one.
-    """
-
-    @app.exception_handler(ServiceError)
-    async def refuse(request: Request, error: ServiceError) -> JSONResponse:
-        return JSONResponse(error.body(), error.status, error.headers)
-
-    @app.exception_handler(HTTPException)
-    async def no_route(request: Request, error: HTTPException) -> JSONResponse:
-        what = f"{request.method} {short(request.url.path)}"
-        code = None
-        if error.status_code == 404:
-            message, code = f"Unknown route {what}; routes are {routes}.", "unknown_route"
-        elif error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "another method").replace("GET", "GET, HEAD")
-            error.headers = {"Allow": allowed}
-            message, code = f"Wrong method in {what}; this route allows {allowed}.", "method_not_allowed"
-        else:
-            message = f"{error.detail}."
-        body = error_body(message, "invalid_request_error", None, code)
-        return JSONResponse(body, error.status_code, dict(error.headers or {}))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        message = f"Request: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
-        return JSONResponse(error_body(message, "invalid_request_error", None, "invalid_value"), 400)

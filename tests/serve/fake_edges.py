@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 
-from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Pictures
+from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Lease, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, make_parts, parts_of
@@ -48,6 +48,12 @@ class FakeEdge:
         if isinstance(self.failure, EdgeLostError):
             raise self.failure
         return EdgeReport(self.name, 42, self.remaining, 0, self.stalled_s, self.capacity, 0.05, len(self.jobs), None)
+
+    async def lease(self, job):
+        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
+
+    async def release(self, name, generation_s=None):
+        return False
 
     async def watch(self, name, seen, wait_s):
         return Glimpse(done=True)

@@ -63,6 +63,12 @@ class Link:
     async def watch(self, name, seen, wait_s):
         return await self.across(self.edge.watch(name, seen, wait_s))
 
+    async def lease(self, job):
+        return await self.across(self.edge.lease(job))
+
+    async def release(self, name, generation_s=None):
+        return await self.across(self.edge.release(name, generation_s))
+
     async def keep(self, wanted, scores=None):
         return await self.across(self.edge.keep(wanted, scores))
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Pictures
+from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Lease, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.registry import scenario_of
@@ -85,6 +85,12 @@ class SlowEdge:
         if self.dead.is_set():
             raise EdgeLostError("process died")
         return EdgeReport(self.name, 1, tuple(self.left.items()), 0, 0.0, self.capacity, 0.1, 0, None)
+
+    async def lease(self, job):
+        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
+
+    async def release(self, name, generation_s=None):
+        return False
 
     async def watch(self, name, seen, wait_s):
         return Glimpse(done=True)

@@ -11,7 +11,7 @@ from schemathesis.engine import events, from_schema
 
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.config import build_config
-from edgegen.serve.control.jobs import EdgeReport, Glimpse, Pictures
+from edgegen.serve.control.jobs import EdgeReport, Glimpse, Lease, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 
@@ -41,6 +41,12 @@ class Edge:
     async def report(self):
         return EdgeReport(self.name, 1, (), 0, 0.0, CAPACITY, 0.1, 0, None)
 
+    async def lease(self, job):
+        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
+
+    async def release(self, name, generation_s=None):
+        return False
+
     async def watch(self, name, seen, wait_s):
         return Glimpse(done=True)
 
@@ -58,7 +64,7 @@ class Edge:
 def test_schema_and_service_agree(models):
     edges = [{"name": f"edge-{n}", "model": model, "capacity_gcycles_s": CAPACITY} for n, model in enumerate(models)]
     # Nothing reports while the test runs: the application lives on in a thread of schemathesis.
-    config = build_config({"models": models, "edges": edges, "report_period_s": 60})
+    config = build_config({"models": models, "edges": edges, "report_period_s": 60, "max_queue": 10_000})
     gateway = Gateway(config, make_rule(config.policy), {edge["name"]: Edge(edge["name"]) for edge in edges})
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(gateway))
     schema.config.seed = 1
@@ -84,6 +90,9 @@ def test_schema_and_service_agree(models):
     generations = ("POST", "/v1/images/generations")
     assert answers[*generations, 200] >= EXAMPLES // 2
     assert answers[*generations, 400] >= EXAMPLES // 2
+    for status in (200, 400):
+        assert answers["POST", "/v1/schedule", status]
+    assert answers["DELETE", "/v1/schedule/{lease}", 404]
     assert answers["GET", "/v1/models/{model}", 404]
     assert answers["GET", "/v1/images/{request_id}", 404]
     assert answers["GET", "/v1/pictures/{name}/{file}", 403]
