@@ -7,7 +7,7 @@ const QUALITIES = [["", "auto"], ["low", "low"], ["medium", "medium"], ["high", 
 export class Form {
   constructor(send) {
     this.models = [];
-    this.limits = {};
+    this.streaming = {};
     this.form = byId("form");
     this.form.noValidate = true;  // the service says in one sentence what is wrong
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(send); });
@@ -25,12 +25,12 @@ export class Form {
       const field = schema?.properties?.[name] ?? {};
       return field.anyOf?.find((option) => option.type !== "null") ?? field;
     };
-    this.streams = of("stream").type === "boolean" && of("stream").const !== false && !of("stream").enum;
-    this.partials = of("partial_images").maximum ?? 0;
+    const streams = of("stream").type === "boolean" && of("stream").const !== false && !of("stream").enum;
+    this.streaming = streams ? { stream: true, partial_images: of("partial_images").maximum, progress: true } : {};
     if (of("prompt").maxLength) byId("prompt").maxLength = of("prompt").maxLength;
     if (of("n").maximum) byId("number").max = of("n").maximum;
     if (of("deadline_s").maximum) byId("deadline").max = of("deadline_s").maximum;
-    show(byId("quality-field"), this.streams && "quality" in (schema?.properties ?? {}));
+    show(byId("quality-field"), "quality" in (schema?.properties ?? {}));
     fillSelect(byId("quality"), QUALITIES);
     fillSelect(byId("model"), this.models.map((model) => [model.id, model.id]));
     this.fitModel();

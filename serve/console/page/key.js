@@ -17,7 +17,8 @@ export function setUpKey(changed) {
   };
   byId("open-key").addEventListener("click", () => { field.value = key.value; dialog.showModal(); field.select(); });
   byId("key-form").addEventListener("submit", (event) => { event.preventDefault(); finish(field.value.trim()); });
-  byId("forget").addEventListener("click", () => finish(""));
+  // What was shown with the key goes with it.
+  byId("forget").addEventListener("click", () => { key.value = ""; location.reload(); });
   byId("close-key").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => { field.value = ""; });
   told();

@@ -21,7 +21,7 @@ const fleet = new Fleet(draw, connection);
 
 async function paint(body) {
   const picture = new Picture(body);
-  let error = await picture.paint(form.streams ? form.partials : null);
+  const error = await picture.paint(form.streaming);
   if (picture.served?.seed !== undefined) {
     prompts.set(`${picture.served.seed} ${body.model}`, body.prompt);
     if (prompts.size > SENT) prompts.delete(prompts.keys().next().value);

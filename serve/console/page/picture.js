@@ -1,12 +1,18 @@
 // A request for pictures on its way, and its card: progress, previews, the pictures and how they were made.
 import { byId, definitions, make, show, write } from "./elements.js";
-import { ask, events, refused } from "./service.js";
+import { Refusal, ask, events, refused } from "./service.js";
 import { counted, seconds } from "./words.js";
 
 const PATH = "/v1/images/generations";
 const MOST_CARDS = 12;
-const PREVIEWS = 3;
 const say = (text) => write(byId("said"), text);
+
+function stageOf({ status, edge, position, wait_s, step, steps }) {
+  const about = wait_s ? `, about ${seconds(wait_s)}` : "";
+  if (status === "held") return `Waits for its turn${about}`;
+  if (status === "queued") return `Waits on ${edge}${position ? `: ${position} before it` : ""}${about}`;
+  return step ? `${edge} paints: step ${step} of ${steps}` : `${edge} begins`;
+}
 
 export class Picture {
   constructor(body) {
@@ -27,22 +33,24 @@ export class Picture {
     for (const old of [...byId("pictures").children].slice(MOST_CARDS)) if (!old.picture.working) old.picture.remove();
   }
 
-  // Asks for the pictures; returns the refusal if there is one.
-  async paint(partials) {
+  // Asks for the pictures, in a stream if fields are given that ask for one; returns the refusal if there is one.
+  async paint(streaming) {
     this.working = true;
     this.watch = setInterval(() => this.tick(), 250);
     this.stage = "Waiting";
     this.tick();
     say("The request is on its way.");
     try {
-      const body = partials === null ? this.body : { ...this.body, stream: true, partial_images: Math.min(partials, PREVIEWS) };
+      const body = { ...this.body, ...streaming };
       const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: this.abort.signal };
       const answer = await ask(PATH, options);
-      if ((answer.headers.get("content-type") ?? "").startsWith("text/event-stream")) await this.follow(answer, body.partial_images);
-      else await this.finish(await answer.json());
+      if ((answer.headers.get("content-type") ?? "").startsWith("text/event-stream")) await this.follow(answer);
+      else this.finish(await answer.json());
     } catch (error) {
       const left = error.name === "AbortError";
-      this.end(left ? "Cancelled." : error.message, left ? "left" : "failed");
+      const known = left || error instanceof Refusal;
+      this.end(left ? "Cancelled." : known ? error.message : "The answer of the service can not be read.", left ? "left" : "failed");
+      if (!known) throw error;
       return left ? null : error;
     } finally {
       clearInterval(this.watch);
@@ -51,31 +59,38 @@ export class Picture {
     return null;
   }
 
-  async follow(answer, partials) {
+  async follow(answer) {
     const finished = [];
-    let served = null;
     for await (const { event, data } of events(answer)) {
-      if (event === "error" || data?.error) throw refused(data.error ?? data, 0);
-      if (data === null) continue;
-      served = data.edgegen ?? served;
-      if (event === "image_generation.partial_image") this.preview(data, partials);
-      if (event === "image_generation.completed") finished.push(data);
+      if (event === "error") throw refused(data.error, 0);
+      if (event === "edgegen.progress") this.proceed(data.edgegen);
+      if (event === "image_generation.partial_image") this.preview(data);
+      if (event === "image_generation.completed") finished[data.edgegen.image_index] = data;
     }
-    if (!finished.length) throw new Error("The stream ended before the picture was finished.");
-    await this.finish({ data: finished, edgegen: served });
+    if (!finished.length) throw new Refusal("The stream ended before the picture was finished.", 0);
+    this.finish({ data: finished, edgegen: finished.at(-1).edgegen });
   }
 
-  preview(data, partials) {
-    const at = data.edgegen?.image_index ?? data.image_index ?? 0, number = data.partial_image_index + 1;
-    this.stage = data.edgegen?.step ? `Step ${data.edgegen.step} of ${data.edgegen.steps}` : `Preview ${number} of ${partials}`;
-    this.progress.max = data.edgegen?.steps ?? partials + 1;
-    this.progress.value = data.edgegen?.step ?? number;
-    this.put(at, data, `Preview ${number} of “${this.body.prompt}”`).classList.add("preview");
+  // Tells how far the request is.
+  proceed(doing) {
+    const stage = stageOf(doing);
+    if (doing.step) {
+      this.progress.max = doing.steps;
+      this.progress.value = doing.step;
+    }
+    if (stage.split(":")[0] !== this.stage.split(":")[0]) say(stage);  // not every step
+    this.stage = stage;
     this.tick();
-    say(this.stage);
   }
 
-  async finish(answer) {
+  preview(data) {
+    const { image_index, step, steps } = data.edgegen;
+    const frame = this.put(image_index, data, `Preview of “${this.body.prompt}” after ${step} of ${steps} steps`);
+    frame.classList.add("preview");
+    say(`Preview after ${step} of ${steps} steps.`);
+  }
+
+  finish(answer) {
     const served = answer.edgegen ?? {};
     answer.data.forEach((picture, at) => {
       const seed = served.seed === undefined ? null : (served.seed + at) % 2 ** 32;

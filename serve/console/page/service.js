@@ -50,7 +50,9 @@ export async function* events(answer) {
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new Refusal("The connection to the service was lost.", 0);
+      });
       if (done) return;
       const messages = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = messages.pop();
