@@ -37,6 +37,8 @@ TraceArgument = Annotated[
 
 BASE = "fleet-gentd"
 FITTED, PLAYED = "fitted", "recorded"
+AT_ONCE_S = 0.001
+"""Time between reports of edges where nobody waits for them, s."""
 
 trace = typer.Typer(help="Real requests for the fleet, from files that others recorded.")
 
@@ -265,7 +267,10 @@ def _service(config: str) -> tuple[FleetScenario, list[str], list[str], str | No
     from edgegen.serve.kinds.registry import training_scenario
 
     service = load_config(config).model_copy(update={"kind": "fleet"})
-    world = build_scenario(training_scenario(service).model_dump(), FleetScenario)
+    fields = training_scenario(service).model_dump()
+    if service.gateways == 1:  # it knows what it has placed without a report
+        fields["report_s"] = AT_ONCE_S
+    world = build_scenario(fields, FleetScenario)
     cloud = next((edge.name for edge in service.edges if edge.cloud is not None), None)
     return world, list(service.homes), list(service.models), cloud
 

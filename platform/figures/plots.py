@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from edgegen.platform.canvas import drawing, logarithmic, new_figure, plain_numbers, save, whole_numbers
 from edgegen.platform.files import check_plot_path
@@ -75,6 +75,40 @@ def plot_comparison(comparison: Comparison, path: Path) -> list[Path]:
         "dots: episodes; markers with bars: mean and 95 % interval; open marker: reference",
         fontsize=10,
     )
+    return save(figure, path)
+
+
+@drawing
+def plot_delays(delays_s: Mapping[str, NDArray[np.float64]], path: Path) -> list[Path]:
+    """Draw which share of the requests had their pictures within which time, a line per policy.
+
+    Args:
+        delays_s: Delays by label, s; infinite where there were no pictures.
+        path: Where to.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: If the files can not be written, or the name has another ending.
+    """
+    check_plot_path(path)
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    styles = ("-", "--", ":", "-.")
+    for number, (label, own_s) in enumerate(delays_s.items()):
+        answered_s = np.sort(own_s[np.isfinite(own_s)])
+        share = 100 * np.arange(1, len(answered_s) + 1) / max(len(own_s), 1)
+        style = styles[number % len(styles)]
+        axes.step(answered_s, share, where="post", label=label, linestyle=style, color=(_DARK, _MID)[number // 4 % 2])
+    for level in (50, 95, 99):
+        axes.axhline(level, color="0.9", linewidth=0.8, zorder=0)
+    axes.set_ylim(0, 101)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("delay, s")
+    axes.set_ylabel("requests with pictures (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
     return save(figure, path)
 
 

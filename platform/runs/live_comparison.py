@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgegen.algorithms.core.catalog import make_policy
+from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import Array
 from edgegen.envs.core.scenario_files import with_overrides
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.platform.figures.episode_page import episode_page
 from edgegen.platform.figures.episode_plot import plot_episode
+from edgegen.platform.figures.plots import plot_comparison, plot_delays
 from edgegen.platform.files import draw_or_tell, write_json, write_text
 from edgegen.platform.ports import free_ports
 from edgegen.platform.runs.comparison import Comparison, compare
+from edgegen.platform.runs.evaluation import Results
 from edgegen.platform.runs.load_test import Entrant, LoadTest, LoadTestRequest, load_test
 from edgegen.platform.screen import PlainTable
+from edgegen.platform.traces.recording import as_fast_as_it_was
 
 if TYPE_CHECKING:
     from edgegen.serve.config import ServiceConfig
@@ -31,6 +36,9 @@ TRAFFIC: dict[str, Any] = {
     "popularity": {"exponents": (0.0, 1.0), "every_s": 10.0, "swap_s": 5.0},
 }
 """What comes, unless it is said otherwise: short bursts, and models that come and go out of fashion within seconds."""
+POISSON, BURSTY = "poisson", "bursty"
+ARRIVALS: dict[str, dict[str, Any]] = {POISSON: {"bursts": None}, BURSTY: {"bursts": TRAFFIC["bursts"]}}
+"""Arrivals by name: each by itself, and in bursts."""
 MOST_PICTURES = 24
 """Pictures of the contact sheet."""
 BESIDE = (
@@ -41,6 +49,51 @@ BESIDE = (
     ("p95_delay_s", 2, 1.0),
 )
 """What is set beside what was simulated: name, digits after the point, factor."""
+SERVED: tuple[tuple[str, Callable[[Results], Array], int], ...] = (
+    ("in time, %", lambda results: 100 * (1 - results["late_share"] - results["refused_share"]), 1),
+    ("in time, per s", lambda results: results["goodput_per_s"], 2),
+    ("p50, s", lambda results: results["p50_delay_s"], 2),
+    ("p95, s", lambda results: results["p95_delay_s"], 2),
+    ("p99, s", lambda results: results["p99_delay_s"], 2),
+    ("quality", lambda results: results["quality"], 3),
+)
+"""What is told of what was served: title, values of the sequences, digits after the point."""
+
+
+def world_of(
+    config: ServiceConfig, speed: Sequence[float], arrivals: str | None, traffic: Mapping[str, Any] | None = None
+) -> FleetScenario:
+    """Describe a service and what is sent to it as a world.
+
+    Args:
+        config: The service.
+        speed: Speeds of its edges.
+        arrivals: A key of :data:`ARRIVALS`, or a trace: its name, or the path of a file or folder; :data:`TRAFFIC` if
+            None. A trace of this service's own models is played as it came, and any other by popularity.
+        traffic: Fields of the scenario, with dots for their parts, that differ from that.
+
+    Raises:
+        InputError: If a field is unknown or impossible, or there is no such trace.
+    """
+    from edgegen.envs.fleet.recorded import Recorded, read_content
+    from edgegen.serve.kinds.registry import training_scenario
+
+    known = training_scenario(config).model_dump()
+    models, changes = tuple(config.models), dict(traffic or {})
+    own = False
+    coming = ARRIVALS.get(arrivals or BURSTY)
+    if coming is None:
+        assert arrivals is not None
+        try:
+            content = read_content(arrivals)
+        except InputError as error:
+            raise InputError(f"{error} Arrivals are {' or '.join(ARRIVALS)}, too.") from None
+        names = Recorded(trace=arrivals, content=f"{arrivals}:{content}").requests.names
+        own = bool(names) and set(names) <= set(models)
+        coming = {"bursts": None, "recorded": {"trace": arrivals, "names": models if own else ()}}
+    fields = {**known, "speed": tuple(speed), **TRAFFIC, **coming}
+    world = build_scenario(with_overrides(fields, changes, known["name"], FleetScenario), FleetScenario)
+    return as_fast_as_it_was(world) if own and world.recorded and "load" not in changes else world
 
 
 class LiveService:
@@ -62,22 +115,10 @@ class LiveService:
         self.config, self.url = config, url
         self._operator = Operator(url, config)
 
-    def measure(self, traffic: Mapping[str, Any] | None = None) -> FleetScenario:
-        """Describe the edges as they are now as a world.
-
-        Args:
-            traffic: Fields of the scenario, with dots for their parts, that differ from :data:`TRAFFIC`.
-
-        Raises:
-            InputError: If a field is unknown or impossible.
-        """
-        from edgegen.serve.kinds.registry import training_scenario
-
+    def measure(self, traffic: Mapping[str, Any] | None = None, arrivals: str | None = None) -> FleetScenario:
+        """Describe the edges as they are now as a world; see :func:`world_of`."""
         capacities = self._operator.capacities_gcycles_s()
-        speed = tuple(capacities[name] for name in self.config.homes)
-        known = training_scenario(self.config).model_dump()
-        fields = with_overrides({**known, "speed": speed, **TRAFFIC}, dict(traffic or {}), known["name"], FleetScenario)
-        self.world = build_scenario(fields, FleetScenario)
+        self.world = world_of(self.config, [capacities[name] for name in self.config.homes], arrivals, traffic)
         return self.world
 
     def put_in_charge(self, policy: str) -> None:
@@ -136,6 +177,17 @@ def live_service(config: ServiceConfig, port: int | None) -> Iterator[LiveServic
         yield LiveService(config, url)
 
 
+def served_table(live: Comparison) -> PlainTable:
+    """Tell how what was sent was served: means over the sequences."""
+    table = PlainTable(title="Served", pad_edge=False, collapse_padding=True)
+    table.add_column("policy", no_wrap=True)
+    for title, _, _ in SERVED:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in live.rows:
+        table.add_row(row.label, *(f"{values(row.results).mean():.{digits}f}" for _, values, digits in SERVED))
+    return table
+
+
 def beside(live: Comparison, simulated: Comparison) -> PlainTable:
     """Set what was served beside what was simulated on the same sequences."""
     table = PlainTable(title="Served, and simulated on the same sequences", pad_edge=False, collapse_padding=True)
@@ -160,6 +212,8 @@ def write_live(test: LoadTest, simulated: Comparison, out: Path, warn: Callable[
     write_json(out / "simulated-comparison.json", simulated.to_json())
     write_text(out / "live-schedules.html", episode_page(test.shown))
     draw_or_tell(lambda: plot_episode(test.shown, out / "live-schedules.png"), warn)
+    draw_or_tell(lambda: plot_comparison(test.comparison, out / "live-comparison.png"), warn)
+    draw_or_tell(lambda: plot_delays(test.delays_s, out / "live-delays.png"), warn)
     pictures = [_result(answer) for answer in list(test.answers.values())[-1] if answer.png]
     if pictures:
         draw_or_tell(lambda: [contact_sheet(pictures[:MOST_PICTURES], out / "contact-sheet.png")], warn)

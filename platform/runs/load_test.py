@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgegen.envs.core.kinds import Values
 from edgegen.envs.fleet.scenario import FleetScenario
@@ -66,11 +67,13 @@ class LoadTest:
         comparison: Policies on identical sequences.
         shown: The first sequence, as every policy served it.
         answers: What came back for the first sequence, by label.
+        delays_s: Delays of the requests of all sequences, by label, s; infinite where there were no pictures.
     """
 
     comparison: Comparison
     shown: Episode
     answers: Mapping[str, Sequence[Answered]]
+    delays_s: Mapping[str, NDArray[np.float64]]
 
 
 def load_test(
@@ -102,6 +105,7 @@ def load_test(
     values: dict[str, list[Values]] = {label: [] for label in entrants}
     played: dict[str, Played] = {}
     answers: dict[str, Sequence[Answered]] = {}
+    delays_s: dict[str, list[float]] = {label: [] for label in entrants}
     labels = list(entrants)
     for number in range(request.sequences):
         sequence = sequence_of(request.scenario, request.edges, request.models, request.painter, seed, number)
@@ -112,6 +116,7 @@ def load_test(
             answered = send(request.url, sequence)
             results = results_of(sequence, answered, request.cloud)
             values[label].append(values_of(sequence, results))
+            delays_s[label] += [answer.delay_s if answer.edge else np.inf for answer in answered]
             if number == 0:
                 record = record_of(sequence, results)
                 played[label] = Played(label, entrants[label].information, record, values[label][0])
@@ -122,7 +127,7 @@ def load_test(
         reference,
     )
     shown = Episode(request.scenario, request.seed, 0, tuple(played[label] for label in labels))
-    return LoadTest(comparison, shown, answers)
+    return LoadTest(comparison, shown, answers, {label: np.array(own) for label, own in delays_s.items()})
 
 
 def _results(request: LoadTestRequest, label: str, values: Sequence[Values]) -> Results:

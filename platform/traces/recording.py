@@ -178,8 +178,7 @@ def _with_arrivals(trace: Trace, known: dict[str, Any], played: dict[str, Any] |
     known |= {"recorded": played, "bursts": None, "day": None, "hot_spots": None, "frames": frames, "load": 1.0}
     plain = build_scenario({**known, "frames": 1}, FleetScenario)
     if played is not None:  # as fast as it was
-        known["load"] = short(np.trace(plain.recorded_work_s) / (trace.period_s * sum(plain.site_speed)))
-        return build_scenario(known, FleetScenario)
+        return as_fast_as_it_was(build_scenario(known, FleetScenario))
     known["load"] = short(rate_s / world_rate_s(plain))
     curve = day_curve(trace, DAY_S) if trace.period_s >= 2 * DAY_S else None
     if curve is not None:
@@ -188,6 +187,13 @@ def _with_arrivals(trace: Trace, known: dict[str, Any], played: dict[str, Any] |
     if bursts is not None and min(bursts["mean_calm_s"], bursts["mean_burst_s"]) >= 1:
         known["bursts"] = {name: round(value, 4) for name, value in bursts.items()}
     return build_scenario(known, FleetScenario)
+
+
+def as_fast_as_it_was(world: FleetScenario) -> FleetScenario:
+    """A world that plays a recording by the names of its models, with the load at which time is not stretched."""
+    assert world.recorded is not None
+    load = np.trace(world.recorded_work_s) / (world.recorded.requests.period_s * sum(world.site_speed))
+    return build_scenario({**world.model_dump(mode="json"), "load": short(load)}, FleetScenario)
 
 
 def from_recording(

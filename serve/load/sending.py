@@ -99,6 +99,8 @@ async def _ask(client: httpx.AsyncClient, asked: Asked, due: float) -> Answered:
         "seed": asked.seed,
         "deadline_s": asked.deadline_s,
         "weight": asked.weight,
+        "n": asked.pictures,
+        **({} if asked.steps is None else {"num_inference_steps": asked.steps}),
     }
     try:
         response = await client.post("/v1/images/generations", json=body)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgegen.envs.fleet.draws import Requests, draw_requests
+from edgegen.envs.fleet.draws import ASKED, Requests, draw_requests
 from edgegen.envs.fleet.scenario import FleetScenario
 
 Names = Listed[str]
@@ -29,6 +29,8 @@ class Asked:
         seed: Seed of the picture.
         deadline_s: Promised delay, s.
         weight: Worth.
+        pictures: Pictures.
+        steps: Denoising steps; those of the model if None.
     """
 
     at_s: float
@@ -38,6 +40,8 @@ class Asked:
     seed: int
     deadline_s: float
     weight: float
+    pictures: int = 1
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def sequence_of(
         )
     drawn = draw_requests(scenario, seed, range(episode, episode + 1))
     rng = np.random.default_rng((seed, episode))
+    own_steps = scenario.asked_steps is None and not (scenario.recorded and scenario.recorded.plays("steps"))
     asked = [
         Asked(
             at_s=float(drawn.arrival_s[0, k]),
@@ -95,6 +100,8 @@ def sequence_of(
             seed=k,
             deadline_s=float(drawn.deadline_s[0, k]),
             weight=float(drawn.weight[0, k]),
+            pictures=int(drawn.pictures[0, k]),
+            steps=None if own_steps else int(drawn.more[0, k, ASKED]),
         )
         for k in range(int(drawn.number[0]))
     ]

@@ -64,7 +64,8 @@ def test_policies_serve_the_same_requests(service: Path, tmp_path: Path) -> None
         both = served["per_episode"], simulated[name]["per_episode"]
         assert both[0]["requests"] == both[1]["requests"]  # the very same sequences
         assert both[0]["refused_share"] == [0, 0]
-    for name in ("live-schedules.html", "live-schedules.png", "contact-sheet.png"):
+    pictures = ("live-schedules.png", "live-comparison.png", "live-delays.png", "contact-sheet.png")
+    for name in ("live-schedules.html", *pictures):
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
