@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from edgegen.envs.core.errors import InputError, first_line
-from edgegen.platform.files import PLOT_ENDINGS, write_bytes
+from edgegen.platform.files import plot_files, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,14 +93,14 @@ def use_no_window() -> None:
     mpl.use("Agg")
 
 
-def save(figure: Figure, path: Path, tight: bool = False, endings: Sequence[str] = PLOT_ENDINGS) -> list[Path]:
-    """Write a figure as PNG and as SVG beside each other, or as one of them.
+def save(figure: Figure, path: Path, tight: bool = False, endings: Sequence[str] | None = None) -> list[Path]:
+    """Write a figure as PNG and as SVG beside each other, as one of them, or as PDF.
 
     Args:
         figure: The figure.
-        path: Where to; .png or .svg.
+        path: Where to; .png, .svg or .pdf.
         tight: Cut off what is empty at the edges, and make room for what is outside.
-        endings: Of the files, by which they are told apart.
+        endings: Of the files, by which they are told apart; those that belong to the path if not given.
 
     Returns:
         The files written.
@@ -108,16 +108,16 @@ def save(figure: Figure, path: Path, tight: bool = False, endings: Sequence[str]
     Raises:
         InputError: If a file can not be written.
     """
-    written = [path.with_suffix(ending) for ending in endings]
+    written = plot_files(path) if endings is None else [path.with_suffix(ending) for ending in endings]
     for target in written:
         kind = target.suffix.removeprefix(".")
         # The same figure is the same file: no date in it.
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         data = io.BytesIO()
         with own_style():
             figure.savefig(data, format=kind, dpi=150, metadata=metadata, bbox_inches="tight" if tight else None)
         write_bytes(target, data.getvalue())
-    return written
+    return list(written)
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:

@@ -16,7 +16,10 @@ from edgegen.envs.core.paths import WRITTEN, as_path, is_there, reason_of, repla
 
 PNG = ".png"
 PLOT_ENDINGS = (PNG, ".svg")
-"""Kinds of files that a plot is drawn as."""
+"""Kinds of files that a plot is drawn as, unless it is asked for in the form of papers."""
+PDF = ".pdf"
+TABLE_ENDINGS = (".csv", ".tex", ".md")
+"""Kinds of files that a table is written as."""
 
 
 def check_writable_folder(folder: str | Path) -> Path:
@@ -79,7 +82,9 @@ def check_writable_file(path: str | Path) -> Path:
 
 
 def plot_files(path: Path) -> tuple[Path, ...]:
-    """The files that a plot is written to, given the name of one: the other kind comes beside it."""
+    """The files that a plot is written to, given the name of one: PDF alone, PNG and SVG beside each other."""
+    if path.suffix.lower() == PDF:
+        return (path,)
     return tuple(path.with_suffix(ending) for ending in PLOT_ENDINGS)
 
 
@@ -90,12 +95,29 @@ def check_plot_path(path: str | Path) -> Path:
         The path, with ``~`` as a home folder.
 
     Raises:
-        InputError: If the name does not end in .png or .svg.
+        InputError: If the name does not end in .png, .svg or .pdf.
     """
     path = as_path(path, "Plot file", WRITTEN)
-    if path.suffix.lower() not in PLOT_ENDINGS:
-        raise InputError(f"Plot file '{path}' must end in .png or .svg; the other one is written beside it.")
+    if path.suffix.lower() not in (*PLOT_ENDINGS, PDF):
+        raise InputError(
+            f"Plot file '{path}' must end in .png or .svg, of which the other one is written beside it, or in .pdf."
+        )
     return path
+
+
+def check_table_path(path: str | Path) -> Path:
+    """Refuse a table file of a kind that is not written, or that can not be written.
+
+    Returns:
+        The path, with ``~`` as a home folder.
+
+    Raises:
+        InputError: If the name does not end in .csv, .tex or .md, or the file can not be written.
+    """
+    path = as_path(path, "Table file", WRITTEN)
+    if path.suffix.lower() not in TABLE_ENDINGS:
+        raise InputError(f"Table file '{path}' must end in {', '.join(TABLE_ENDINGS[:-1])} or {TABLE_ENDINGS[-1]}.")
+    return check_writable_file(path)
 
 
 def check_png_path(path: str | Path) -> Path:

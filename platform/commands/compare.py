@@ -6,13 +6,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.paths import as_path
 from edgegen.platform.commands.options import (
     EpisodesOption,
     JsonOption,
@@ -20,6 +19,7 @@ from edgegen.platform.commands.options import (
     ScenarioOption,
     SeedOption,
     SetOption,
+    TableOption,
     activity,
     console,
     draw_and_say,
@@ -28,6 +28,7 @@ from edgegen.platform.commands.options import (
     world_from,
     write_then_show,
 )
+from edgegen.platform.defaults import EVALUATION_EPISODES, folder_label
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from edgegen.envs.core.world import WorldScenario
     from edgegen.platform.runs.comparison import Comparison
 
-_INNER_FOLDERS = ("policy",)  # a run's own sub-folders say nothing about the run
-_CHECKPOINT = "checkpoint-"
+Grouping = Literal["method"]
+"""What policies of a comparison are pooled by."""
+
 _BY_ROLE = re.compile(r"\w+=\S*")
 
 
@@ -45,7 +47,7 @@ def evaluate(
         str, typer.Argument(help="Rule, or the folder of a trained policy; in quotes, several as ROLE=POLICY.")
     ],
     scenario: ScenarioOption = "demo",
-    episodes: EpisodesOption = 30,
+    episodes: EpisodesOption = EVALUATION_EPISODES,
     seed: SeedOption = 0,
     settings: SetOption = None,
     json: JsonOption = None,
@@ -100,7 +102,7 @@ def compare(
         ),
     ] = None,
     scenario: ScenarioOption = "demo",
-    episodes: EpisodesOption = 30,
+    episodes: EpisodesOption = EVALUATION_EPISODES,
     seed: SeedOption = 0,
     reference: Annotated[
         str | None,
@@ -122,13 +124,19 @@ def compare(
     settings: SetOption = None,
     json: JsonOption = None,
     plot: PlotOption = None,
+    table: TableOption = None,
+    group: Annotated[
+        Grouping | None,
+        typer.Option("--group", help="Pool trainings of one method, preset and world that differ in their seeds."),
+    ] = None,
 ) -> None:
     """Compare policies on identical arrivals or requests; without names, all rules and benchmarks."""
     from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
     from edgegen.platform.runs import comparison
+    from edgegen.platform.runs.pooling import pooled_by_method
 
-    refuse_same_output(json, plot)
+    refuse_same_output(json, plot, {"the table": table})
     prefer_one_thread()
     world = world_from(scenario, settings)
     reference = kind_of(world).reference if reference is None else reference
@@ -145,15 +153,23 @@ def compare(
             explore=not greedy,
             on_policy=lambda label: say(f"Playing {episodes} episodes of {world.name} with {label}"),
         )
+    folders = _folders(labelled(policies or [], labels or [], world), world)
+    if group is not None:
+        result = pooled_by_method(result, folders)
 
     def show() -> None:
         out = console()
         out.print(result.table())
         if any(entrant.trained for entrant in entrants.values()):
             chance = result.kind.paired_by
-            out.print(f"Intervals say how far {chance} alone move a result; they do not cover a second training run.")
+            if any(row.label in folders for row in result.rows):
+                out.print(
+                    f"Intervals say how far {chance} alone move a result; they do not cover a second training run."
+                )
 
     writes = [] if json is None else [lambda: write_json(json, result.to_json())]
+    if table is not None:
+        writes.append(lambda: result.write_table(table))
     if plot is not None:
         writes.append(lambda: draw_and_say(lambda: _draw(result, plot), notes))
     write_then_show(writes, show)
@@ -187,7 +203,18 @@ def make_entrants(
     Raises:
         InputError: If a policy is unknown or named twice, or the labels do not fit.
     """
-    from edgegen.algorithms.core.catalog import make_policy, plain_name, split_roles
+    from edgegen.algorithms.core.catalog import make_policy
+    from edgegen.algorithms.core.rulebook import rules_for
+
+    entrants = {label: make_policy(name, world, seed) for label, name in labelled(names, labels, world).items()}
+    if reference is not None and reference not in entrants and reference in rules_for(world):
+        entrants[reference] = make_policy(reference, world, seed)
+    return entrants
+
+
+def labelled(names: list[str], labels: list[str], world: WorldScenario) -> dict[str, str]:
+    """Return the names of policies by what they are called in a table; see :func:`make_entrants`."""
+    from edgegen.algorithms.core.catalog import plain_name, split_roles
     from edgegen.algorithms.core.rulebook import rules_for
     from edgegen.envs.core.kinds import kind_of
 
@@ -199,16 +226,24 @@ def make_entrants(
     if len(labels) > len(others):
         raise InputError(f"There are {len(labels)} --label names for {len(others)} trained policies.")
     given = iter(labels)
-    entrants: dict[str, Policy] = {}
+    found: dict[str, str] = {}
     for name in wanted:
         own = name if name in rules or split_roles(name, roles) else folder_label(name)
         label = own if name in rules else next(given, own)
-        if label in entrants or (name not in rules and label in rules):
+        if label in found or (name not in rules and label in rules):
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
-        entrants[label] = make_policy(name, world, seed)
-    if reference is not None and reference not in entrants and reference in rules:
-        entrants[reference] = make_policy(reference, world, seed)
-    return entrants
+        found[label] = name
+    return found
+
+
+def _folders(named: Mapping[str, str], world: WorldScenario) -> dict[str, str]:
+    """Those of the policies that lie in folders or a registry, by label."""
+    from edgegen.algorithms.core.catalog import split_roles
+    from edgegen.algorithms.core.rulebook import rules_for
+    from edgegen.envs.core.kinds import kind_of
+
+    rules, roles = rules_for(world), kind_of(world).world.roles
+    return {label: name for label, name in named.items() if name not in rules and not split_roles(name, roles)}
 
 
 def joined_by_role(words: Iterable[str], roles: Collection[str]) -> list[str]:
@@ -231,13 +266,3 @@ def joined_by_role(words: Iterable[str], roles: Collection[str]) -> list[str]:
             policies[-1] += f" {word}"
             taken.add(role)
     return policies
-
-
-def folder_label(path: str) -> str:
-    """Return what to call a trained policy: the run's name, with the checkpoint's where one was chosen."""
-    folder = as_path(path, "Policy").resolve()
-    if folder.name in _INNER_FOLDERS and folder.parent.name:
-        folder = folder.parent
-    if folder.name.startswith(_CHECKPOINT) and folder.parent.name:
-        return f"{folder.parent.name}/{folder.name}"
-    return folder.name or str(folder)

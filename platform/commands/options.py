@@ -12,10 +12,12 @@ from rich.console import Console
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.paths import as_path
+from edgegen.platform.defaults import RUNS
 from edgegen.platform.files import (
     check_plot_path,
     check_png_path,
     check_readable_file,
+    check_table_path,
     check_writable_file,
     check_writable_folder,
     draw_or_tell,
@@ -54,6 +56,11 @@ def plot_file(path: Given) -> Path | None:
     for file in plot_files(path):
         check_writable_file(file)
     return path
+
+
+def table_file(path: str | None) -> Path | None:
+    """Check where a table is to be written, before anything takes time."""
+    return None if path is None else check_table_path(path)
 
 
 def png_file(path: Given) -> Path | None:
@@ -118,15 +125,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. tasks_per_slot.high=30; repeatable."),
 ]
-RUNS = Path("runs")
-"""Where runs go unless told otherwise."""
 
 
 def run_out(default: str) -> Any:
     """Declare ``--out`` of a command that begins a run.
 
     Args:
-        default: Name of the folder in :data:`RUNS`, for people.
+        default: Name of the folder in ``runs``, for people.
     """
     return typer.Option(
         "--out",
@@ -149,11 +154,6 @@ def run_resume(what: str, changeable: str) -> Any:
     )
 
 
-def slug(name: str) -> str:
-    """A name as part of a folder's name."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-
-
 JsonOption = Annotated[
     Path | None,
     typer.Option(
@@ -163,7 +163,21 @@ JsonOption = Annotated[
 PlotOption = Annotated[
     Path | None,
     typer.Option(
-        "--plot", metavar="FILE", parser=str, callback=plot_file, help="Also draw the result, as .png and .svg."
+        "--plot",
+        metavar="FILE",
+        parser=str,
+        callback=plot_file,
+        help="Also draw it, as .png and .svg, or as .pdf.",
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--table",
+        metavar="FILE",
+        parser=str,
+        callback=table_file,
+        help="Also write the table: .csv, .tex (booktabs) or .md.",
     ),
 ]
 AddressOption = Annotated[
@@ -183,7 +197,8 @@ def refuse_same_output(json: Path | None, plot: Path | None, others: dict[str, P
     Raises:
         InputError: If two are the same.
     """
-    plots = {} if plot is None else dict(zip(("the plot", "the plot of the other kind"), _own_first(plot), strict=True))
+    names = ("the plot", "the plot of the other kind")
+    plots = {} if plot is None else dict(zip(names, _own_first(plot), strict=False))
     refuse_same_file({"the machine-readable result": json, **(others or {}), **plots})
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgegen.platform.commands.options import RUNS, AddressOption, console, output_folder, progress_console
+from edgegen.platform.commands.options import AddressOption, console, output_folder, progress_console
+from edgegen.platform.defaults import RUNS
 
 OUT = Path("docs/results")
 

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from edgegen.platform.commands.options import (
-    RUNS,
     AddressOption,
     JsonOption,
     console,
@@ -18,6 +17,7 @@ from edgegen.platform.commands.options import (
     progress_console,
     write_then_show,
 )
+from edgegen.platform.defaults import RUNS
 from edgegen.platform.overrides import parse_overrides
 
 

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 
 from edgegen.platform.commands.options import (
-    RUNS,
     JsonOption,
     SeedOption,
     SetOption,
@@ -22,9 +21,9 @@ from edgegen.platform.commands.options import (
     refuse_with_resume,
     run_out,
     run_resume,
-    slug,
     write_then_show,
 )
+from edgegen.platform.defaults import RUNS, TRAINING_EPISODES, slug
 from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
@@ -43,8 +42,6 @@ class Placement(StrEnum):
 
 _Cluster = tuple[str | None, float | None, int]
 """Address, seconds to wait for room, and restarts."""
-
-DEFAULT_EPISODES = 500
 
 
 def train(
@@ -68,7 +65,7 @@ def train(
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {DEFAULT_EPISODES}]"),
+        typer.Option("--episodes", "-n", min=1, help=f"Episodes in total.  [default: {TRAINING_EPISODES}]"),
     ] = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, run_out("ALGORITHM-PRESET-SCENARIO-seedSEED")] = None,
@@ -145,7 +142,7 @@ def train(
         _resumed(resume, episodes, cluster, _given(context, processes), tracking)
         if resume is not None
         else _fresh(
-            algorithm, scenario, preset, episodes or DEFAULT_EPISODES, seed, out, processes, checkpoint_every,
+            algorithm, scenario, preset, episodes or TRAINING_EPISODES, seed, out, processes, checkpoint_every,
             cluster, settings, tracking,
         )
     )  # fmt: skip

@@ -10,7 +10,6 @@ import typer
 
 from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import (
-    RUNS,
     JsonOption,
     ScenarioOption,
     SeedOption,
@@ -19,17 +18,15 @@ from edgegen.platform.commands.options import (
     refuse_with_resume,
     run_out,
     run_resume,
-    slug,
     write_then_show,
 )
+from edgegen.platform.defaults import RUNS, TUNING_EPISODES, TUNING_TRIALS, slug
 from edgegen.platform.overrides import parse_overrides
 from edgegen.platform.process import prefer_one_thread
 
 if TYPE_CHECKING:
     from edgegen.platform.runs.rule_search import Trial
     from edgegen.platform.runs.tuning import TuneResult
-
-DEFAULT_TRIALS, DEFAULT_EPISODES = 200, 16
 
 
 def tune(
@@ -40,11 +37,11 @@ def tune(
     scenario: ScenarioOption = "demo",
     budget: Annotated[
         int | None,
-        typer.Option("--budget", min=1, max=100_000, help=f"Trials in all.  [default: {DEFAULT_TRIALS}]"),
+        typer.Option("--budget", min=1, max=100_000, help=f"Trials in all.  [default: {TUNING_TRIALS}]"),
     ] = None,
     episodes: Annotated[
         int, typer.Option("--episodes", "-n", min=1, help="Training episodes that every trial plays, all the same.")
-    ] = DEFAULT_EPISODES,
+    ] = TUNING_EPISODES,
     seed: SeedOption = 0,
     out: Annotated[Path | None, run_out("tuned-RULE-SCENARIO-seedSEED")] = None,
     resume: Annotated[Path | None, run_resume("tuning", "--budget may add trials")] = None,
@@ -80,7 +77,7 @@ def tune(
             raise InputError("Which rule is to be tuned? Name one: edgegen tune RULE -s SCENARIO.")
         world = load_scenario(scenario, parse_overrides(settings or []))
         rule = plugged(rule)
-        request = TuneRequest(rule, world, budget or DEFAULT_TRIALS, episodes, seed)
+        request = TuneRequest(rule, world, budget or TUNING_TRIALS, episodes, seed)
         _ = request.tunable  # named wrongly, it is to be said before a folder is looked at
         folder = out if out is not None else RUNS / f"tuned-{rule}-{slug(world.name)}-seed{seed}"
         check_writable_folder(folder)

@@ -13,6 +13,7 @@ from edgegen.platform.runs.episode import Episode, Played
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_SITES = 40
 """Most rows of a picture; what the first sites do stands for the others."""
@@ -23,18 +24,24 @@ _HIGH = 0.42  # of blocks in a row of height 1; the backlog is above them
 _BASE, _ROOM = 0.48, 0.44
 
 
-@drawing
 def plot_episode(episode: Episode, path: Path) -> list[Path]:
-    """Draw what every site does over time, and the cloud; write a PNG.
-
-    Blocks are requests, as high as the share of the steps that they got; grey ones are loads. The line above is the
-    backlog, on one scale for all sites.
+    """Draw :func:`episode_figure` and write it as PNG.
 
     Returns:
         The file written.
 
     Raises:
         InputError: If it can not be written.
+    """
+    return save(episode_figure(episode), path, endings=(PNG,))
+
+
+@drawing
+def episode_figure(episode: Episode) -> Figure:
+    """Draw what every site does over time, and the cloud.
+
+    Blocks are requests, as high as the share of the steps that they got; grey ones are loads. The line above is the
+    backlog, on one scale for all sites.
     """
     first = episode.played[0].record
     sites = min(len(first.sites), MOST_SITES)
@@ -59,7 +66,7 @@ def plot_episode(episode: Episode, path: Path) -> list[Path]:
         f"{episode.scenario.name}, episode {episode.number}, seed {episode.seed}", x=0.01, ha="left", fontsize=11
     )
     _legend(axes_of[0], episode, scale_s)
-    return save(figure, path, endings=(PNG,))
+    return figure
 
 
 def _longest_s(played: Played) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,15 +14,22 @@ from edgegen.algorithms.core.policy import Policy
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import Array, Kind, Measure, Values, kind_of
 from edgegen.envs.core.world import WorldScenario
+from edgegen.platform.files import check_table_path, write_text
 from edgegen.platform.runs.evaluation import Results, evaluate, known_mean
 from edgegen.platform.runs.statistics import (
     Interval,
+    crossed_difference,
+    crossed_ratio,
     improvement_probability,
     mean_interval,
     mean_ratio,
     paired_difference,
 )
 from edgegen.platform.screen import PlainTable
+from edgegen.platform.sheet import Column, Sheet
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Row:
         ratio: Mean over the reference's.
         improvement: Probability that the policy is better than the reference in an episode, ties half.
         closed: Share of the way from the reference to the ceiling that the policy goes; None without a ceiling.
+        trainings: Per-episode values by training seed, where several trainings of a method are pooled. ``results`` are
+            then their means, and intervals cover training seeds and episodes.
     """
 
     label: str
@@ -47,6 +57,7 @@ class Row:
     ratio: Interval
     improvement: float
     closed: Interval | None = None
+    trainings: Mapping[int, Results] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,57 @@ class Comparison:
 
     def table(self) -> PlainTable:
         """Lay the comparison out for a terminal."""
+        return self.sheet().to_rich()
+
+    def sheet(self) -> Sheet:
+        """Return the comparison as a table of texts."""
         kind = self.kind
         shown = [measure for measure in kind.shown if not measure.if_any or self._any(measure)]
         with_closed = any(row.closed is not None for row in self.rows)
+        pooled = any(row.trainings for row in self.rows)
+        columns = [
+            Column("policy"),
+            *([Column("trainings", number=True)] if pooled else []),
+            Column(f"{kind.quantity}{kind.unit}"),
+            Column(f"difference{kind.unit}"),
+            Column("ratio", number=True),
+            Column("better", number=True),
+            *([Column("closed", number=True)] if with_closed else []),
+            *(Column(measure.title, number=True, wraps=True) for measure in shown),
+            Column("information used", wraps=True),
+        ]
+        decimals = decimals_for(min(row.mean.estimate for row in self.rows))
+        rows = []
+        for row in self.rows:
+            base = row.label == self.reference
+            rows.append(
+                [
+                    row.label,
+                    *([str(len(row.trainings) or "")] if pooled else []),
+                    row.mean.text(decimals),
+                    "reference" if base else row.difference.text(decimals, sign=True),
+                    "1" if base else f"{row.ratio.estimate:.3f}",
+                    "" if base else f"{100 * row.improvement:.0f} %",
+                    *([_percent(row.closed)] if with_closed else []),
+                    *(measure_text(measure, row.results) for measure in shown),
+                    row.information or "not stated",
+                ]
+            )
+        marked = next((index for index, row in enumerate(self.rows) if row.label == self.reference), None)
+        return Sheet(self._title(), self._caption(pooled, with_closed), columns, rows, marked)
+
+    def _title(self) -> str:
+        load = self.kind.size(self.scenario).get("load")
+        return (
+            f"{self.scenario.name}{'' if load is None else f', load {load:.2f}'}: {self.episodes} episodes with "
+            f"identical {self.kind.paired_by}, seed {self.seed}"
+        )
+
+    def _caption(self, pooled: bool, with_closed: bool) -> str:
+        kind = self.kind
+        over = "episodes; of several trainings, over their seeds and episodes" if pooled else "episodes"
         caption = (
-            f"± is a 95 % interval over episodes. Differences, ratios, and the share of episodes with a lower "
+            f"± is a 95 % interval over {over}. Differences, ratios, and the share of episodes with a lower "
             f"{kind.quantity} (better): paired with {self.reference}."
         )
         load = kind.size(self.scenario).get("load")
@@ -90,41 +147,46 @@ class Comparison:
             caption += f" More work arrives than can be done (load {load:.2f}): longer episodes are worse."
         if with_closed:
             caption += f" Closed: share of the way from there to the {kind.ceiling}."
-        table = PlainTable(
-            title=f"{self.scenario.name}{'' if load is None else f', load {load:.2f}'}: {self.episodes} episodes with "
-            f"identical {kind.paired_by}, seed {self.seed}",
-            caption=caption,
-            pad_edge=False,
-            collapse_padding=True,
-        )
-        table.add_column("policy", no_wrap=True)
-        table.add_column(f"{kind.quantity}{kind.unit}", no_wrap=True)
-        table.add_column(f"difference{kind.unit}", no_wrap=True)
-        table.add_column("ratio", justify="right", no_wrap=True)
-        table.add_column("better", justify="right", no_wrap=True)
-        if with_closed:
-            table.add_column("closed", justify="right", no_wrap=True)
-        for measure in shown:
-            table.add_column(measure.title, justify="right")
-        table.add_column("information used")
-        decimals = decimals_for(min(row.mean.estimate for row in self.rows))
-        for row in self.rows:
-            base = row.label == self.reference
-            table.add_row(
-                row.label,
-                row.mean.text(decimals),
-                "reference" if base else row.difference.text(decimals, sign=True),
-                "1" if base else f"{row.ratio.estimate:.3f}",
-                "" if base else f"{100 * row.improvement:.0f} %",
-                *([_percent(row.closed)] if with_closed else []),
-                *(measure_text(measure, row.results) for measure in shown),
-                row.information or "not stated",
-                style="bold" if base else None,
-            )
-        return table
+        return caption
 
     def _any(self, measure: Measure) -> bool:
         return any(bool(np.any(row.results[measure.metric])) for row in self.rows)
+
+    def with_rows(self, rows: Iterable[Row]) -> Comparison:
+        """Return the comparison with other rows, best first."""
+        return replace(self, rows=tuple(sorted(rows, key=lambda row: row.mean.estimate)))
+
+    def write_table(self, path: Path) -> None:
+        """Write the table, as its ending says: .csv with plain numbers, .tex for ``booktabs``, or .md.
+
+        Raises:
+            InputError: If the file can not be written, or has another ending.
+        """
+        ending = check_table_path(path).suffix.lower()
+        if ending == ".csv":
+            text = self.to_frame().to_csv(index=False, lineterminator="\n")
+        else:
+            text = self.sheet().to_latex() if ending == ".tex" else self.sheet().to_markdown()
+        write_text(path, text)
+
+    def to_frame(self) -> DataFrame:
+        """Return a row for each policy, best first, as a pandas frame: estimates, ends of intervals, and measures."""
+        import pandas as pd
+
+        kind, found = self.kind, []
+        for row in self.rows:
+            line: dict[str, Any] = {"policy": row.label, "trainings": len(row.trainings) or None}
+            for name, interval in (
+                (kind.metric, row.mean),
+                (f"difference{kind.suffix}", row.difference),
+                ("ratio", row.ratio),
+                *([("gap_closed", row.closed)] if row.closed is not None else []),
+            ):
+                line |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            line["improvement_probability"] = row.improvement
+            line |= {name: known_mean(row.results[name]) for name in kind.metrics if name != kind.metric}
+            found.append({**line, "information": row.information})
+        return pd.DataFrame(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values.
@@ -134,12 +196,13 @@ class Comparison:
         """
         kind, runs = self.kind, {}
         for row in self.rows:
-            metrics: dict[str, Any] = {metric: row.results[metric].tolist() for metric in kind.metrics}
-            # Tools of that layout expect at least one metric where more is better.
-            metrics["mean_reward"] = [-value for value in metrics[kind.metric]]
-            runs[row.label] = {
-                f"seed_{self.seed}": {"step_0": {"step_count": 0, **metrics}, "absolute_metrics": metrics}
-            }
+            seeds = {}
+            for seed, results in (row.trainings or {self.seed: row.results}).items():
+                metrics: dict[str, Any] = {metric: results[metric].tolist() for metric in kind.metrics}
+                # Tools of that layout expect at least one metric where more is better.
+                metrics["mean_reward"] = [-value for value in metrics[kind.metric]]
+                seeds[f"seed_{seed}"] = {"step_0": {"step_count": 0, **metrics}, "absolute_metrics": metrics}
+            runs[row.label] = seeds
         return {
             "format": "edgegen-comparison-1",
             "scenario": self.scenario.model_dump(mode="json"),
@@ -155,6 +218,11 @@ class Comparison:
                     "improvement_probability": row.improvement,
                     **({"gap_closed": row.closed.to_json()} if row.closed is not None else {}),
                     "per_episode": row.results.to_json(),
+                    **(
+                        {"trainings": {str(seed): run.to_json() for seed, run in row.trainings.items()}}
+                        if row.trainings
+                        else {}
+                    ),
                 }
                 for row in self.rows
             },
@@ -209,25 +277,60 @@ def comparison_of(results: Mapping[str, Results], information: Mapping[str, str]
         information: What each policy uses, by label.
         reference: Label of the policy to compare with.
     """
-    of_reference = results[reference]
-    kind = of_reference.kind
-    values = {label: result.deciding for label, result in results.items()}
-    base, ceiling = values[reference], values.get(kind.ceiling or "")
-    rows = [
-        Row(
-            label=label,
-            information=information[label],
-            results=result,
-            mean=mean_interval(values[label]),
-            difference=paired_difference(values[label], base),
-            ratio=mean_ratio(values[label], base),
-            improvement=improvement_probability(values[label], base),
-            closed=_closed(values[label], base, ceiling),
-        )
-        for label, result in results.items()
-    ]
-    rows.sort(key=lambda row: row.mean.estimate)
-    return Comparison(of_reference.scenario, of_reference.seed, of_reference.episodes, reference, tuple(rows))
+    base = results[reference]
+    ceiling = results.get(base.kind.ceiling or "")
+    rows = [row_of(label, information[label], result, base, ceiling) for label, result in results.items()]
+    return Comparison(base.scenario, base.seed, base.episodes, reference, ()).with_rows(rows)
+
+
+def row_of(label: str, information: str, results: Results, reference: Results, ceiling: Results | None) -> Row:
+    """Judge one policy.
+
+    Args:
+        label: Name in the table.
+        information: What it uses.
+        results: Per-episode values.
+        reference: Of the policy to compare with.
+        ceiling: Of the policy that no other can beat, if it is there.
+    """
+    values, base = results.deciding, reference.deciding
+    return Row(
+        label=label,
+        information=information,
+        results=results,
+        mean=mean_interval(values),
+        difference=paired_difference(values, base),
+        ratio=mean_ratio(values, base),
+        improvement=improvement_probability(values, base),
+        closed=_closed(values, base, None if ceiling is None else ceiling.deciding),
+    )
+
+
+def pooled_row(
+    label: str, information: str, trainings: Mapping[int, Results], reference: Results, ceiling: Results | None
+) -> Row:
+    """Judge several trainings of a method together; see :func:`row_of`.
+
+    Args:
+        label: Name in the table.
+        information: What they use.
+        trainings: Per-episode values by training seed.
+        reference: Of the policy to compare with, which was not trained.
+        ceiling: Of the policy that no other can beat, if it is there.
+    """
+    every = list(trainings.values())
+    means = {name: np.mean([one[name] for one in every], axis=0) for name in every[0].values}
+    wall_s = float(np.mean([one.decision_wall_s for one in every]))
+    together = replace(every[0], policy=label, values=means, decision_wall_s=wall_s)
+    values, base = np.stack([one.deciding for one in every]), reference.deciding
+    return replace(
+        row_of(label, information, together, reference, ceiling),
+        mean=crossed_difference(values, np.zeros_like(base)),
+        difference=crossed_difference(values, base),
+        ratio=crossed_ratio(values, base),
+        improvement=improvement_probability(values.ravel(), np.tile(base, len(values))),
+        trainings=trainings,
+    )
 
 
 def measure_text(measure: Measure, results: Results | Values) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from edgegen.envs.core.device import finish
 from edgegen.envs.core.kinds import Array, Kind, kind_of
 from edgegen.envs.core.world import World, WorldScenario
 from edgegen.platform.runs.episodes import evaluation_seed, play_in_chunks
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 T = TypeVar("T")
 
@@ -78,6 +81,12 @@ class Results:
     def renamed(self, policy: str) -> Results:
         """Return the same results under another policy name."""
         return replace(self, policy=policy)
+
+    def to_frame(self) -> DataFrame:
+        """Return a row for each episode, a column for each measure, as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame({"episode": np.arange(self.episodes), **self.values})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: names and units as those of the meter, arrays as lists."""

@@ -230,6 +230,24 @@ def crossed_difference(values: ArrayLike, reference: ArrayLike, confidence: floa
     return Interval(float(mean), float(mean) - half, float(mean) + half, "t over runs and episodes", confidence)
 
 
+def crossed_ratio(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Ratio of the mean over training runs and episodes to that of a rule, with an interval that covers both.
+
+    The interval is that of the mean of ``values − ρ·reference`` at the estimate ρ, over the reference's mean: to first
+    order, since a reference has no runs that could vary.
+
+    Args:
+        values: One row for each run, one column for each episode ``[R, K]``.
+        reference: Of a rule ``[K]``.
+        confidence: Coverage.
+    """
+    data, base = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    ratio = float(data.mean() / base.mean())
+    rest = crossed_difference(data, ratio * base, confidence)
+    half = (rest.high - rest.low) / 2 / abs(float(base.mean()))
+    return Interval(ratio, ratio - half, ratio + half, rest.method, confidence)
+
+
 def _trimmed_band(strata: Sequence[ArrayLike], trimmed: float, confidence: float) -> Band:
     """Trimmed mean of the runs ``[R, P]`` of all strata together, for every point, with its t band.
 

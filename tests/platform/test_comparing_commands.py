@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from edgegen.platform.commands.compare import folder_label, joined_by_role
+from edgegen.platform.commands.compare import joined_by_role
+from edgegen.platform.defaults import folder_label
 from tests.platform.command_lines import TINY, run
 
 

@@ -90,13 +90,15 @@ PATHS = {(command, name): information for command, name, information, kind in pa
 
 def kind_of(command, name):
     checker = PATHS[command, name].callback.__name__
-    writers = ("curve_file", "plot_file", "png_file", "profile_json")
+    writers = ("curve_file", "plot_file", "png_file", "profile_json", "table_file")
     return "output_file" if checker in writers else checker
 
 
 def ending(command, name):
     if name in ("plot", "png") or (command, name) == ("trace compare", "out"):
         return ".png"
+    if name == "table":
+        return ".tex"
     if name in ("json", "profile_file"):
         return ".json"
     return {

@@ -4,6 +4,8 @@ from scipy import stats
 
 from edgegen.platform.runs.statistics import (
     Interval,
+    crossed_difference,
+    crossed_ratio,
     improvement_probability,
     mean_interval,
     mean_ratio,
@@ -118,3 +120,13 @@ def test_text_shows_half_widths_ends_or_neither():
     assert mean_interval([1.0, 2.0, 3.0]).text(1, sign=True) == "+2.0 ± 2.5"
     assert Interval(1.0, 0.5, 2.0, "some").text(1) == "1.0 [0.5, 2.0]"
     assert mean_interval([1.0]).text(1) == "1.0"
+
+
+def test_a_crossed_ratio_to_a_constant_is_the_crossed_mean_over_it() -> None:
+    values = np.random.default_rng(3).gamma(2.0, size=(4, 9))
+    found = crossed_ratio(values, np.full(9, 2.5))
+    mean = crossed_difference(values, np.zeros(9))
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (mean.estimate / 2.5, mean.low / 2.5, mean.high / 2.5)
+    )
+    assert found.method == "t over runs and episodes"
