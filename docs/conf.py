@@ -54,6 +54,7 @@ NAVIGATION = {
         "profiling",
         "serving",
         "api",
+        "neighbours",
         "security",
         "observability",
         "sweeps",

@@ -190,7 +190,9 @@ PRELUDES = {
 }
 """Imports that the Python of a page leaves out."""
 
+_OWN_PORT = f"\"http://127.0.0.1:\" + __import__('os').environ['{PORT}'] + \""
 PYTHON_SUBSTITUTES = (
+    Substitute(r'"http://127\.0\.0\.1:8000', _OWN_PORT, "other services may use port 8000"),
     Substitute(r"total_timesteps=[\d_]+", "total_timesteps=1_000", "the time of the learner"),
     Substitute(r"\bEPISODES = \d+", "EPISODES = 1", "episodes of an evaluation"),
     Substitute(r'(?<=cells3"\), )8\)', "1)", "copies of the oracle's plan"),

@@ -172,9 +172,10 @@ def api_key(edge: EdgeConfig) -> str | None:
 
 
 def _said(content: bytes) -> str:
-    """What a service says is wrong, where it says so in the shape of the API."""
+    """What a service says is wrong, in the shape of the API or in that of FastAPI, which vLLM-Omni has."""
     try:
-        message = json.loads(content)["error"]["message"]
+        said = json.loads(content)
+        message = said["error"]["message"] if "error" in said else said["detail"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     words = " ".join(str(message).split())[:MOST_WORDS].rstrip(".")
