@@ -97,7 +97,7 @@ def serve(
     notes.print(f"Starting {len(service.edges)} edge servers with policy {service.policy}", soft_wrap=True)
     with running_service(service, port, host=host, address=address, ready_timeout_s=ready_timeout_s) as url:
         notes.print(f"Ready:  {url}", soft_wrap=True)
-        notes.print(f"Try:    {curl_line(url)}", soft_wrap=True)
+        notes.print(f"Try:    {curl_line(url, service.keys is not None)}", soft_wrap=True)
         notes.print("Stop:   Ctrl-C")
         threading.Event().wait()
 
@@ -195,9 +195,15 @@ def generate(
     notes.print(f"Pictures are in {out}{together}", soft_wrap=True)
 
 
-def curl_line(url: str) -> str:
-    """Return a command that asks a running service for one picture."""
+def curl_line(url: str, with_key: bool = False) -> str:
+    """Return a command that asks a running service for one picture.
+
+    Args:
+        url: The service.
+        with_key: Whether it wants an API key, which the environment then holds.
+    """
+    key = '-H "Authorization: Bearer $EDGEGEN_API_KEY" ' if with_key else ""
     return (
-        f"curl -s {url}/v1/images/generations -H 'Content-Type: application/json' "
+        f"curl -s {url}/v1/images/generations -H 'Content-Type: application/json' {key}"
         """-d '{"prompt": "a red circle"}'"""
     )
