@@ -43,6 +43,10 @@ ROUTES = (
     "DELETE /v1/schedule/LEASE, GET /v1/models, GET /v1/models/MODEL, GET /v1/edges, GET /healthz, GET /readyz, "
     "GET /metrics"
 )
+_ABOUT = (
+    "Text-to-image generation on unequal edge servers, with the images API of OpenAI. "
+    f"What takes pictures is answered with 400: POST {' and POST '.join(NEEDS_PICTURES)}."
+)
 _ERRORS = {
     400: "Bad JSON, an unknown field, or a value outside its limits",
     403: "The address is not signed",
@@ -154,7 +158,7 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
         yield
         await gateway.stop()
 
-    app = FastAPI(title="edgegen", description="Text-to-image generation on unequal edge servers.", lifespan=lifespan)
+    app = FastAPI(title="edgegen", description=_ABOUT, lifespan=lifespan)
     install_error_answers(app, ROUTES if gateway.watch is None else f"{ROUTES}, {CONSOLE_ROUTES}")
     app.add_middleware(HeadAsGet)
     if gateway.keys is not None:

@@ -71,6 +71,7 @@ class Foresight:
         return [_png(image) for image in images]
 
     def _decoded(self, latents: Any) -> Any:
+        import torch
         import torch.nn.functional as F
 
         pipeline, vae = self._pipeline, self._pipeline.vae
@@ -80,7 +81,15 @@ class Foresight:
         if smaller > 1:
             latents = F.avg_pool2d(latents, smaller, ceil_mode=True)
         latents = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
-        decoded = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        # Some decoders overflow in half precision; their pipelines widen them at the end in the same way.
+        wide = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+        try:
+            if wide:
+                vae.to(torch.float32)
+            decoded = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        finally:
+            if wide:
+                vae.to(torch.float16)
         return pipeline.image_processor.postprocess(decoded, output_type="pil")
 
 

@@ -72,10 +72,15 @@ def test_previews_show_early_what_the_picture_will_be():
 class Decoder:
     """Decodes to eight times the size, and remembers what it got."""
 
-    dtype = torch.float32
-    config = SimpleNamespace(scaling_factor=2.0, shift_factor=1.0)
+    def __init__(self, dtype=torch.float32, force_upcast=False):
+        self.dtype = dtype
+        self.config = SimpleNamespace(scaling_factor=2.0, shift_factor=1.0, force_upcast=force_upcast)
+
+    def to(self, dtype):
+        self.dtype = dtype
 
     def decode(self, latents, return_dict):
+        assert latents.dtype == self.dtype
         self.got = latents
         return (latents.repeat_interleave(8, -1).repeat_interleave(8, -2),)
 
@@ -92,7 +97,7 @@ class FlowMatchScheduler(Scheduler):
     sigmas, step_index = torch.tensor([1.0, 0.5, 0.0]), 2
 
 
-def foreseen(scheduler, side=64, latents=None):
+def foreseen(scheduler, side=64, latents=None, decoder=None):
     """What a decoder gets of a guess, and the previews."""
     sizes: list[tuple[int, ...]] = []
 
@@ -102,7 +107,7 @@ def foreseen(scheduler, side=64, latents=None):
         return [Image.new("RGB", tuple(image.shape[-2:])) for image in images]
 
     pipeline = SimpleNamespace(
-        vae=Decoder(), scheduler=scheduler, image_processor=SimpleNamespace(postprocess=postprocess)
+        vae=decoder or Decoder(), scheduler=scheduler, image_processor=SimpleNamespace(postprocess=postprocess)
     )
     plain = scheduler.step
     sample = torch.ones(1, 4, side // 8, side // 8)
@@ -124,6 +129,15 @@ def test_guesses_are_found_where_schedulers_have_them():
         decoder, made, _ = foreseen(scheduler)
         assert len(made) == 1
         assert decoder.got.unique().tolist() == [guess / 2 + 1]
+
+
+@pytest.mark.parametrize(("force_upcast", "used"), [(True, torch.float32), (False, torch.float16)])
+def test_decoders_that_overflow_in_half_precision_are_widened_for_a_moment(force_upcast, used):
+    decoder = Decoder(torch.float16, force_upcast)
+    sample = torch.ones(1, 4, 8, 8, dtype=torch.float16)
+    _, made, _ = foreseen(Scheduler((sample,)), latents=sample, decoder=decoder)
+    assert len(made) == 1
+    assert (decoder.got.dtype, decoder.dtype) == (used, torch.float16)
 
 
 def test_previews_of_large_pictures_are_small():
