@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from edgegen.algorithms.fleet.spec import FEATURES, FleetSpec, make_chain
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import BatchLearner, EpisodeLog, Learning, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment
+from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.fleet.scenario import FleetScenario
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
 
@@ -108,6 +110,11 @@ class ChainLearner(BatchLearner):
         tools.step(self.role, FORKS, loss)
         return {"gain_loss": loss.detach()}
 
+    def after_update(self, tools: Tools, slots: int) -> None:
+        """Let the step size of the evolution fade."""
+        per_episode = self.scenario.frames * kind_of(self.scenario).slots_per_round(self.scenario)
+        tools.set_step_size(self.role, EVOLUTION, evolution_rate(self.settings, slots // per_episode))
+
     def losses(self, module: FleetModule, batch: dict[str, Tensor], tools: Tools) -> Tensor:
         """Less what the present choices gain by the labels."""
         del tools
@@ -168,14 +175,25 @@ class FleetCacherLearner(ChainLearner):
 def evolution_loss(chain: nn.Module, perturbations: Tensor, gained: Tensor) -> Tensor:
     """A loss whose gradient is the estimate of an evolution strategy with opposite pairs.
 
+    What a pair gained counts by its rank, so that no lucky episode outweighs all others.
+
     Args:
         chain: Its parameters are perturbed, in their order.
         perturbations: Standard normal ``[P, D]``.
         gained: Return with each perturbation less that with its opposite ``[P]``.
     """
     flat = torch.cat([parameter.flatten() for parameter in chain.parameters()])
-    weight = gained / gained.std().clamp_min(1e-9)
+    rank = gained.abs().argsort().argsort().to(flat.dtype) + 1.0
+    weight = gained.sign().to(flat.dtype) * rank / len(gained)
     return -(weight @ (perturbations @ flat)) / len(gained)
+
+
+def evolution_rate(settings: FleetSettings, episodes: int) -> float:
+    """Step size of the evolution strategy when some episodes have been played."""
+    if settings.evolve_after is None or settings.evolve_fade is None:
+        return settings.evolve_rate
+    passed = (episodes - settings.evolve_after) / settings.evolve_fade
+    return settings.evolve_rate * 0.5 * (1.0 + math.cos(math.pi * min(max(passed, 0.0), 1.0)))
 
 
 def evolves(settings: FleetSettings, episodes: int) -> bool:

@@ -6,21 +6,16 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from edgegen.algorithms.fleet.decisions import Brain
 from edgegen.algorithms.fleet.episodes import label_caches, label_requests, play_brain
-from edgegen.algorithms.fleet.kernel import play_copies
+from edgegen.algorithms.fleet.evolution import play_pairs
 from edgegen.algorithms.fleet.learning import LOST, ChainLearner, evolves
-from edgegen.algorithms.fleet.nets import shifted
 from edgegen.algorithms.fleet.policy import FleetPolicy
 from edgegen.algorithms.fleet.start import mean_utility
 from edgegen.algorithms.rllib.rollout import Fragment, JointFragment
 from edgegen.algorithms.rllib.runner import JointEnvRunner
-from edgegen.envs.core.threads import in_threads
-from edgegen.envs.fleet.books import books_of, fixed_of
 from edgegen.envs.fleet.draws import Requests
-from edgegen.envs.fleet.physics import RESULT
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
 from edgegen.envs.fleet.world import FleetWorld
@@ -30,7 +25,7 @@ class FleetEnvRunner(JointEnvRunner):
     """Plays E episodes at a time and returns what its roles learn from.
 
     Every episode brings labels of all roles; the forks of requests and those of frames play it once each. Once the
-    evolution strategy has taken over, copies 2i and 2i + 1 are played with the i-th perturbation and with its opposite.
+    evolution strategy has taken over, they are played with perturbed weights instead.
     """
 
     @property
@@ -99,36 +94,15 @@ class FleetEnvRunner(JointEnvRunner):
     def _generation(
         self, scenario: FleetScenario, brain: Brain, requests: Requests
     ) -> tuple[Floats, dict[str, Fragment]]:
-        """Mean utilities of the episodes ``[E]``, of both perturbations, and what the perturbations have gained."""
-        learners, pairs = self._learners, max(1, len(requests.number) // 2)
-        noise = {
-            role: torch.randn(pairs, learner.size, generator=self.policy.generator)
-            for role, learner in learners.items()
-        }
-        fixed = fixed_of(scenario)
-        sides = [
-            (sign, books_of(scenario, requests), np.zeros((*requests.arrival_s.shape, RESULT))) for sign in (1.0, -1.0)
-        ]
-
-        def play(first: int, end: int) -> None:
-            for copy in range(first, end):
-                for sign, books, results in sides:
-                    moved = self._moved(brain, {role: sign * noise[role][copy // 2 % pairs] for role in noise})
-                    play_copies(moved, fixed, requests, books, scenario.frames, copy, copy + 1, results)
-
-        in_threads(len(requests.number), play)
-        utility = np.stack([mean_utility(requests, results) for _, _, results in sides])
-        gained = np.zeros(pairs)
-        np.add.at(gained, np.arange(len(requests.number)) // 2 % pairs, utility[0] - utility[1])
-        told = torch.from_numpy(gained)
-        fragments = {role: learner.generation(noise[role], told) for role, learner in learners.items()}
-        return utility.mean(0), fragments
-
-    def _moved(self, brain: Brain, change: dict[str, Tensor]) -> Brain:
-        moved = {
-            role: shifted(getattr(brain, role), self.settings.evolve_sigma * delta) for role, delta in change.items()
-        }
-        return brain._replace(**moved)  # type: ignore[arg-type]  # roles are the names of the networks
+        """Mean utilities of the episodes ``[E]`` before any change, and what the perturbations have gained."""
+        learners, settings, generator = self._learners, self.settings, self.policy.generator
+        pairs = settings.evolve_pairs
+        noise = {role: torch.randn(pairs, learner.size, generator=generator) for role, learner in learners.items()}
+        each = min(settings.evolve_episodes, len(requests.number))
+        changes = {role: settings.evolve_sigma * drawn for role, drawn in noise.items()}
+        gained = torch.from_numpy(play_pairs(scenario, brain, requests, changes, each))
+        fragments = {role: learner.generation(noise[role], gained) for role, learner in learners.items()}
+        return mean_utility(requests, play_brain(scenario, brain, requests)[2]), fragments
 
     def _uniform(self, shape: tuple[int, ...]) -> np.ndarray:
         drawn: np.ndarray = torch.rand(shape, generator=self.policy.generator).numpy()

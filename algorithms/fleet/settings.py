@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from edgegen.algorithms.rules.fleet_families import Prices
-from edgegen.envs.core.fields import Batch, Copies, Count, Frozen, Positive, Share, StepSize, Updates, Width
+from edgegen.envs.core.fields import Batch, Copies, Count, Frozen, Positive, Share, StepSize, Updates, Whole, Width
 
 Learned = Literal["router", "allocator", "cacher"]
 
@@ -23,7 +23,7 @@ class FleetSettings(Frozen):
         learn: Roles that are learned; the rule decides for the others.
         prices: Constants of the rule; tuned if not given.
         tune_trials: Sets of constants that tuning tries.
-        tune_episodes: Training episodes that each plays.
+        tune_episodes: Training episodes that each plays, others in each generation of the search.
         hidden: Width of the chains.
         denoising_steps: Steps of the chains.
         copies: Episodes that are played at a time.
@@ -39,15 +39,19 @@ class FleetSettings(Frozen):
         updates_per_episode: Updates of each role per ``copies`` episodes, while there are labels.
         replay_capacity: Labels that are remembered of each role.
         tau: How fast the averaged weights, which are what is kept in the end, follow.
-        evolve_after: Episodes after which the evolution strategy takes over; never if not given.
+        evolve_after: Episodes after which the evolution strategy takes over, 0 to begin with it; never if not given.
+        evolve_pairs: Perturbations of a generation, each played with its opposite.
+        evolve_episodes: Episodes that each of them plays, of the ``copies`` that are drawn; pairs share them.
         evolve_sigma: Standard deviation of its perturbations.
-        evolve_rate: Its step size.
+        evolve_rate: Its step size at first.
+        evolve_fade: Episodes, from the first one of the evolution, over which the step size falls to nothing along half
+            a cosine; it does not fall if not given.
     """
 
     learn: Annotated[tuple[Learned, ...], Field(min_length=1)] = ("router", "allocator", "cacher")
     prices: Prices | None = None
-    tune_trials: Annotated[Count, Field(le=5000)] = 200
-    tune_episodes: Annotated[Count, Field(le=1000)] = 24
+    tune_trials: Annotated[Count, Field(le=100_000)] = 720
+    tune_episodes: Annotated[Count, Field(le=1000)] = 32
     hidden: Width = 8
     denoising_steps: Annotated[Count, Field(le=20)] = 2
     copies: Copies = 64
@@ -63,16 +67,21 @@ class FleetSettings(Frozen):
     updates_per_episode: Updates = 200.0
     replay_capacity: Annotated[Count, Field(le=10_000_000)] = 16_384
     tau: Share = 0.05
-    evolve_after: Count | None = None
-    evolve_sigma: Positive = 0.05
-    evolve_rate: StepSize = 0.02
+    evolve_after: Whole | None = None
+    evolve_pairs: Annotated[Count, Field(le=4096)] = 24
+    evolve_episodes: Annotated[Count, Field(le=4096)] = 4
+    evolve_sigma: Positive = 0.15
+    evolve_rate: StepSize = 0.15
+    evolve_fade: Count | None = None
 
 
+_EVOLUTION: dict[str, Any] = {"copies": 24, "hidden": 16, "evolve_fade": 2400}
 PRESETS: dict[str, dict[str, Any]] = {
     "joint": {},
     "router": {"learn": ("router",)},
     "allocator": {"learn": ("allocator",)},
     "cacher": {"learn": ("cacher",)},
-    "forks-es": {"evolve_after": 512},
+    "evolution": {**_EVOLUTION, "evolve_after": 0},
+    "forks-es": {**_EVOLUTION, "evolve_after": 96},
 }
-"""What each preset changes from the defaults: all roles from forks; one of them alone; forks, then evolution."""
+"""What each preset changes from the defaults: roles that learn from forks; all by evolution; forks, then evolution."""

@@ -58,7 +58,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
         values["num_env_runners"] = min(values["num_env_runners"], 1)
         values["num_learners"], values["gpus_per_learner"] = 0, 0.0
         if not values["resume"]:
-            values["settings"] = [*(values["settings"] or []), "copies=2"]
+            tuned = ["tune_trials=2", "tune_episodes=1"] if values["algorithm"] == "fleet" else []
+            values["settings"] = [*(values["settings"] or []), "copies=2", *tuned]
     elif command in ("compare", "evaluate"):
         values["episodes"] = min(values["episodes"], 2)
         if "t2drl" in values["scenario"]:  # searches of every slot

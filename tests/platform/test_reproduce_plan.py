@@ -124,7 +124,7 @@ def test_the_episodes_that_tune_a_learner_s_start_are_in_the_budget_of_the_rule(
         plan = make_plan(spec(methods={"fleet": method}, experiments=[experiment]), FULL)
         tunings = [unit for unit in plan.units.values() if isinstance(unit, Tuning)]
         splits.append({(unit.start, unit.episodes, *unit.changed.values()) for unit in tunings})
-    start = 10 * 24 + 6 * 4 * 24  # trials, then at most five finalists and the defaults, four times as long
+    start = 10 * 32 + 3 * 16 * 32  # trials, then at most two finalists and the defaults, sixteen times as long
     assert splits == [{(start, 8, *within_budget(8 + start))}, {(0, 8, *within_budget(8))}]
 
 

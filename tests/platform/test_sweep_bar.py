@@ -37,7 +37,7 @@ def test_every_rule_with_constants_is_tuned_with_the_seeds_and_the_budget_of_the
     assert tunings(evaluation={"tuned": False}) == []
     tuned = {"settings": {"tune_trials": 10, "tune_episodes": 2}, "space": {"learning_rate": {"uniform": [0.001, 0.1]}}}
     units = tunings(algorithm="fleet", preset="joint", overrides={}, **tuned)
-    assert {(unit.episodes, unit.start) for unit in units} == {(12, 10 * 2 + 6 * 4 * 2)}  # its start was tuned, too
+    assert {(unit.episodes, unit.start) for unit in units} == {(12, 10 * 2 + 3 * 16 * 2)}  # its start was tuned, too
 
 
 @pytest.mark.parametrize(
