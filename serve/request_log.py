@@ -136,7 +136,10 @@ class HeadAsGet:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         state = {**scope.get("state", {}), "head": True}  # for answers without an end
-        await self._app({**scope, "method": "GET", "state": state}, receive, bodiless)
+        inner = {**scope, "method": "GET", "state": state}
+        await self._app(inner, receive, bodiless)
+        if "route" in inner:  # those outside want to know
+            scope["route"] = inner["route"]
 
 
 def log_to_stdout() -> None:

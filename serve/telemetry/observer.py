@@ -18,8 +18,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OTHER = "other"
 """Stands for routes and methods that there are not, so that nobody can fill the metrics with names."""
 GONE = "client_gone"
-UNTRACED = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.ico", "/openapi.json"})
-"""What is asked every few seconds, and says nothing of requests."""
+UNTRACED = frozenset(
+    {"/", "/healthz", "/readyz", "/metrics", "/favicon.ico", "/openapi.json", "/v1/fleet", "/v1/fleet/events"}
+)
+"""What is asked every few seconds or for minutes, and says nothing of requests."""
 
 
 class Observer:

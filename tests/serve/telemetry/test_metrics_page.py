@@ -32,6 +32,7 @@ def test_requests_are_counted_by_what_became_of_them(make_config):
         assert (await client.post(URL, json=BODY)).status_code == 502
         assert (await client.get("/nowhere")).status_code == 404
         await client.request("BREW", "/v1/models")
+        assert (await client.head("/v1/models/tiny")).status_code == 200
         seen = await samples(client)
         duration = "gen_ai_server_request_duration_seconds_count"
         assert seen[(duration, "", "generate_content", "tiny")] == 1
@@ -48,6 +49,7 @@ def test_requests_are_counted_by_what_became_of_them(make_config):
             tuple(sorted(("POST", "502", URL))): 1,
             tuple(sorted(("GET", "404", "other"))): 1,
             tuple(sorted(("other", "405", "/v1/models"))): 1,
+            tuple(sorted(("HEAD", "200", "/v1/models/{model:path}"))): 1,
         }
         assert seen["edgegen_queue_seconds_sum", "edge-a"] == pytest.approx(0.1)
         assert seen["edgegen_generation_seconds_sum", "edge-a"] == pytest.approx(0.2)
