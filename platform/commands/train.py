@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from edgegen.envs.core.errors import InputError
 from edgegen.platform.commands.options import (
     JsonOption,
     SeedOption,
     SetOption,
+    activity,
     progress_console,
     refuse_with_resume,
     run_out,
@@ -28,6 +30,7 @@ from edgegen.platform.overrides import parse_overrides, split_overrides
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 
 if TYPE_CHECKING:
+    from edgegen.platform.records.model_registry import Registration
     from edgegen.platform.runs.training import EpisodeReport, TrainResult
 
     _Start = Callable[[Callable[[EpisodeReport], None], Callable[[str], None]], TrainResult]
@@ -120,10 +123,30 @@ def train(
     settings: SetOption = None,
     json: JsonOption = None,
     tracking: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Register the policy in MLflow; it becomes champion if it is better than the champion and the best "
+            "tuned rule.",
+        ),
+    ] = None,
+    bar: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="With --register: what it has to be better than.  [default: the best rule, tuned with as many "
+            "training episodes]",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --register: make it champion in any case, and say so in the registry.")
+    ] = False,
 ) -> None:
     """Train a scheduler; Ctrl-C finishes the episode, saves and stops."""
     from edgegen.platform.files import write_json
 
+    _refuse_gate(register, bar, force, tracking)
     if resume is not None:
         fixed = {"algorithm": "ALGORITHM", "scenario": "--scenario", "preset": "--preset", "seed": "--seed"}
         fixed |= {"out": "--out", "checkpoint_every": "--checkpoint-every", "settings": "--set"}
@@ -143,7 +166,7 @@ def train(
         if resume is not None
         else _fresh(
             algorithm, scenario, preset, episodes or TRAINING_EPISODES, seed, out, processes, checkpoint_every,
-            cluster, settings, tracking,
+            cluster, settings, tracking, bar,
         )
     )  # fmt: skip
     notes = progress_console()
@@ -158,6 +181,30 @@ def train(
     write_then_show([] if json is None else [lambda: write_json(json, training_json(result))], show)
     if result.interrupted:
         raise typer.Exit(130)
+    if register is not None:
+        registered = _register(notes, result, register, bar, force)
+        notes.print(f"{registered.uri}, version {registered.version}. {registered.reason}", soft_wrap=True)
+
+
+def _refuse_gate(register: str | None, bar: str | None, force: bool, tracking: bool) -> None:
+    """Refuse options that mean nothing without others, and names that are none, before anything is trained."""
+    if register is None:
+        if bar is not None or force:
+            raise InputError(f"{'--bar' if bar is not None else '--force'} means nothing without --register MODEL.")
+        return
+    if not tracking:
+        raise InputError("--register needs MLflow's registry; leave --no-tracking out.")
+    if not register or any(letter in register for letter in "/:@") or not register.isprintable():
+        raise InputError(
+            f"--register is '{register}', but must be a name without '/', ':' and '@', of characters that can be seen."
+        )
+
+
+def _register(notes: Console, result: TrainResult, name: str, bar: str | None, force: bool) -> Registration:
+    from edgegen.platform.runs.registering import register_run
+
+    with activity(notes, "Registering the policy") as say:
+        return register_run(result.out, name, bar, force, say)
 
 
 def _given(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +225,7 @@ def _fresh(
     cluster: _Cluster,
     settings: list[str] | None,
     tracking: bool,
+    bar: str | None,
 ) -> _Start:
     """Check a new run before anything heavy is loaded; returns what starts it."""
     from edgegen.algorithms.methods.registry import find_method
@@ -195,6 +243,10 @@ def _fresh(
     made = make_processes(**processes)
     folder = out if out is not None else RUNS / f"{algorithm}-{preset}-{slug(scenario.name)}-seed{seed}"
     check_writable_folder(folder)
+    if bar is not None:
+        from edgegen.algorithms.core.catalog import make_policy
+
+        make_policy(bar, scenario, seed)  # after hours of training is too late to say that there is none
 
     def start(on_episode: Callable[[EpisodeReport], None], on_notice: Callable[[str], None]) -> TrainResult:
         from edgegen.platform.runs.training import ClusterUse, Listener, TrainRequest

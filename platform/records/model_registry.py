@@ -7,24 +7,23 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.registered import MODELS_PREFIX, URI_VARIABLE, fetch
 from edgegen.envs.core.errors import InputError
+from edgegen.platform.records.gate import Judge, Verdict
 from edgegen.platform.records.model_flavor import signature_of
 from edgegen.platform.records.tracking import Store
-from edgegen.platform.runs.evaluation import evaluate
-from edgegen.platform.sweeps.checked import CheckedSweep
 
 CHAMPION = "champion"
 """Alias of the best version so far."""
 CHALLENGER = "challenger"
 """Alias of the last version that was registered and did not become champion."""
+
+FORCED = "edgegen.forced"
+"""Tag of a version that was made champion although it had not passed; its value says why it had not."""
 
 _LOADER = "edgegen.platform.records.model_flavor"
 
@@ -61,6 +60,7 @@ class Candidate:
         run_id: The run that trained it, or tuned it.
         tags: Tags of the version; the same tags again mean the same version.
         description: What people read in the registry.
+        lineage: Further tags: where it comes from.
     """
 
     title: str
@@ -68,19 +68,38 @@ class Candidate:
     run_id: str
     tags: Mapping[str, str]
     description: str
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
-def register(store: Store, sweep: CheckedSweep, candidate: Candidate, bar: Candidate | None = None) -> Registration:
+@dataclass(frozen=True)
+class Model:
+    """A registered model, whose versions compete in one world.
+
+    Attributes:
+        name: Its name.
+        description: What people read of it.
+        judge: By what its versions are compared.
+    """
+
+    name: str
+    description: str
+    judge: Judge
+
+
+def register(
+    store: Store, model: Model, candidate: Candidate, bar: Candidate | str | None = None, force: bool = False
+) -> Registration:
     """Register a policy as a new version, once, and make it champion if it is better than the present one and the bar.
 
-    All play the same validation episodes, of a seed after that of the sweep, by which none was chosen. Where the bar
-    is better than the policy it takes its place: it is registered, too, and champion if it is better than that.
+    Better means on the same arrivals, with an interval that excludes zero. Where the policy is not better than the bar,
+    a tuned rule, that takes its place: it is registered, too, and champion if it is better than the present one.
 
     Args:
         store: The tracking store.
-        sweep: The sweep it comes from.
+        model: The registered model.
         candidate: The policy.
-        bar: The best rule that was tuned with the same budget, if there is one.
+        bar: The best rule that was tuned with the same budget, if there is one; or the name of a rule.
+        force: Make the policy champion whatever comes of it; the registry then says so.
 
     Returns:
         What became of the policy; of the bar the reason tells.
@@ -88,22 +107,41 @@ def register(store: Store, sweep: CheckedSweep, candidate: Candidate, bar: Candi
     Raises:
         mlflow.exceptions.MlflowException: If the registry does not answer.
     """
-    client, name = store.client, sweep.model
-    if not any(model.name == name for model in client.search_registered_models(f"name='{name}'")):
-        client.create_registered_model(
-            name, description=f"{sweep.learner.name} on {sweep.world.name}, by edgegen sweep"
-        )
+    client, name = store.client, model.name
+    if not any(found.name == name for found in client.search_registered_models(f"name='{name}'")):
+        client.create_registered_model(name, description=model.description)
     number = _version(store, name, candidate)
-    if bar is None or (behind := _behind(sweep, candidate, bar)) is None:
-        alias, reason = _settled(store, sweep, candidate.policy, number)
-        return Registration(name, number, alias, reason)
-    bar_number = _version(store, name, bar)
-    alias, reason = _settled(store, sweep, bar.policy, bar_number, only_champion=True)
-    became = (
-        f"{bar.title} is {CHAMPION}, as version {bar_number}" if alias == CHAMPION else f"{bar.title} is not champion"
-    )
-    client.set_registered_model_alias(name, CHALLENGER, number)
-    return Registration(name, number, CHALLENGER, f"{behind} {became}. {reason}")
+    above = None if bar is None else _against(model.judge, candidate, bar)
+    if above is None or above.passed:
+        alias, reason = _settled(store, model, candidate.policy, number)
+        if above is not None:
+            reason = f"{reason} Above the bar: {above.text}"
+    else:
+        alias, reason = CHALLENGER, f"Not above the bar: {above.text}"
+        if not isinstance(bar, str) and bar is not None:
+            reason = f"{reason} {_instead(store, model, bar)}"
+        client.set_registered_model_alias(name, CHALLENGER, number)
+    if force and alias != CHAMPION:
+        client.set_registered_model_alias(name, CHAMPION, number)
+        client.set_model_version_tag(name, number, FORCED, reason)
+        if _aliases(store, name).get(CHALLENGER) == number:
+            client.delete_registered_model_alias(name, CHALLENGER)
+        alias, reason = CHAMPION, f"Forced. {reason}"
+    return Registration(name, number, alias, reason)
+
+
+def _instead(store: Store, model: Model, bar: Candidate) -> str:
+    """Let the bar compete for champion; returns what became of it."""
+    number = _version(store, model.name, bar)
+    alias, reason = _settled(store, model, bar.policy, number, only_champion=True)
+    became = f"{bar.title} is {CHAMPION}, as version {number}" if alias == CHAMPION else f"{bar.title} is not champion"
+    return f"{became}. {reason}"
+
+
+def _against(judge: Judge, candidate: Candidate, bar: Candidate | str) -> Verdict:
+    if isinstance(bar, str):
+        return judge.verdict(candidate.policy, bar, bar)
+    return judge.verdict(candidate.policy, bar.policy, bar.title)
 
 
 def _version(store: Store, name: str, candidate: Candidate) -> str:
@@ -118,20 +156,17 @@ def _version(store: Store, name: str, candidate: Candidate) -> str:
             name,
             info.model_uri,
             candidate.run_id,
-            tags=dict(candidate.tags),
+            tags={**candidate.lineage, **candidate.tags},
             description=candidate.description,
             model_id=info.model_id,
         )
     return str(made.version)
 
 
-def _settled(
-    store: Store, sweep: CheckedSweep, policy: Path, number: str, only_champion: bool = False
-) -> tuple[str, str]:
+def _settled(store: Store, model: Model, policy: Path, number: str, only_champion: bool = False) -> tuple[str, str]:
     """Judge a version against the champion and set its alias; returns that, and why."""
-    client, name = store.client, sweep.model
-    aliases: dict[str, str] = {alias: str(n) for alias, n in client.get_registered_model(name).aliases.items()}
-    alias, reason = _judged(sweep, policy, number, aliases.get(CHAMPION))
+    client, name, aliases = store.client, model.name, _aliases(store, model.name)
+    alias, reason = _judged(model, policy, number, aliases.get(CHAMPION))
     if alias == CHAMPION or not only_champion:
         client.set_registered_model_alias(name, alias, number)
     if alias == CHAMPION and aliases.get(CHALLENGER) == number:
@@ -139,44 +174,31 @@ def _settled(
     return alias, reason
 
 
-def _behind(sweep: CheckedSweep, candidate: Candidate, bar: Candidate) -> str | None:
-    """Say that the bar is better; None if it is not."""
-    own, level = _score(sweep, candidate.policy), _score(sweep, bar.policy)
-    if not sweep.better(level, own):
-        return None
-    return f"Behind the bar: {sweep.metric} {own:.4g}, {bar.title} has {level:.4g} on the same arrivals."
+def _aliases(store: Store, name: str) -> dict[str, str]:
+    """Versions by alias."""
+    return {alias: str(number) for alias, number in store.client.get_registered_model(name).aliases.items()}
 
 
 def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return all(found.get(key) == value for key, value in wanted.items())
 
 
-def _judged(sweep: CheckedSweep, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
+def _judged(model: Model, policy: Path, version: str, champion: str | None) -> tuple[str, str]:
     """Alias of a new version, and why. A champion that is there but fits this world no more is succeeded."""
     if champion is None:
         return CHAMPION, "There was none before."
     if champion == version:
         return CHAMPION, "It is champion already."
     try:
-        holder = fetch(f"{MODELS_PREFIX}{sweep.model}/{champion}")
+        holder = fetch(f"{MODELS_PREFIX}{model.name}/{champion}")
     except InputError as error:  # a full disk here says nothing of who is better
         return CHALLENGER, f"Champion {champion} can not be played at present: {error}"
     try:
-        held = _score(sweep, holder)
+        model.judge.values(holder)
     except InputError as error:
         return CHAMPION, f"Champion {champion} can not play here any more: {error}"
-    new = _score(sweep, policy)
-    text = f"{sweep.metric} {new:.4g}, champion {champion} has {held:.4g} on the same arrivals."
-    return (CHAMPION, f"Better: {text}") if sweep.better(new, held) else (CHALLENGER, f"Not better: {text}")
-
-
-def _score(sweep: CheckedSweep, folder: Path) -> float:
-    validation = sweep.spec.validation
-    seed = (validation.seed + 1) % 2**32
-    decider = make_policy(str(folder), sweep.world, seed)
-    explore = validation.actions == "sampled"
-    results = evaluate(sweep.world, decider, sweep.spec.evaluation.episodes, seed, explore, validation=True)
-    return float(np.mean(results[sweep.metric]))
+    verdict = model.judge.verdict(policy, holder, f"champion {champion}")
+    return (CHAMPION, f"Better: {verdict.text}") if verdict.passed else (CHALLENGER, f"Not better: {verdict.text}")
 
 
 @contextmanager

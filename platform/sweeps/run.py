@@ -26,7 +26,9 @@ from edgegen.platform.engine.records import Ending, ending_recorded
 from edgegen.platform.engine.runner import room_for, run_units
 from edgegen.platform.engine.unit import Evaluation, Play, Unit
 from edgegen.platform.files import check_writable_folder, write_json
-from edgegen.platform.records.model_registry import Candidate, Registration, register
+from edgegen.platform.records.gate import Judge
+from edgegen.platform.records.lineage import lineage
+from edgegen.platform.records.model_registry import Candidate, Model, Registration, register
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 from edgegen.platform.runs.comparison import Comparison, comparison_of
@@ -328,7 +330,7 @@ class _Sweep:
             else None
         )
         with activity(self.notes, "Registering the policy"):
-            return records.store.attempt(lambda: register(records.store, self.sweep, candidate, rival))
+            return records.store.attempt(lambda: register(records.store, model_of(self.sweep), candidate, rival))
 
     def _candidate(self, identity: str, result: FinalResult | TunedResult, run_id: str, what: str) -> Candidate:
         """Describe a policy that may become champion."""
@@ -337,9 +339,23 @@ class _Sweep:
             policy=result.policy,
             run_id=run_id,
             tags={"edgegen.sweep": identity, "edgegen.settings_of": result.label, "edgegen.seed": str(result.seed)},
+            lineage=lineage(self.sweep.world),
             description=f"{what}, sweep {self.sweep.spec.name}, training seed {result.seed}: {self.sweep.metric} "
             f"{result.objective:.4g} in validation.",
         )
+
+
+def model_of(sweep: CheckedSweep) -> Model:
+    """The registered model of a sweep: its versions play validation episodes of the seed after the sweep's own."""
+    validation = sweep.spec.validation
+    judge = Judge(
+        sweep.world,
+        sweep.metric,
+        (validation.seed + 1) % 2**32,
+        sweep.spec.evaluation.episodes,
+        validation.actions == "sampled",
+    )
+    return Model(sweep.model, f"{sweep.learner.name} on {sweep.world.name}, by edgegen sweep", judge)
 
 
 def _as_metric(label: str) -> str:

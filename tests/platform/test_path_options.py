@@ -20,6 +20,7 @@ NEEDED = {
     "evaluate": {"policy": "uniform"},
     "reproduce": {"study": "ladts"},
     "tune": {"rule": "priced-greedy"},
+    "train": {"algorithm": "ladts", "register": "mine"},
     "loadtest": {"policy": "earliest"},
     "trace import": {"file": "t.csv", "out": "new.parquet"},
     "play": {"scenario": "fleet-8", "policy": "earliest", "out": "new.html"},
@@ -31,6 +32,7 @@ NEEDED = {
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
 NAMES = {
     ("train", "scenario"): ".yaml",
+    ("train", "bar"): "",
     ("scaling", "scenario"): ".yaml",
     ("evaluate", "scenario"): ".yaml",
     ("compare", "scenario"): ".yaml",
@@ -55,7 +57,7 @@ NAMES = {
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
     "address", "algorithm", "arrivals", "batches", "device", "dtype", "faults", "form", "host", "labels", "model",
-    "name", "only", "preset", "prompts", "quality", "reference", "rule", "settings", "steps", "url",
+    "name", "only", "preset", "prompts", "quality", "reference", "register", "rule", "settings", "steps", "url",
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """From a policy folder to ``models:/NAME@champion`` and back, as MLflow and as every command sees it."""
 
+import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,15 @@ from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
 from edgegen.envs.urls import shown
 from edgegen.platform.cli import app
+from edgegen.platform.records.gate import Judge
+from edgegen.platform.records.lineage import lineage
 from edgegen.platform.records.model_flavor import PolicyModel
 from edgegen.platform.records.model_registry import CHALLENGER, CHAMPION, Candidate, register
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.runs.rule_search import TuneRequest
 from edgegen.platform.runs.tuning import tune
 from edgegen.platform.sweeps.checked import make_sweep
+from edgegen.platform.sweeps.run import model_of
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
 SWEEP = make_sweep(
@@ -68,13 +73,13 @@ def registered(store, tmp_path_factory):
     """A policy, registered; returns its folder and what became of it."""
     folder = ladts_policy(tmp_path_factory.mktemp("policy") / "policy")
     run = store.create_run("trained", {}, {})
-    return folder, register(store, SWEEP, candidate(folder, run, "1", "the first"))
+    return folder, register(store, model_of(SWEEP), candidate(folder, run, "1", "the first"))
 
 
 def test_registering_twice_is_registering_once(store, registered):
     folder, first = registered
     assert (first.name, first.version, first.alias) == ("edgegen-small", "1", CHAMPION)
-    again = register(store, SWEEP, candidate(folder, store.create_run("x", {}, {}), "1", "the first"))
+    again = register(store, model_of(SWEEP), candidate(folder, store.create_run("x", {}, {}), "1", "the first"))
     assert (again.version, again.alias) == ("1", CHAMPION)
     assert len(store.client.search_model_versions("name='edgegen-small'")) == 1
 
@@ -113,14 +118,14 @@ def test_the_model_has_a_signature_that_its_input_has_to_fit(store, registered):
 
 def test_only_a_better_policy_becomes_champion(store, registered, tmp_path, monkeypatch):
     scores: dict[Any, float] = {}
-    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda sweep, folder: scores.get(folder, 1.0))
+    monkeypatch.setattr(Judge, "values", lambda self, at: np.full(2, scores.get(at, 1.0)))
     worse, better = ladts_policy(tmp_path / "worse"), ladts_policy(tmp_path / "better")
     scores |= {worse: 1.5, better: 0.5}
     run = store.create_run("y", {}, {})
-    second = register(store, SWEEP, candidate(worse, run, "2"))
+    second = register(store, model_of(SWEEP), candidate(worse, run, "2"))
     assert (second.version, second.alias) == ("2", CHALLENGER)
-    assert "1.5, champion 1 has 1 on the same arrivals" in second.reason
-    third = register(store, SWEEP, candidate(better, run, "3"))
+    assert "1.5, champion 1 has 1 on the same 2 episodes (difference +0.5 [+0.5, +0.5])" in second.reason
+    third = register(store, model_of(SWEEP), candidate(better, run, "3"))
     assert (third.version, third.alias) == ("3", CHAMPION)
     aliases = {
         name: int(version) for name, version in store.client.get_registered_model("edgegen-small").aliases.items()
@@ -172,26 +177,87 @@ def test_a_tuned_rule_is_the_bar_for_the_champion(
     sweep = make_sweep({**SWEEP.spec.model_dump(), "model": name})
     folder = ladts_policy(tmp_path / "own")
     scores = {folder: own, tuned: bar}
-    monkeypatch.setattr("edgegen.platform.records.model_registry._score", lambda sweep, at: scores.get(at, before))
+    monkeypatch.setattr(Judge, "values", lambda self, at: np.full(2, scores.get(at, before)))
     run = store.create_run("z", {}, {})
     if before is not None:
-        register(store, sweep, candidate(ladts_policy(tmp_path / "before"), run, "before"))
+        register(store, model_of(sweep), candidate(ladts_policy(tmp_path / "before"), run, "before"))
     rival = Candidate("tuned rule", tuned, run, {"sweep": "bar"}, "")
     for _ in range(2):  # a resumed sweep registers again
-        done = register(store, sweep, candidate(folder, run, "own"), rival)
+        done = register(store, model_of(sweep), candidate(folder, run, "own"), rival)
         assert aliases_of(store, name) == aliases
         assert aliases[done.alias] == int(done.version)
         if _ == 0:
             assert reason in done.reason
     if own > bar:
-        assert "Behind the bar: mean_delay_s 1.5, tuned rule has 0.5 on the same arrivals." in done.reason
+        assert "Not above the bar: mean_delay_s 1.5, tuned rule has 0.5 on the same 2 episodes" in done.reason
+
+
+@pytest.mark.parametrize(
+    ("own", "bar", "champion", "alias", "reason"),
+    [
+        # Better on average, and no more than luck: the interval holds zero.
+        ([0.9, 0.7, 1.1], None, [1.0, 1.0, 0.9], CHALLENGER, "Not better: mean_delay_s 0.9, champion 1 has 0.9667"),
+        ([0.8, 0.79, 0.81], None, [1.0, 1.0, 0.9], CHAMPION, "Better: mean_delay_s 0.8, champion 1 has 0.9667"),
+        (
+            [0.8, 0.79, 0.81],
+            [0.9, 0.7, 1.1],
+            [1, 1, 1],
+            CHALLENGER,
+            "Not above the bar: mean_delay_s 0.8, a-rule has 0.9",
+        ),
+        (
+            [0.8, 0.79, 0.81],
+            [0.9, 0.91, 0.9],
+            [1, 1, 1],
+            CHAMPION,
+            "Above the bar: mean_delay_s 0.8, a-rule has 0.9033",
+        ),
+        ([0.5], None, [1.0], CHALLENGER, "one episode tells no interval"),
+    ],
+)
+def test_luck_does_not_pass_the_gate(store, tmp_path, monkeypatch, request, own, bar, champion, alias, reason):
+    name = f"gate-{request.node.callspec.indices['own']}"
+    model = dataclasses.replace(model_of(SWEEP), name=name)
+    mine, run = ladts_policy(tmp_path / "mine"), store.create_run("z", {}, {})
+    register(store, model, candidate(ladts_policy(tmp_path / "before"), run, "before"))
+    values = {mine: own, "a-rule": bar}
+    monkeypatch.setattr(Judge, "values", lambda self, at: np.array(values.get(at, champion), dtype=float))
+    done = register(store, model, candidate(mine, run, "mine"), "a-rule" if bar else None)
+    assert done.alias == alias
+    assert reason in done.reason
+    assert aliases_of(store, name)[CHAMPION] == (2 if alias == CHAMPION else 1)
+
+
+def test_force_makes_champion_and_says_so(store, tmp_path, monkeypatch):
+    model = dataclasses.replace(model_of(SWEEP), name="forced")
+    worse, run = ladts_policy(tmp_path / "worse"), store.create_run("z", {}, {})
+    register(store, model, candidate(ladts_policy(tmp_path / "before"), run, "before"))
+    monkeypatch.setattr(Judge, "values", lambda self, at: np.full(3, 2.0 if at == worse else 1.0))
+    done = register(store, model, candidate(worse, run, "worse"), "least-delay", force=True)
+    assert (done.alias, done.version) == (CHAMPION, "2")
+    assert done.reason.startswith("Forced. Not above the bar: mean_delay_s 2, least-delay has 1")
+    assert aliases_of(store, "forced") == {CHAMPION: 2}
+    tags = store.client.get_model_version("forced", "2").tags
+    assert tags["edgegen.forced"].startswith("Not above the bar")
+
+
+def test_where_a_policy_comes_from_is_told(monkeypatch):
+    monkeypatch.setenv("EDGEGEN_IMAGE", "registry/edgegen:1")
+    monkeypatch.setenv("EDGEGEN_JOB", "train-7")
+    told = lineage(SWEEP.world)
+    assert (told["edgegen.image"], told["edgegen.job"]) == ("registry/edgegen:1", "train-7")
+    assert told["edgegen.dataset"] == lineage(SWEEP.world.model_copy(update={"name": "other"}))["edgegen.dataset"]
+    assert told["edgegen.dataset"] != lineage(SWEEP.world.model_copy(update={"slots": 9}))["edgegen.dataset"]
+    assert re.fullmatch(r"[0-9a-f]{40}(-changed)?", told.get("edgegen.git_commit", "0" * 40))
+    monkeypatch.setenv("PATH", "")
+    assert "edgegen.git_commit" not in lineage(SWEEP.world)
 
 
 def test_a_tuned_rule_is_loaded_and_called_like_any_policy(store, tuned):
     import mlflow
 
     sweep = make_sweep({**SWEEP.spec.model_dump(), "model": "rule"})
-    register(store, sweep, candidate(tuned, store.create_run("z", {}, {}), "t"))
+    register(store, model_of(sweep), candidate(tuned, store.create_run("z", {}, {}), "t"))
     model = mlflow.pyfunc.load_model("models:/rule@champion")
     policy = make_policy("models:/rule@champion", sweep.world, 3)
     assert policy.name == "priced-greedy (tuned)"
@@ -205,7 +271,9 @@ def test_a_tuned_rule_is_loaded_and_called_like_any_policy(store, tuned):
 def test_a_champion_that_can_not_be_fetched_here_stays(store, registered, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where a folder should be")
     monkeypatch.setenv("EDGEGEN_CACHE", str(tmp_path / "cache"))
-    version = register(store, SWEEP, candidate(ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), "4"))
+    version = register(
+        store, model_of(SWEEP), candidate(ladts_policy(tmp_path / "new"), store.create_run("z", {}, {}), "4")
+    )
     assert version.alias == CHALLENGER
     assert "can not be played at present" in version.reason
 
@@ -226,7 +294,7 @@ def test_a_provisioning_policy_is_a_model_too(store, tmp_path):
     spec = T2DRLSpec.of(sweep.world, sweep.settings({"actor_lr": 0.5}))
     policy = T2DRLPolicy(spec, spec.actor(), spec.cacher(), sweep.world)
     save_policy(policy, tmp_path / "policy", sweep.world, {"seed": 0})
-    done = register(store, sweep, candidate(tmp_path / "policy", store.create_run("z", {}, {}), "p"))
+    done = register(store, model_of(sweep), candidate(tmp_path / "policy", store.create_run("z", {}, {}), "p"))
     decided = mlflow.pyfunc.load_model(done.uri).predict(PolicyModel(policy, sweep.world).example_input())
     cells, users, models = sweep.world.cells, sweep.world.users, sweep.world.models
     assert decided["cache"].shape == (1, cells, models)
