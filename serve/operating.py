@@ -13,6 +13,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.serve.app import APP_NAME, GATEWAY
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.connection import connect
+from edgegen.serve.kinds.cast import lasting
 
 ANSWER_S = 120.0
 """Longest time for a policy to be loaded and tried, s."""
@@ -56,7 +57,8 @@ class Operator:
         """
         gateway = serve.get_deployment_handle(GATEWAY, APP_NAME)
         try:
-            refusal: str | None = gateway.obey.remote({"policy": policy}).result(timeout_s=ANSWER_S)
+            order = {"policy": lasting(self._config.model_copy(update={"policy": policy})).policy}
+            refusal: str | None = gateway.obey.remote(order).result(timeout_s=ANSWER_S)
         except (RayError, RayServeException, TimeoutError) as error:
             raise InputError(f"The gateway can not be told its policy ({type(error).__name__}).") from None
         finally:
