@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each preset changes from the defaults. ``improved`` is ours; docs/ladts.md says what each change is for.
 
-The baselines' values are of the LAD-TS spec, §5: ``sac-ts`` and ``dqn-ts`` as in the authors' code [C]; ``d2sac-ts``,
+The baselines' values are of docs/spec/ladts.md §5: ``sac-ts`` and ``dqn-ts`` as in the authors' code [C]; ``d2sac-ts``,
 of which they published none, is LAD-TS with x_I ~ N(0, 1) and all else equal [O]. ``agod`` has the sizes and losses of
 the public code Lizonghang/AGOD, but neither its Mish and time network, target actor, weight decay and returns over 3
 steps, nor its replay of 10^6, which would take 7 GB for 20 servers [O].

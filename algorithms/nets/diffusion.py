@@ -43,7 +43,7 @@ class Schedule:
 
 
 def vp_schedule(steps: int, beta_min: float = 0.1, beta_max: float = 10.0) -> Schedule:
-    """Variance-preserving schedule β_i = 1 − exp(−β_min/I − (2i−1)/(2I²)·(β_max − β_min)) (LAD-TS spec §4.1).
+    """Variance-preserving schedule β_i = 1 − exp(−β_min/I − (2i−1)/(2I²)·(β_max − β_min)) (docs/spec/ladts.md §4.1).
 
     Raises:
         ValueError: If ``steps`` < 1 or not 0 < ``beta_min`` ≤ ``beta_max``.
@@ -70,7 +70,7 @@ def reverse_chain(
     noise: Tensor | None,
     clip: float | None = None,
 ) -> Tensor:
-    """Run the reverse process x_I → x_0 (LAD-TS spec §4.1).
+    """Run the reverse process x_I → x_0 (docs/spec/ladts.md §4.1).
 
     x_{i−1} = (x_i − β_i/√(1−ᾱ_i) · ε(x_i, i)) / √α_i + 1[i>1]·√β̃_i·ϵ
 
@@ -108,8 +108,8 @@ def reverse_chain(
 def step_embedding(steps: int, width: int = 16) -> Tensor:
     """Sinusoidal embeddings of the step indices fed to the noise network, ``[I, width]``.
 
-    Row k holds sin(k·ω_j) then cos(k·ω_j), ω_j = exp(−j·ln(10000)/(width/2 − 1)) (LAD-TS spec §4.2). Step i of the
-    chain uses row i − 1.
+    Row k holds sin(k·ω_j) then cos(k·ω_j), ω_j = exp(−j·ln(10000)/(width/2 − 1)) (docs/spec/ladts.md §4.2). Step i of
+    the chain uses row i − 1.
     """
     half = width // 2
     frequency = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=torch.float32))

@@ -49,7 +49,7 @@ def service_delay(
     capacity_gcycles_s: Tensor,
     rate_mbit_s: Tensor,
 ) -> Delays:
-    """Service delay of tasks on their servers; all arguments broadcast (spec §2).
+    """Service delay of tasks on their servers; all arguments broadcast (docs/spec/ladts.md §2).
 
     T_in = 0 if local else d/v;  T_comp = w/f;  T_out = r/v, also when local;  T_wait = (q + q_bef)/f.
 
@@ -69,7 +69,7 @@ def service_delay(
 
 
 def drain_backlog(backlog_gcycles: Tensor, placed_gcycles: Tensor, capacity_gcycles_s: Tensor, slot_s: float) -> Tensor:
-    """Backlog after a slot: q ← max(q + q_bef − f Δ, 0) (spec §2)."""
+    """Backlog after a slot: q ← max(q + q_bef − f Δ, 0) (docs/spec/ladts.md §2)."""
     return (backlog_gcycles + placed_gcycles - capacity_gcycles_s * slot_s).clamp_min_(0)
 
 

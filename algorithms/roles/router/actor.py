@@ -13,7 +13,7 @@ from edgegen.algorithms.nets.stacked import StackedLinear, StackedMLP
 from edgegen.algorithms.roles.router.spec import RouterSpec
 
 EMBEDDING = 16
-"""Width of the step embedding (LAD-TS spec §4.2)."""
+"""Width of the step embedding (docs/spec/ladts.md §4.2)."""
 
 
 class Actor(nn.Module):
@@ -61,7 +61,7 @@ class Actor(nn.Module):
 
 
 class ChainActor(Actor):
-    """What all actors share whose logits are the end x_0 of a reverse chain (LAD-TS spec §4.1–4.2)."""
+    """What all actors share whose logits are the end x_0 of a reverse chain (docs/spec/ladts.md §4.1–4.2)."""
 
     chain: ClassVar[bool] = True
     embedding: Tensor
@@ -109,7 +109,7 @@ class LatentDiffusionActor(ChainActor):
 
 
 class SoftmaxActor(Actor):
-    """The actor of SAC-TS: a plain network from the state to the logits (LAD-TS spec §5).
+    """The actor of SAC-TS: a plain network from the state to the logits (docs/spec/ladts.md §5).
 
     Args:
         spec: What the network is.
@@ -128,7 +128,7 @@ class SoftmaxActor(Actor):
 
 
 class QNetwork(SoftmaxActor):
-    """The one network of DQN-TS: its outputs are values, and its policy is ε-greedy in them (LAD-TS spec §5)."""
+    """The one network of DQN-TS: its outputs are values, and its policy is ε-greedy in them (docs/spec/ladts.md §5)."""
 
     def forward(self, state: Tensor, latent: Tensor, noise: Tensor | None, available: Tensor | None = None) -> Tensor:
         """Probabilities ``[G, rows, B]``: 1 − ε for the best server, and ε spread over all that are available."""

@@ -59,7 +59,7 @@ class NoLatents(FreshLatents):
 
 
 class TaskLatents(FreshLatents):
-    """The probabilities of the same server and index in the previous slot (LAD-TS spec §4.3).
+    """The probabilities of the same server and index in the previous slot (docs/spec/ladts.md §4.3).
 
     Indices beyond those trained on wrap around.
     """

@@ -1,4 +1,4 @@
-"""The losses of LAD-TS and its learned baselines as pure functions (spec §4.4, §5).
+"""The losses of LAD-TS and its learned baselines as pure functions (docs/spec/ladts.md §4.4, §5).
 
 Leading axes are ``[G, rows]``: groups of weights, samples. Losses are averaged over rows and summed
 over groups, so that every group's gradient is what it would be alone.

@@ -21,7 +21,7 @@ NEXT_LATENT = "next_latent"
 
 
 class RouterModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI):
-    """Networks of soft actor-critic (LAD-TS spec §4).
+    """Networks of soft actor-critic (docs/spec/ladts.md §4).
 
     ``model_config`` holds the actor's ``spec``, the ``initial_temperature``, the ``reward_scale`` and the
     ``critic_gain``. The temperatures are parameters so that a checkpoint of the module holds them.

@@ -81,7 +81,10 @@ class RouterPolicy(TrainedPolicy):
         return {} if self.latents is None else {LATENTS: self.latents}
 
     def begin(self, role: str, view: RouterView) -> Memory:
-        """Return what the router remembers, and ``latent [E, ...]`` where chains start from what was (spec §4.3)."""
+        """Return what the router remembers, and ``latent [E, ...]`` where chains start from what was.
+
+        See docs/spec/ladts.md §4.3.
+        """
         latents = self.router.latents.begin(view.backlog_gcycles, self.latents, self.generator)
         return {**self.router.begin(view), **latents}
 

@@ -55,7 +55,7 @@ class StackedRouter(Router):
         return {LATENT: memory[LATENT][0].clone()} if LATENT in memory else {}
 
     def state(self, view: RouterView, size_mbit: Tensor, workload_gcycles: Tensor, own_gcycles: Tensor) -> Tensor:
-        """State of tasks about to be placed (LAD-TS spec §3): [d, w, q_1..q_B, own placements, deciding server].
+        """State of tasks about to be placed (docs/spec/ladts.md §3): [d, w, q_1..q_B, own placements, deciding server].
 
         Args:
             view: Backlogs and capacities.
