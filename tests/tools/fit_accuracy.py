@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def main() -> None:
                     said = ", ".join(
                         f"{title} {one:.3f} {two:.3f} {100 * (two / one - 1):+.1f} %" for title, one, two in rows
                     )
-                    print(f"seed {seed}, {policy}, {arrivals}: {said}", flush=True)
+                    sys.stdout.write(f"seed {seed}, {policy}, {arrivals}: {said}\n")
+                    sys.stdout.flush()
 
 
 if __name__ == "__main__":

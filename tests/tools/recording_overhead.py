@@ -64,10 +64,10 @@ def main() -> None:
     drawn_s = np.median(more_s[rng.integers(requests, size=(DRAWS, requests))], axis=1)
     without_s, with_s = np.median(times_s, axis=0)
     sys.stdout.write(
-        f"p50 without {1e3 * without_s:.3f} ms, with {1e3 * with_s:.3f} ms: {with_s / without_s:.4f} times" + "\n"
+        f"p50 without {1e3 * without_s:.3f} ms, with {1e3 * with_s:.3f} ms, {with_s / without_s:.4f} times" + "\n"
     )
     low, middle, high = 1e6 * np.percentile(drawn_s, (2.5, 50, 97.5))
-    sys.stdout.write(f"median of the paired differences {middle:.0f} [{low:.0f}, {high:.0f}] us" + "\n")
+    sys.stdout.write(f"median of the paired differences {middle:.0f} [{low:.0f}, {high:.0f}] us\n")
 
 
 if __name__ == "__main__":
