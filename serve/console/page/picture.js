@@ -30,6 +30,7 @@ export class Picture {
     this.card = make("article", { name: "card picture" }, title, this.status, this.progress, this.frames, this.facts, this.button);
     byId("pictures").prepend(this.card);
     this.card.picture = this;
+    this.card.scrollIntoView({ block: "nearest" });  // on a phone it may be below the window
     for (const old of [...byId("pictures").children].slice(MOST_CARDS)) if (!old.picture.working) old.picture.remove();
   }
 

@@ -45,8 +45,7 @@ function canaryOf(canary) {
 
 function shadowOf(shadow) {
   if (!shadow) return null;
-  const parts = [shadow.name];
-  if (shadow.decisions) parts.push(`agrees in ${percent(shadow.agreement)} of ${shadow.decisions}`, `expects ${signed(shadow.expected_gain)} per request of its own choices`);
+  const parts = [shadow.decisions ? `${shadow.name} agrees in ${percent(shadow.agreement)} of ${shadow.decisions}, would gain ${signed(shadow.expected_gain)} each` : shadow.name];
   if (shadow.failures) parts.push(`${shadow.failures} failed`);
   return parts.join(", ");
 }

@@ -9,8 +9,8 @@ export function seconds(value) {
   return value < 99.5 ? `${+value.toPrecision(value < 10 ? 2 : 3)} s` : `${Math.round(value)} s`;
 }
 
-export const percent = (share) => `${+(100 * share).toPrecision(3)} %`;
+export const percent = (share) => `${+(100 * share).toPrecision(2)} %`;
 
-export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${+Math.abs(value).toPrecision(3)}`;
+export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${+Math.abs(value).toPrecision(2)}`;
 
 export const counted = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;

@@ -16,8 +16,8 @@ PATIENCE_MS = 30_000
 """A browser on a busy machine of two cores."""
 DESKTOP, PHONE, NARROW = (1360, 1000), (390, 844), (320, 640)
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-FAILED_ANSWER = "Failed to load resource: the server responded with a status of"
-"""What Chromium itself writes to the console about an answer that is an error."""
+FAILED_ANSWER = "Failed to load resource"
+"""How Chromium itself begins to tell, in the console, of an answer that is an error or does not come."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
