@@ -56,7 +56,8 @@ def take(url: str, folder: Path, load_s: float, whole: bool) -> None:
             expect(page.locator(".preview img").first).to_be_visible(timeout=PATIENCE_MS)
             path = folder / f"{name}-{scheme}.png"
             page.screenshot(path=path, full_page=whole)
-            Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+            palette = Image.Quantize.MAXCOVERAGE  # keeps the colour of small things
+            Image.open(path).convert("RGB").quantize(COLOURS, palette, kmeans=3).save(path, optimize=True)
             print(path)  # noqa: T201
             page.close()
 
