@@ -14,9 +14,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -27,6 +28,7 @@ from edgegen.serve.running import running_service
 from tests.serve.console.browser import DESKTOP, PHONE, browsing
 
 PROMPTS = ("a large red circle in the center", "a small blue square in the top left")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WINDOWS = {"desktop": DESKTOP, "phone": PHONE}
 COLOURS = 256
 """Of a palette: a page has few, and files stay small."""
@@ -36,8 +38,8 @@ PATIENCE_MS = 300_000
 def take(url: str, folder: Path, load_s: float, whole: bool) -> None:
     """Ask for pictures, wait until there is something to see, and take pictures of all windows."""
     with browsing() as browser:
-        for number, (scheme, (name, size)) in enumerate(product(("light", "dark"), WINDOWS.items())):
-            viewport = {"width": size[0], "height": size[1]}
+        for number, (scheme, (name, size)) in enumerate(product(SCHEMES, WINDOWS.items())):
+            viewport = ViewportSize(width=size[0], height=size[1])
             page = browser.new_page(viewport=viewport, color_scheme=scheme, device_scale_factor=1)
             page.set_default_timeout(PATIENCE_MS)
             page.goto(url)

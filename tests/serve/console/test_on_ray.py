@@ -41,7 +41,7 @@ def look(url, seen_all):
         preview = re.compile(rf"Preview of “{PROMPT}” after \d+ of 50 steps")
         expect(page.locator(".picture .preview img")).to_have_attribute("alt", preview, timeout=4 * PATIENCE_MS)
         expect(page.locator(".picture")).to_have_attribute("data-state", "served", timeout=4 * PATIENCE_MS)
-        decisions, told = page.locator("#decision-words"), set()
+        decisions, told = page.locator("#decision-words"), set[str]()
         until = time.monotonic() + PATIENCE_MS / 1000
         while len(told) < 4 and time.monotonic() < until:
             told.add(decisions.inner_text())
