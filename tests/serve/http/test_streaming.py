@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
+from collections import Counter
 
 import pytest
 from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent
@@ -14,7 +16,9 @@ from PIL import Image
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, preview_steps
 from edgegen.serve.control.standing import Standing, standing_of
+from edgegen.serve.edge.previews import LINGER_S
 from edgegen.serve.front import Front
+from edgegen.serve.http.streaming import Stream
 from tests.serve.emulated_service import edges_of, emulated_config, gateway_of, serve_emulated
 from tests.serve.fake_edges import URL, check_error
 from tests.serve.slow_edges import virtually
@@ -269,6 +273,30 @@ def test_failures_on_the_way_are_events_that_clients_know():
         assert set(event["error"]) == {"message", "type", "param", "code"}
 
     with_app(scenario, emulated_config(edges=1, speed=0.05, request_timeout_s=60, deadline_s=30))
+
+
+def test_a_hundred_streams_leave_nothing_behind():
+    async def scenario(edges, app):
+        def streams():
+            gc.collect()
+            return [one for one in gc.get_objects() if type(one) is Stream]
+
+        before = len(asyncio.all_tasks())
+        sent = [Sent(app, partial_images=3, num_inference_steps=20) for _ in range(100)]
+        for number, one in enumerate(sent):
+            await one.until(1)
+            if number % 4 == 0:  # some leave
+                one.left.set()
+        assert len(streams()) > 0
+        await asyncio.gather(*(one.done for one in sent))
+        names = Counter(name for one in sent for _, name, _ in one.events)
+        assert names[COMPLETED] == 75
+        await asyncio.sleep(2 * LINGER_S)
+        assert streams() == []
+        assert len(asyncio.all_tasks()) == before
+        assert not any(edge._previews._shown for edge in edges.values())
+
+    with_app(scenario, emulated_config(edges=4, speed=0.1, max_queue=200, max_wait_s=600))
 
 
 def test_one_who_joins_sees_the_previews_that_are_there():
