@@ -19,7 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 # The source folder is the repository, so that links between pages hold here as they do in a checkout.
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "k8s/README.md", "tune_configs/README.md", "serve/zoo/models/*/README.md"]
-include_patterns += ["envs/recording_files/README.md", "build/reference/**"]
+include_patterns += ["envs/recording_files/README.md", "examples/plugin/README.md", "build/reference/**"]
 exclude_patterns = [".*", "build/site", "runs", "out", "src", "algorithms", "platform", "tests", "dist"]
 
 myst_heading_anchors = 4
@@ -58,7 +58,11 @@ NAVIGATION = {
         "security",
         "observability",
         "sweeps",
+        "python",
+        "plugins",
         "architecture",
+        "spec/*",
+        "glossary",
     ],
     "Results": ["results/ladts", "results/t2drl", "results/reproduce-ladts", "results/reproduce-t2drl", "results/*"],
     "Reference": ["/build/reference/index"],
@@ -68,6 +72,7 @@ NAVIGATION = {
         "Manifests </k8s/README>",
         "Files of sweeps </tune_configs/README>",
         "Recordings of traffic </envs/recording_files/README>",
+        "A plugin </examples/plugin/README>",
         "/serve/zoo/models/*/README",
     ],
 }

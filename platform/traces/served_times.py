@@ -50,7 +50,7 @@ class Served:
     steps: Floats
     queue_s: Floats
     load_s: Floats
-    load_source: NDArray[np.str_]
+    load_source: NDArray[np.character[Any]]
     generation_s: Floats
     total_s: Floats
 
