@@ -76,6 +76,16 @@ def drawing(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
+class _ShownFigure(_Figure):
+    """A figure that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        with own_style():
+            self.savefig(data, format="png", dpi=110)
+        return data.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure with a canvas of its own.
 
@@ -83,7 +93,7 @@ def new_figure(width: float, height: float) -> Figure:
         width: Its width, inches.
         height: Its height, inches.
     """
-    figure = _Figure(figsize=(width, height), layout="constrained")
+    figure = _ShownFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
