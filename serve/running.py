@@ -28,6 +28,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.urls import is_loopback
 from edgegen.serve.app import APP_NAME, GATEWAY, build
 from edgegen.serve.config import ServiceConfig
+from edgegen.serve.connection import Connection
 from edgegen.serve.edge_config import reserved
 from edgegen.serve.front import CALLBACK, Limits
 from edgegen.serve.http.key_file import read_keys
@@ -233,7 +234,7 @@ def _last_line(text: str) -> str:
 def _wait_until_healthy(url: str, deadline: float) -> None:
     answer = "no answer"
     # The certificate is for the names that others use.
-    with httpx.Client(base_url=url, timeout=5, verify=False, trust_env=False) as client:
+    with Connection(url, proxy=None, verify=False).client(timeout=5) as client:
         while time.monotonic() < deadline:
             try:
                 response = client.get("/healthz")

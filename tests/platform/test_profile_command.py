@@ -99,7 +99,7 @@ def test_numbers_of_pictures():
         (["--json", "."], "is a folder"),
         (["--profile", "profile.yaml"], "must end in .json"),
         (["--profile", "same.json", "--json", "same.json"], "both the machine-readable result and the profile"),
-        (["--plot", "curves.pdf"], "must end in .png or .svg"),
+        (["--plot", "curves.gif"], "must end in .png or .svg"),
         (["--pictures", "0"], "'--pictures'"),
         (["--repeats", "0"], "'--repeats'"),
         (["--guidance", "-1"], "'--guidance'"),

@@ -39,7 +39,7 @@ def test_pictures_come_in_the_format_that_is_asked_for(photo):
     assert recoded(photo, "png", 0) is photo
     for output_format in ("jpeg", "webp"):
         small, good = (recoded(photo, output_format, compression) for compression in (0, 100))
-        assert len(small) < len(good) / 4
+        assert len(small) < len(good) / 2
         for content in (small, good):
             picture = picture_of(content)
             assert (picture.format, picture.size, picture.mode) == (output_format.upper(), (64, 48), "RGB")
