@@ -101,6 +101,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, d
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_a_resumed_training_equals_an_uninterrupted_one(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = trained
     one, two = folder / "whole", folder / "runs" / "bandit-plain-toy-seed0"
@@ -113,6 +114,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(trained: tuple[Path, dic
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_a_training_says_how_it_goes_and_what_to_do_next(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
     assert "mean wait, s, last 10" in results["whole"]["notes"]
@@ -121,6 +123,7 @@ def test_a_training_says_how_it_goes_and_what_to_do_next(trained: tuple[Path, di
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_a_trained_policy_is_compared_and_evaluated(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
     assert set(json.loads((folder / "c.json").read_text())["policies"]) == {"whole", "shortest", "coin"}
@@ -129,6 +132,7 @@ def test_a_trained_policy_is_compared_and_evaluated(trained: tuple[Path, dict[st
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_its_settings_are_searched(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = trained
     report = (folder / "swept" / "report" / "report.md").read_text()
@@ -138,6 +142,7 @@ def test_its_settings_are_searched(trained: tuple[Path, dict[str, Any]]) -> None
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_a_study_of_it_is_reproduced(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = trained
     (data,) = (folder / "report").rglob("data/both.json")
@@ -151,6 +156,7 @@ def test_a_study_of_it_is_reproduced(trained: tuple[Path, dict[str, Any]]) -> No
 
 
 @pytest.mark.e2e
+@pytest.mark.soak
 def test_its_records_are_in_mlflow(trained: tuple[Path, dict[str, Any]]) -> None:
     import mlflow
 

@@ -110,6 +110,7 @@ def test_the_fleet_is_seen_while_requests_run(browser, service):
         expect(page.locator("#who")).to_contain_text("price-greedy")
 
 
+@pytest.mark.soak
 def test_the_view_goes_on_after_a_stream_has_ended_and_stops_where_people_stop_it(browser, service):
     with visiting(browser, service.url) as page:
         ready(page)
@@ -223,6 +224,7 @@ def test_everything_can_be_done_with_the_keyboard(browser, service):
         assert focused() == "prompt"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [PHONE, NARROW], ids=["phone", "narrow"])
 def test_a_phone_shows_all_without_moving_sideways(browser, service, size):
     with visiting(browser, service.url, size, has_touch=True, is_mobile=True) as page:
@@ -238,6 +240,7 @@ def test_a_phone_shows_all_without_moving_sideways(browser, service, size):
         assert min(page.evaluate(heights)) >= 24
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_readers_find_no_fault(browser, service, scheme):
     for size in (DESKTOP, PHONE):
@@ -261,6 +264,7 @@ def test_readers_find_no_fault(browser, service, scheme):
             assert not faults(page)
 
 
+@pytest.mark.soak
 def test_a_key_is_asked_for_and_stays_in_its_tab(browser, tmp_path):
     text, key = new_key("me")
     path = tmp_path / "keys.json"
