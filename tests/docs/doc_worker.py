@@ -100,7 +100,19 @@ def _answer(line: socket.socket, kinds: dict[str, Any]) -> None:
         os.chdir(before[0])
         os.environ.clear()
         os.environ.update(before[1])
+        _unplug()
     line.sendall(str(code).encode())
+
+
+def _unplug() -> None:
+    """Forget the plugins that a command named; in a process of their own they would be gone as well."""
+    from edgegen.algorithms.core import rulebook
+    from edgegen.envs.core import plugins
+
+    for reference in plugins._names:
+        sys.modules.pop(Path(reference.rpartition(":")[0]).stem, None)
+    for kept in (plugins._names, plugins._done, rulebook._ADDED):
+        kept.clear()
 
 
 def _edgegen(group: Any, words: list[str]) -> int:

@@ -45,7 +45,7 @@ def test_a_freshly_trained_policy_schedules_real_pictures_until_ctrl_c(tiny_pipe
     card = {"cycles_per_step_gcycles": 0.2, "sizes": ["16x16"], "default_steps": 4, "size_gb": 1.0, "load_s": 0.2}
     both = {"models": [tiny_pipeline, other], "memory_gb": 1.5}  # room for one of the two
     edges = [{"name": f"edge-{n}", "capacity_gcycles_s": 2.0 / n, **both} for n in (1, 2)]
-    config = {"kind": "fleet", "models": {tiny_pipeline: card, other: card}, "edges": edges, "frame_s": 1.0}
+    config = {"kind": "fleet", "models": {tiny_pipeline: card, other: card}, "edges": edges, "frame_s": 2.0}
     config |= {"policy": "price-greedy", "deadline_s": 5.0}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     environment = {name: value for name, value in os.environ.items() if name != URI_VARIABLE}
