@@ -64,6 +64,7 @@ def submit(manifests, home):
     def run(entrypoint, spec):
         line = (
             f"until curl -sf -o /dev/null http://127.0.0.1:{agent}/api/local_raylet_healthz; do sleep 0.5; done; "
+            f"until curl -sf -o /dev/null {address}/api/gcs_healthz; do sleep 0.5; done; "
             f"ray job submit --address {address} "
             f"--entrypoint-resources {json.dumps(spec['entrypointResources'])} -- {entrypoint}"
         )
