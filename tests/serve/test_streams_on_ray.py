@@ -18,7 +18,7 @@ from tests.serve.emulated_service import emulated_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
-STREAMS, WAVES = 100, 5
+STREAMS, WAVES = 100, 8
 STEPS, SPEED = 20, 0.04
 """A picture takes some seconds, because a hundred of them are asked for within about two."""
 BODY = {"prompt": "a red circle", "stream": True, "partial_images": 3, "num_inference_steps": STEPS}
@@ -65,8 +65,8 @@ def test_a_hundred_streams_at_once_come_as_they_are_made_in_flat_memory(url):
             # Previews come at a quarter, half and three quarters of the way, and not all at the end.
             assert events[0][1] < 0.75 * events[-1][1]
         used.append(memory_mb())
-    # What the first waves make room for stays; a stream that left 100 kB behind would add 30 MB from there on.
-    assert used[-1] - used[2] < 15, used
+    # What the first waves make room for stays; a stream that left 100 kB behind would add 20 MB in the last two.
+    assert used[-1] - used[-3] < 15, used
 
 
 def test_client_that_leaves_stops_the_work(url):
