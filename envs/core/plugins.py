@@ -149,7 +149,8 @@ def _lasting(entry: str, file: Path | None = None) -> str:
 
 @functools.cache
 def _points(groups: tuple[str, ...]) -> list[EntryPoint]:
-    return [point for group in groups for point in entry_points(group=group)]
+    offered = entry_points()  # once: every call looks through all packages
+    return [point for group in groups for point in offered.select(group=group)]
 
 
 def _adopted(reference: str, what: str) -> str:
