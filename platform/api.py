@@ -30,7 +30,7 @@ from edgegen.platform.defaults import (
 from edgegen.platform.runs import comparison
 from edgegen.platform.runs.comparison import Comparison
 from edgegen.platform.runs.evaluation import Results, evaluate
-from edgegen.platform.runs.pooling import pooled_by_method
+from edgegen.platform.runs.pooling import in_folders, pooled_by_method
 
 if TYPE_CHECKING:
     from edgegen.platform.runs.rule_search import Trial
@@ -153,13 +153,13 @@ def compare(
     result = comparison.compare(scenario, made, episodes, seed, reference, explore=not greedy)
     if not pooled:
         return result
-    known = [*rules, reference]
-    folders = {
-        label: str(policy)
+    roles = kind.world.roles
+    named = {
+        label: catalog.plain_name(str(policy), roles)
         for label, policy in wanted.items()
-        if isinstance(policy, str | Path) and made[label].name not in known and "=" not in str(policy)
+        if isinstance(policy, str | Path)
     }
-    return pooled_by_method(result, folders)
+    return pooled_by_method(result, in_folders(named, scenario))
 
 
 def train(

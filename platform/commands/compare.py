@@ -134,7 +134,7 @@ def compare(
     from edgegen.envs.core.kinds import kind_of
     from edgegen.platform.files import write_json
     from edgegen.platform.runs import comparison
-    from edgegen.platform.runs.pooling import pooled_by_method
+    from edgegen.platform.runs.pooling import in_folders, pooled_by_method
 
     refuse_same_output(json, plot, {"the table": table})
     prefer_one_thread()
@@ -153,7 +153,7 @@ def compare(
             explore=not greedy,
             on_policy=lambda label: say(f"Playing {episodes} episodes of {world.name} with {label}"),
         )
-    folders = _folders(labelled(policies or [], labels or [], world), world)
+    folders = in_folders(labelled(policies or [], labels or [], world), world)
     if group is not None:
         result = pooled_by_method(result, folders)
 
@@ -234,16 +234,6 @@ def labelled(names: list[str], labels: list[str], world: WorldScenario) -> dict[
             raise InputError(f"Two policies are called '{label}'; name trained ones apart with --label.")
         found[label] = name
     return found
-
-
-def _folders(named: Mapping[str, str], world: WorldScenario) -> dict[str, str]:
-    """Those of the policies that lie in folders or a registry, by label."""
-    from edgegen.algorithms.core.catalog import split_roles
-    from edgegen.algorithms.core.rulebook import rules_for
-    from edgegen.envs.core.kinds import kind_of
-
-    rules, roles = rules_for(world), kind_of(world).world.roles
-    return {label: name for label, name in named.items() if name not in rules and not split_roles(name, roles)}
 
 
 def joined_by_role(words: Iterable[str], roles: Collection[str]) -> list[str]:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgegen.algorithms.core.catalog import find_policy_folder
+from edgegen.algorithms.core.catalog import find_policy_folder, split_roles
 from edgegen.algorithms.core.codec import read_manifest
+from edgegen.algorithms.core.rulebook import rules_for
 from edgegen.algorithms.core.tunable import TUNED, tuned_name
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.kinds import kind_of
+from edgegen.envs.core.world import WorldScenario
 from edgegen.platform.runs.comparison import Comparison, pooled_row
 
 
@@ -49,6 +52,17 @@ def training_of(label: str, folder: str) -> Training:
         what = {"settings": training.get("settings"), "episodes": training.get("episodes")}
     essence = json.dumps([method, what, manifest.get("scenario")], sort_keys=True)
     return Training(label, method, essence, training["seed"])
+
+
+def in_folders(named: Mapping[str, str], world: WorldScenario) -> dict[str, str]:
+    """Return those of the policies that lie in folders or a registry, by label.
+
+    Args:
+        named: What the policies are called where they are made, plugins by the names of their rules.
+        world: Where they play.
+    """
+    rules, roles = rules_for(world), kind_of(world).world.roles
+    return {label: name for label, name in named.items() if name not in rules and not split_roles(name, roles)}
 
 
 def pooled_by_method(comparison: Comparison, folders: Mapping[str, str]) -> Comparison:
