@@ -6,15 +6,16 @@ import asyncio
 
 import httpx
 
-from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Lease, Pictures
+from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, make_parts, parts_of
+from tests.serve.plain_edge import PlainEdge
 
 URL = "/v1/images/generations"
 
 
-class FakeEdge:
+class FakeEdge(PlainEdge):
     """Answers at once, fails or hangs as told."""
 
     def __init__(self, name, capacity=2.0):
@@ -48,18 +49,6 @@ class FakeEdge:
         if isinstance(self.failure, EdgeLostError):
             raise self.failure
         return EdgeReport(self.name, 42, self.remaining, 0, self.stalled_s, self.capacity, 0.05, len(self.jobs), None)
-
-    async def lease(self, job):
-        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
-
-    async def release(self, name, generation_s=None):
-        return False
-
-    async def watch(self, name, seen, wait_s):
-        return Glimpse(done=True)
-
-    async def find(self, name):
-        return None
 
 
 def serve(scenario, config, policy=None, **options):

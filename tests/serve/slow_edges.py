@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Glimpse, Lease, Pictures
+from edgegen.serve.control.jobs import EdgeLostError, EdgeReport, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.registry import scenario_of
+from tests.serve.plain_edge import PlainEdge
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -39,7 +40,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-class SlowEdge:
+class SlowEdge(PlainEdge):
     """An edge that works first in, first out at its capacity, and dies or falls silent as told."""
 
     def __init__(self, name, capacity):
@@ -85,18 +86,6 @@ class SlowEdge:
         if self.dead.is_set():
             raise EdgeLostError("process died")
         return EdgeReport(self.name, 1, tuple(self.left.items()), 0, 0.0, self.capacity, 0.1, 0, None)
-
-    async def lease(self, job):
-        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
-
-    async def release(self, name, generation_s=None):
-        return False
-
-    async def watch(self, name, seen, wait_s):
-        return Glimpse(done=True)
-
-    async def find(self, name):
-        return None
 
 
 class Service:

@@ -11,9 +11,10 @@ from schemathesis.engine import events, from_schema
 
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.serve.config import build_config
-from edgegen.serve.control.jobs import EdgeReport, Glimpse, Lease, Pictures
+from edgegen.serve.control.jobs import EdgeReport, Pictures
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
+from tests.serve.plain_edge import PlainEdge
 
 EXAMPLES = 25
 """Of each operation and each kind of data."""
@@ -29,7 +30,7 @@ TWO = {
 }
 
 
-class Edge:
+class Edge(PlainEdge):
     """Answers at once."""
 
     def __init__(self, name):
@@ -40,18 +41,6 @@ class Edge:
 
     async def report(self):
         return EdgeReport(self.name, 1, (), 0, 0.0, CAPACITY, 0.1, 0, None)
-
-    async def lease(self, job):
-        return Lease(job.steps, 0.0, 0.0, 0.1, 60.0)
-
-    async def release(self, name, generation_s=None):
-        return False
-
-    async def watch(self, name, seen, wait_s):
-        return Glimpse(done=True)
-
-    async def find(self, name):
-        return None
 
     async def keep(self, wanted, scores=None):
         pass

@@ -13,39 +13,13 @@ from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.web import create_app
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, make_parts, parts_of
-from edgegen.serve.profile.model_profile import ModelProfile, QualityPoint, write_profile
+from tests.serve.emulated_models import MODELS, emulated_models
 from tests.serve.fake_edges import URL
-
-MODELS = {"small": (2.0, 1.5, 0.1), "middle": (3.0, 2.5, 0.2), "large": (5.0, 5.0, 0.3)}
-"""Size, GB; time to load, s; time of a step, s."""
 
 
 @pytest.fixture
 def fields(tmp_path):
-    models = {}
-    for name, (size_gb, load_s, step_s) in MODELS.items():
-        profile = ModelProfile(
-            model=name,
-            device="cpu",
-            machine="none",
-            size_gb=size_gb,
-            load_s=load_s,
-            load_from_host_s=load_s / 4,
-            step_s=step_s,
-            fixed_s=step_s,
-            further_picture=0.5,
-            quality=(QualityPoint(steps=5, quality=0.5), QualityPoint(steps=20, quality=1.0)),
-            least_steps=5,
-            full_steps=20,
-        )
-        write_profile(profile, tmp_path / f"{name}.json")
-        # Gcycles as of a device with 1 Gcycle/s.
-        models[name] = {
-            "cycles_per_step_gcycles": step_s,
-            "sizes": ["64x64"],
-            "default_steps": 20,
-            "profile": str(tmp_path / f"{name}.json"),
-        }
+    models = emulated_models(tmp_path, further_picture=0.5)
     shared = {"models": list(MODELS), "engine": "emulated", "process": "fleet"}
     memory = {"edge-a": 8.0, "edge-b": 5.0, "edge-c": 5.0}
     edges: list[dict[str, Any]] = [

@@ -17,41 +17,16 @@ from edgegen.serve.http.errors import ServiceError
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.image_request import ImageRequest
 from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, make_parts, parts_of
-from edgegen.serve.profile.model_profile import ModelProfile, QualityPoint, write_profile
+from tests.serve.emulated_models import MODELS, emulated_models
 from tests.serve.slow_edges import VirtualLoop
 
-MODELS = {"small": (2.0, 1.5, 0.1), "middle": (3.0, 2.5, 0.2), "large": (5.0, 5.0, 0.3)}
-"""Size, GB; time to load, s; time of a step, s."""
-STEPS, LEAST = 20, 5
 SPEEDS, MEMORY_GB = (4.0, 2.0, 2.0, 1.0), (8.0, 8.0, 5.0, 5.0)
 
 
 def service_fields(folder: Path, **changes: Any) -> dict[str, Any]:
     """Four edges that hold some of three models each, as plain data; the profiles are written into a folder."""
-    models = {}
-    for name, (size_gb, load_s, step_s) in MODELS.items():
-        profile = ModelProfile(
-            model=name,
-            device="cpu",
-            machine="none",
-            size_gb=size_gb,
-            load_s=load_s,
-            load_from_host_s=load_s / 4,
-            step_s=step_s,
-            fixed_s=step_s,
-            further_picture=1.0,
-            quality=(QualityPoint(steps=LEAST, quality=0.5), QualityPoint(steps=STEPS, quality=1.0)),
-            least_steps=LEAST,
-            full_steps=STEPS,
-        )
-        write_profile(profile, folder / f"{name}.json")
-        # Gcycles as of another device, so that times have to be found out.
-        models[name] = {
-            "cycles_per_step_gcycles": step_s,
-            "sizes": ["64x64"],
-            "default_steps": STEPS,
-            "profile": str(folder / f"{name}.json"),
-        }
+    # Gcycles as of another device, so that times have to be found out.
+    models = emulated_models(folder, further_picture=1.0)
     shared = {"models": list(MODELS), "engine": "emulated", "process": "fleet"}
     edges = [
         {**shared, "name": f"edge-{letter}", "speed": speed, "memory_gb": gb}
