@@ -1,8 +1,8 @@
 """The Python interface: what the commands do, with their defaults, for scripts and notebooks.
 
 ``import edgegen`` has all of it: ``edgegen.load_world``, ``edgegen.make_policy``, ``edgegen.play``,
-``edgegen.compare``, ``edgegen.train``, ``edgegen.tune`` and ``edgegen.figures``. Wrong input raises
-:class:`edgegen.envs.core.errors.InputError` with one sentence.
+``edgegen.compare``, ``edgegen.train``, ``edgegen.tune``, ``edgegen.load_study`` and ``edgegen.figures``.
+Wrong input raises :class:`edgegen.envs.core.errors.InputError` with one sentence.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ def reproduce(
         ),
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the experiments and run nothing.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write figures as .pdf, too, beside .png and .svg.")] = False,
     tracking: Annotated[bool, typer.Option(help="Record the study in MLflow.")] = True,
 ) -> None:
     """Train, compare, draw and report a study; run it again to go on where it stopped."""
@@ -68,7 +69,7 @@ def reproduce(
     notes = progress_console()
     folder = runs if runs is not None else RUNS / f"reproduce-{plan.spec.name}"
     try:
-        outcome = run(ReproduceRequest(plan, folder, out or OUT, address, jobs, tracking, report_only), notes)
+        outcome = run(ReproduceRequest(plan, folder, out or OUT, address, jobs, tracking, report_only, pdf), notes)
     except KeyboardInterrupt:
         notes.print("Stopped. Run the same command again to go on.")
         raise

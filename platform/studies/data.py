@@ -170,8 +170,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_data(folder: Path, names: list[str]) -> list[ExperimentData]:
+def read_data(folder: Path, names: list[str], labels: Mapping[str, str] | None = None) -> list[ExperimentData]:
     """Read the saved experiments of a folder, in the order of the names; those that are not there are left out.
+
+    Args:
+        folder: Where they are.
+        names: Their names.
+        labels: What rules and scenarios are called, by name.
 
     Raises:
         InputError: If a file is damaged.
@@ -185,7 +190,7 @@ def read_data(folder: Path, names: list[str]) -> list[ExperimentData]:
             data = read_json(path)
             if data["format"] != FORMAT:
                 raise KeyError("format")
-            found.append(ExperimentData(data))
+            found.append(ExperimentData(data, labels))
         except InputError as error:
             raise InputError(f"The data in '{path}' can not be used: {error}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -254,6 +259,11 @@ class Found:
         """Whether there is a run for each of several training seeds: trained, or tuned."""
         return bool(self.seeds)
 
+    @property
+    def metrics(self) -> list[str]:
+        """What was measured; data of earlier versions may have less than the kind of world measures today."""
+        return list(self.evaluation[SAMPLED if self.learned else RULE])
+
     def values(self, metric: str, mode: str = SAMPLED) -> Array:
         """Values of a metric ``[R, K]``."""
         return self.evaluation[mode if self.learned else RULE][metric]
@@ -264,6 +274,7 @@ class ExperimentData:
 
     Args:
         data: What :func:`collect` returned.
+        labels: What rules and scenarios are called in tables and figures, by name.
 
     Attributes:
         raw: The same.
@@ -273,8 +284,10 @@ class ExperimentData:
         places: Its worlds.
     """
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+    def __init__(self, data: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> None:
         self.raw = data
+        self._titles = {name: str(method["title"]) for name, method in data["methods"].items()}
+        self._titles = {**(labels or {}), **self._titles}
         self.experiment = Experiment.model_validate(data["experiment"])
         self.kind: Kind = _kind(data)
         self.reference: str = data["reference"]
@@ -324,8 +337,12 @@ class ExperimentData:
         return self._cells[place, label]
 
     def title(self, label: str) -> str:
-        """What a method or rule is called."""
-        return str(self.raw["methods"][label]["title"]) if label in self.raw["methods"] else label
+        """What a method, a rule or a scenario is called."""
+        return self._titles.get(label, label)
+
+    def named(self, label: str) -> str:
+        """What it is called on a page: names of the product are code."""
+        return self._titles.get(label, f"`{label}`")
 
     def base(self, place: Place) -> Array:
         """The metric that decides, of the reference in a world, per evaluation episode ``[K]``."""

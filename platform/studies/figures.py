@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgegen.envs.core.kinds import Array, Kind
-from edgegen.platform.files import draw_or_tell, write_json
+from edgegen.platform.files import PDF, PLOT_ENDINGS, draw_or_tell, write_json
 from edgegen.platform.runs.statistics import (
     Band,
     Interval,
@@ -62,19 +62,26 @@ class FigureTarget:
         text = json.dumps([STYLE, self.figure], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def files(self, folder: Path) -> list[Path]:
+    def files(self, folder: Path, endings: Sequence[str]) -> list[Path]:
         """Its files in a folder."""
-        return [folder / f"{self.name}{ending}" for ending in (".png", ".svg")]
+        return [folder / f"{self.name}{ending}" for ending in endings]
 
 
-def draw_missing(targets: Iterable[FigureTarget], folder: Path) -> list[str]:
-    """Draw the figures whose files are missing, or were drawn of other numbers; returns their names."""
+def draw_missing(targets: Iterable[FigureTarget], folder: Path, pdf: bool = False) -> list[str]:
+    """Draw the figures whose files are missing, or were drawn of other numbers; returns their names.
+
+    Args:
+        targets: All figures.
+        folder: Where their files are: .png and .svg.
+        pdf: Whether there is to be a .pdf, too.
+    """
+    endings = (*PLOT_ENDINGS, PDF) if pdf else PLOT_ENDINGS
     stamps = _stamps(folder)
     drawn = []
     for target in targets:
-        if stamps.get(target.name) == target.digest and all(path.exists() for path in target.files(folder)):
+        if stamps.get(target.name) == target.digest and all(path.exists() for path in target.files(folder, endings)):
             continue
-        if not draw_or_tell(partial(draw, target.figure, folder / f"{target.name}.png"), logger.warning):
+        if not draw_or_tell(partial(draw, target.figure, folder / f"{target.name}.png", endings), logger.warning):
             continue
         stamps[target.name] = target.digest
         drawn.append(target.name)
@@ -154,7 +161,7 @@ def _curves(data: ExperimentData) -> tuple[str, dict[str, Any]]:
             found = data.found(place, label)
             x, means = blocks(found.curves)
             lines.append(_line(data.title(label), not found.learned, x, iqm_band([means])))
-        title = place[0] if len(data.places) > 1 else ""
+        title = data.title(place[0]) if len(data.places) > 1 else ""
         y_label = metric_label(data.kind, data.kind.metric)
         panels.append({"x_label": "training episode", "y_label": y_label, "title": title, "lines": lines})
     width = block_width(data.found(data.places[0], data.learned[0]).curves.shape[1])
@@ -173,12 +180,12 @@ def _efficiency(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         lines.append(_line(data.title(label), False, x, iqm_band(strata)))
     panel: dict[str, Any] = {
         "x_label": "training episode",
-        "y_label": f"{data.kind.quantity} relative to {data.reference}",
+        "y_label": f"{data.kind.quantity} relative to {data.title(data.reference)}",
         "level": 1.0,
         "lines": lines,
     }
     caption = (
-        f"Sample efficiency: {data.kind.quantity} while training over that of {data.reference} on the same "
+        f"Sample efficiency: {data.kind.quantity} while training over that of {data.title(data.reference)} on the same "
         f"{data.kind.paired_by}, interquartile mean over training seeds"
         + (" and scenarios" if len(data.places) > 1 else "")
         + ", with 95 % t bands. Below the line a learner is better than the static rule."
@@ -207,7 +214,9 @@ def _final(data: ExperimentData) -> tuple[str, dict[str, Any]]:
             for label in ordered
         ]
         panels.append({"x_label": metric_label(data.kind, data.kind.metric), "rows": rows})
-    panels.append({"x_label": f"{data.kind.quantity} relative to {data.reference}", "level": 1.0, "rows": ratio_rows})
+    panels.append(
+        {"x_label": f"{data.kind.quantity} relative to {data.title(data.reference)}", "level": 1.0, "rows": ratio_rows}
+    )
     caption = (
         f"After training, {data.raw['evaluation']['episodes']} evaluation episodes with identical "
         f"{data.kind.paired_by}. Filled: learned, interquartile mean over training seeds with its 95 % t "
@@ -251,13 +260,14 @@ def _profile(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         for label, strata in by_label.items()
     ]
     panel = {
-        "x_label": f"{data.kind.quantity} relative to {data.reference}, at most",
+        "x_label": f"{data.kind.quantity} relative to {data.title(data.reference)}, at most",
         "y_label": "share of evaluation episodes",
         "lines": lines,
     }
     caption = (
         f"Performance profile: share of evaluation episodes, over all seeds, in which the {data.kind.quantity} is at "
-        f"most so many times that of {data.reference}; higher is better. Bands: 95 % t intervals over seeds."
+        f"most so many times that of {data.title(data.reference)}; higher is better. Bands: 95 % t intervals over "
+        "seeds."
     )
     return caption, {"kind": "lines", "panels": [panel]}
 
@@ -274,7 +284,7 @@ def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
         head: dict[str, Any] = {
             "x_label": axis.label,
             "log_x": axis.log,
-            "title": scenario if len(data.experiment.scenarios) > 1 else "",
+            "title": data.title(scenario) if len(data.experiment.scenarios) > 1 else "",
         }
         for metric in metrics:
             lines = [
@@ -293,7 +303,7 @@ def _axis(data: ExperimentData) -> tuple[str, dict[str, Any]]:
                 for label in data.labels
                 if label != data.reference
             ]
-            y_label = f"{data.kind.quantity} relative to {data.reference}"
+            y_label = f"{data.kind.quantity} relative to {data.title(data.reference)}"
             panels.append({**head, "y_label": y_label, "level": 1.0, "lines": lines})
     caption = (
         f"{data.raw['evaluation']['episodes']} evaluation episodes with identical {data.kind.paired_by} at every value."

@@ -18,9 +18,11 @@ from edgegen.platform.canvas import (
     save,
     whole_numbers,
 )
+from edgegen.platform.files import PLOT_ENDINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 1, 1, 1, 1, 1)))
@@ -30,28 +32,29 @@ _MOST_MARKERS = 12
 
 
 @drawing
-def draw(figure: Mapping[str, Any], path: Path) -> list[Path]:
-    """Draw a figure and write it as PNG and SVG.
+def draw(figure: Mapping[str, Any], path: Path, endings: Sequence[str] = PLOT_ENDINGS) -> list[Path]:
+    """Draw a figure and write it, in several formats.
 
     Args:
         figure: ``kind`` (``lines`` or ``dots``), ``panels``, and what each needs, see :func:`draw_lines` and
             :func:`draw_dots`.
-        path: Where to, .png.
+        path: One of the files.
+        endings: Of all of them.
 
     Returns:
         The files written.
     """
-    return (draw_lines if figure["kind"] == "lines" else draw_dots)(figure["panels"], path)
+    drawn = (draw_lines if figure["kind"] == "lines" else draw_dots)(figure["panels"])
+    return save(drawn, path, endings=endings)
 
 
 @drawing
-def draw_lines(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
+def draw_lines(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw lines with bands, a panel each, with one legend for all.
 
     Args:
         panels: Each with ``x_label``, ``y_label``, perhaps ``title``, ``log_x``, ``level`` (a horizontal line), and
             ``lines``: ``label``, ``rule``, ``x``, ``estimate``, ``low``, ``high``. An x that is text is a category.
-        path: Where to.
     """
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -73,17 +76,16 @@ def draw_lines(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
         handles.values(), handles.keys(), loc="outside lower center", ncols=3 if columns == 1 else 5, frameon=False,
         fontsize=8, handlelength=3.5,
     )  # fmt: skip
-    return save(figure, path)
+    return figure
 
 
 @drawing
-def draw_dots(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
+def draw_dots(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw estimates with intervals, one row each, panels side by side.
 
     Args:
         panels: Each with ``x_label``, perhaps ``level`` (a vertical line), and ``rows``, the first at the top:
             ``label``, ``rule``, ``estimate``, ``low``, ``high``, perhaps ``points``.
-        path: Where to.
     """
     most = max(len(panel["rows"]) for panel in panels)
     figure = new_figure(5.2 * len(panels), 1.1 + 0.34 * most)
@@ -107,7 +109,7 @@ def draw_dots(panels: Sequence[Mapping[str, Any]], path: Path) -> list[Path]:
             panel = {**panel, "x_label": _with_note(panel["x_label"], "logarithmic")}
         axes.set_xlabel(panel["x_label"])
         _plain(axes, "x")
-    return save(figure, path)
+    return figure
 
 
 def _lines(axes: Axes, panel: Mapping[str, Any], styles: Mapping[str, dict[str, Any]]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgegen.platform.files import write_text
 from edgegen.platform.live_table import duration
-from edgegen.platform.studies.data import DATA_FOLDER, ExperimentData
+from edgegen.platform.studies.data import DATA_FOLDER, ExperimentData, write_if_changed
+from edgegen.platform.studies.exports import write_exports
 from edgegen.platform.studies.figures import (
     FIGURE_FOLDER,
     FigureTarget,
@@ -24,8 +25,11 @@ from edgegen.platform.studies.tables import (
     many_worlds,
     one_world,
     published_tables,
+    tables_json,
     training_tables,
 )
+
+TABLE_FOLDER = "tables"
 
 
 def report_paths(out: Path, study: str, size: str) -> tuple[Path, Path]:
@@ -41,8 +45,9 @@ def write_report(
     missing: Sequence[str],
     file: Path,
     folder: Path,
+    pdf: bool = False,
 ) -> list[str]:
-    """Draw the figures that are not there, and write the report if it has changed.
+    """Draw the figures that are not there, and write tables and report if they have changed.
 
     Args:
         title: Heading.
@@ -50,7 +55,8 @@ def write_report(
         experiments: What was found.
         missing: Experiments of the study that were not run.
         file: The report.
-        folder: Where ``data`` is, and ``figures`` go.
+        folder: Where ``data`` is, and ``figures`` and ``tables`` go.
+        pdf: Whether to write figures as PDF, too.
 
     Returns:
         Names of the figures that were drawn.
@@ -59,7 +65,10 @@ def write_report(
         InputError: If a file can not be written.
     """
     targets = {data.name: targets_of(data) for data in experiments}
-    drawn = draw_missing([target for own in targets.values() for target in own], folder / FIGURE_FOLDER)
+    drawn = draw_missing([target for own in targets.values() for target in own], folder / FIGURE_FOLDER, pdf)
+    for data in experiments:
+        write_if_changed(folder / TABLE_FOLDER / f"{data.name}.json", tables_json(data))
+        write_exports(data, folder / TABLE_FOLDER)
     quick = experiments[0].raw["size"] == QUICK
     lines = [f"# {title}{' (quick)' if quick else ''}", ""]
     if description:
@@ -160,8 +169,10 @@ def _section(data: ExperimentData, targets: Sequence[FigureTarget], folder: Path
         lines += [f"![{target.caption}]({path})", "", f"*{target.caption}*", ""]
     source = (folder / DATA_FOLDER / f"{data.name}.json").as_posix()
     layout = source.removesuffix(".json") + ".marl-eval.json"
+    table = (folder / TABLE_FOLDER / data.name).as_posix()
     lines += [
-        f"Data: [{data.name}.json]({source}), in the layout of marl-eval: [{data.name}.marl-eval.json]({layout}).",
+        f"Data: [{data.name}.json]({source}), in the layout of marl-eval: [{data.name}.marl-eval.json]({layout}). "
+        f"Table: [{data.name}.tex]({table}.tex), [{data.name}.csv]({table}.csv).",
         "",
     ]
     return lines

@@ -21,13 +21,10 @@ from edgegen.platform.files import check_writable_folder
 from edgegen.platform.live_table import duration
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import take_again
-from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_data, write_if_changed
+from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_data
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.records import StudyRecords
 from edgegen.platform.studies.report import report_paths, write_report
-from edgegen.platform.studies.tables import tables_json
-
-TABLE_FOLDER = "tables"
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class ReproduceRequest:
         jobs: Most units at a time; one per core, or all that a cluster holds, if None.
         tracking: Whether to record the study in MLflow.
         report_only: Whether to leave the units alone and make the report of the saved data.
+        pdf: Whether to write figures as PDF, too.
     """
 
     plan: Plan
@@ -51,6 +49,7 @@ class ReproduceRequest:
     jobs: int | None = None
     tracking: bool = True
     report_only: bool = False
+    pdf: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class _Reproduction:
         names = [experiment.name for experiment in self.plan.spec.experiments]
         size = self.plan.size
         wanted = [e.name for e in self.plan.spec.experiments if not e.extent(size).skip]
-        experiments = read_data(self.folder / DATA_FOLDER, names)
+        experiments = read_data(self.folder / DATA_FOLDER, names, self.plan.spec.labels)
         if not experiments and self.failed:
             return None
         if not experiments:
@@ -178,8 +177,6 @@ class _Reproduction:
                 f"There is no data in '{self.folder / DATA_FOLDER}' to report of; run edgegen reproduce "
                 f"{self.plan.spec.name} without --report-only first, or name its folder with --out."
             )
-        for data in experiments:
-            write_if_changed(self.folder / TABLE_FOLDER / f"{data.name}.json", tables_json(data))
         have = {data.name for data in experiments}
         missing = [name for name in wanted if name not in have]
         spec = self.plan.spec
@@ -189,7 +186,9 @@ class _Reproduction:
             methods = dict.fromkeys(cell.label for cell in cells if cell.learned)
             absent = [f"*{spec.methods[name].title}*" for name in methods if name not in data.labels]
             missing += [f"{title} of {data.name}" for title in absent]
-        return write_report(spec.title, spec.description, experiments, missing, self.report, self.folder)
+        return write_report(
+            spec.title, spec.description, experiments, missing, self.report, self.folder, self.request.pdf
+        )
 
     def _files(self) -> list[Path]:
         return [self.report, *sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name[0] != ".")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from edgegen.algorithms.core.tunable import tuned_name
 from edgegen.envs.core.fields import Count, Flag, Frozen, Positive, Real, Seed
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -255,6 +256,7 @@ class StudySpec(Frozen):
         title: Heading of the report.
         description: What it is about, below the heading.
         methods: Methods by name.
+        labels: What rules and scenarios are called in tables and figures, by name; by their names if not given.
         experiments: Experiments.
         full: How much each experiment does if it says nothing else; seeds and episodes must be given.
         quick: Likewise in the quick study.
@@ -265,6 +267,7 @@ class StudySpec(Frozen):
     title: str
     description: str = ""
     methods: dict[Name, Method] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     experiments: Annotated[tuple[Experiment, ...], Field(min_length=1)]
     full: Extent
     quick: Extent
@@ -285,6 +288,11 @@ class StudySpec(Frozen):
                     raise ValueError(
                         f"{size}.method_episodes names '{name}', but methods are {', '.join(self.methods)}"
                     )
+        shown = {name for e in self.experiments for name in (*e.rules, *map(tuned_name, e.rules), *e.scenarios)}
+        if unknown := next((name for name in self.labels if name not in shown), None):
+            raise ValueError(
+                f"labels names '{unknown}', but the rules and scenarios of the study are {', '.join(sorted(shown))}"
+            )
         names = [experiment.name for experiment in self.experiments]
         if doubled := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two experiments are called '{min(doubled)}'")

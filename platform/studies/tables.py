@@ -50,7 +50,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
             if not measure.if_any
             for values in (found.values(measure.metric),)
         ]
-        title = f"**{data.title(label)}**" if found.learned else f"`{label}`"
+        title = f"**{data.title(label)}**" if found.learned else data.named(label)
         closed = [] if ceiling is None else [f"{100 * (base.mean() - values.mean()) / (base.mean() - ceiling):.0f}"]
         rows.append(
             [
@@ -71,7 +71,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
     head = [
         "policy",
         f"{kind.quantity}{kind.unit}",
-        f"difference to `{data.reference}`{kind.unit}",
+        f"difference to {data.named(data.reference)}{kind.unit}",
         "ratio",
         *([] if ceiling is None else ["closed, %"]),
         "better, % of episodes",
@@ -84,7 +84,7 @@ def one_world(data: ExperimentData, place: Place) -> list[str]:
     lines = [*table(head, rows), ""]
     if ceiling is not None:
         lines += [
-            f"*Closed*: share of the way from `{data.reference}` to the {kind.ceiling}.",
+            f"*Closed*: share of the way from {data.named(data.reference)} to the {kind.ceiling}.",
             "",
         ]
     return lines
@@ -101,7 +101,7 @@ def baseline_tables(data: ExperimentData) -> list[str]:
         others = [label for label in (*data.learned, *data.tuned) if label != baseline]
         rows = [
             [
-                _named(data, label),
+                data.named(label),
                 to_baseline(data, place, label).text(decimals, sign=True),
                 ", ".join(f"{mean:.{decimals}f}" for mean in data.means(place, label)),
             ]
@@ -109,7 +109,7 @@ def baseline_tables(data: ExperimentData) -> list[str]:
         ]
         seeds = ", ".join(map(str, data.found(place, baseline).seeds))
         levels = ", ".join(f"{mean:.{decimals}f}" for mean in data.means(place, baseline))
-        where = f" on `{place[0]}`" if len(data.places) > 1 else ""
+        where = f" on {data.named(place[0])}" if len(data.places) > 1 else ""
         head = ["method", f"minus {data.title(baseline)}{kind.unit}", f"{kind.quantity} with seeds {seeds}{kind.unit}"]
         lines += [
             f"Against {data.title(baseline)}{where} ({levels}), paired by training seed and episode; the intervals "
@@ -134,7 +134,7 @@ def axis_tables(data: ExperimentData) -> list[str]:
     for scenario in data.experiment.scenarios:
         places = [place for place in data.places if place[0] == scenario]
         decimals = decimals_for(float(min(data.means(p, label).min() for p in places for label in data.labels)))
-        head = [axis.label if axis else "", *(_named(data, label) for label in data.labels)]
+        head = [axis.label if axis else "", *(data.named(label) for label in data.labels)]
         levels = [
             [shown_value(place[1] or 0), *(level_interval(data, place, label).text(decimals) for label in data.labels)]
             for place in places
@@ -144,21 +144,16 @@ def axis_tables(data: ExperimentData) -> list[str]:
             [shown_value(place[1] or 0), *(place_ratio(data, place, label).text(3) for label in others)]
             for place in places
         ]
-        where = f" on `{scenario}`" if len(data.experiment.scenarios) > 1 else ""
+        where = f" on {data.named(scenario)}" if len(data.experiment.scenarios) > 1 else ""
         lines += [f"{kind.quantity.capitalize()}{kind.unit}{where}:", "", *table(head, levels), ""]
-        head = [head[0], *(_named(data, label) for label in others)]
-        lines += [f"Relative to `{data.reference}`{where}:", "", *table(head, ratios), ""]
+        head = [head[0], *(data.named(label) for label in others)]
+        lines += [f"Relative to {data.named(data.reference)}{where}:", "", *table(head, ratios), ""]
     return lines + _knowledge(data)
-
-
-def _named(data: ExperimentData, label: str) -> str:
-    """Title of a method, or name of a rule as inline code."""
-    return data.title(label) if label in data.learned else f"`{label}`"
 
 
 def _knowledge(data: ExperimentData) -> list[str]:
     """What each policy knows, for tables that have no column for it."""
-    rows = [[_named(data, label), data.raw["information"][label]] for label in data.labels]
+    rows = [[data.named(label), data.raw["information"][label]] for label in data.labels]
     return [*table(["policy", "information used"], rows), ""]
 
 
@@ -174,7 +169,7 @@ def trained_on(found: Found) -> str:
 def budgets(data: ExperimentData) -> list[str]:
     """Return what tunings took, a clause for each rule: trials × episodes × requests."""
     found = {label: data.found(data.places[0], label) for label in data.tuned}
-    return [f"`{label}`: {budget_text(one.tuning, one.episodes)}" for label, one in found.items()]
+    return [f"{data.named(label)}: {budget_text(one.tuning, one.episodes)}" for label, one in found.items()]
 
 
 def many_worlds(data: ExperimentData) -> list[str]:
@@ -182,8 +177,8 @@ def many_worlds(data: ExperimentData) -> list[str]:
     kind = data.kind
     head = [
         f"{kind.quantity}{kind.unit}",
-        *(f"`{scenario}`" for scenario, _ in data.places),
-        f"all, over `{data.reference}`",
+        *(data.named(scenario) for scenario, _ in data.places),
+        f"all, over {data.named(data.reference)}",
     ]
     decimals = {
         place: decimals_for(float(min(data.means(place, label).min() for label in data.labels)))
@@ -191,7 +186,7 @@ def many_worlds(data: ExperimentData) -> list[str]:
     }
     rows = [
         [
-            f"**{data.title(label)}**" if label in data.learned else f"`{label}`",
+            f"**{data.title(label)}**" if label in data.learned else data.named(label),
             *(level_interval(data, place, label).text(decimals[place]) for place in data.places),
             ratio_interval(data, label).text(3),
         ]
@@ -204,13 +199,13 @@ def many_worlds(data: ExperimentData) -> list[str]:
         head = ["scenario", "best rule", "", "best learned", "", f"learned minus rule{kind.unit}", ""]
         keys = ["rule", "rule_level", "method", "method_level", "difference", "verdict"]
         if knowing := pays[0][1]["knowing"]:
-            head.append(f"learned over `{knowing}`")
+            head.append(f"learned over {data.named(knowing)}")
             keys.append("to_knowing")
         lines += [
             "Where learning pays: the best learned method against the best rule, tuned or not, that uses nothing that "
             "no scheduler can know.",
             "",
-            *table(head, [[f"`{place[0]}`", *(found[key] for key in keys)] for place, found in pays]),
+            *table(head, [[data.named(place[0]), *(found[key] for key in keys)] for place, found in pays]),
             "",
         ]
     return lines
@@ -233,10 +228,10 @@ def training_tables(data: ExperimentData) -> list[str]:
                 continue
             means = found.curves[:, : whole * width].reshape(len(found.curves), whole, width).mean(axis=2).mean(axis=0)
             ends = max(ends, [int(end) for end in np.arange(1, whole + 1) * width], key=len)
-            rows.append([_named(data, label), *(f"{value:.{decimals}f}" for value in means)])
+            rows.append([data.named(label), *(f"{value:.{decimals}f}" for value in means)])
         rows = [[*row, *[""] * (len(ends) + 1 - len(row))] for row in rows]
         head = ["training episodes", *(f"{end - width + 1}\N{EN DASH}{end}" if width > 1 else str(end) for end in ends)]
-        where = f" on `{place[0]}`" if len(data.places) > 1 else ""
+        where = f" on {data.named(place[0])}" if len(data.places) > 1 else ""
         lines += [
             f"{data.kind.quantity.capitalize()}{data.kind.unit} while training{where}, mean over seeds; rules on the "
             f"same {data.kind.paired_by}:",
@@ -259,7 +254,10 @@ def _soon(data: ExperimentData) -> list[str]:
         rows.append([data.title(label), *(f"{x[at[0]]:.0f}" if at.size else "not reached" for at in reached)])
     episodes = data.found(data.places[0], data.learned[0]).curves.shape[1]
     width = int(blocks(np.zeros((1, episodes)))[0][0])
-    head = ["episodes until at most", *(f"{level:g} \N{MULTIPLICATION SIGN} `{data.reference}`" for level in _LEVELS)]
+    head = [
+        "episodes until at most",
+        *(f"{level:g} \N{MULTIPLICATION SIGN} {data.named(data.reference)}" for level in _LEVELS),
+    ]
     return [*table(head, rows), "", f"By means over {width} episode{'s' * (width > 1)} and all seeds.", ""]
 
 
@@ -273,7 +271,7 @@ def published_tables(data: ExperimentData) -> list[str]:
         best = rows[0]["best"]
         head = [
             "method", f"published{data.kind.unit}", f"published, over {best}", f"ours{data.kind.unit}",
-            f"ours, over {best}", f"ours, over `{data.reference}`",
+            f"ours, over {best}", f"ours, over {data.named(data.reference)}",
         ]  # fmt: skip
         cells = [
             [

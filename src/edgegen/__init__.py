@@ -4,6 +4,7 @@ What a script or a notebook needs is here, and is loaded when it is asked for:
 
 * :func:`load_world`, :func:`make_policy`, :func:`play`, :func:`compare` - honest comparisons on identical arrivals;
 * :func:`train`, :func:`tune` - policies, learned and tuned;
+* :func:`load_study` - what ``edgegen reproduce`` has measured, as pandas frames;
 * :mod:`figures <edgegen.platform.figures.api>` - matplotlib figures of all that.
 
 The rooms of the house are sub-packages, each a folder at the top of the repository:
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from edgegen.envs.core.errors import InputError
     from edgegen.platform.api import compare, load_world, make_policy, play, train, tune
     from edgegen.platform.figures import api as figures
+    from edgegen.platform.studies.exports import load_study
 
-__all__ = ["InputError", "compare", "figures", "load_world", "make_policy", "play", "train", "tune"]
+__all__ = ["InputError", "compare", "figures", "load_study", "load_world", "make_policy", "play", "train", "tune"]
 __version__ = version("edgegen")
 
-_HOMES = {"InputError": "edgegen.envs.core.errors"}
+_HOMES = {"InputError": "edgegen.envs.core.errors", "load_study": "edgegen.platform.studies.exports"}
 
 
 def __getattr__(name: str) -> Any:

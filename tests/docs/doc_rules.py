@@ -49,8 +49,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
 
     Training plays two copies for one iteration, evaluation one or two episodes, a sweep has one trial, the
     demonstration and the benchmark are the quick ones, and a service is built and checked but not started
-    (SERVICES says when one is). A study is planned and listed, and faults are looked up but not caused: tests of their
-    own run both.
+    (SERVICES says when one is). A study is planned and listed, but for a page's own in its quick size, and faults are
+    looked up but not caused: tests of their own run both.
     """
     patches: list[Any] = []
     if command == "train":
@@ -87,7 +87,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "scaling":
         values |= {"runners": [1], "rounds": 1, "repeats": 3}
     elif command == "reproduce":
-        values["list_only"] = True
+        own = values["study"].endswith(".yaml") and values["quick"]  # tiny, and read again by what follows on the page
+        values |= {"jobs": 1, "tracking": False} if own else {"list_only": True}
     elif command == "chaos":
         from edgegen.platform.commands import chaos
 
