@@ -35,6 +35,7 @@ from edgegen.platform.commands import (
     tune,
     world,
 )
+from edgegen.platform.process import leave
 from edgegen.platform.screen import drop, printable, stdout_is_lost, substitute_characters
 
 # The class of all usage errors; not importable by name, because typer has moved it between packages.
@@ -169,9 +170,13 @@ app.add_typer(trace.trace, name="trace")
 app.add_typer(keys.keys, name="keys")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the ``edgegen`` command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else 0)
+    leave(0)
 
 
 if __name__ == "__main__":

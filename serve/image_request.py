@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from edgegen.envs.core.errors import did_you_mean, from_validation
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.http.errors import MOST_SHOWN, RequestError, short
 from edgegen.serve.model_config import ModelCard

@@ -37,7 +37,8 @@ TURNS = {
 """Functions and classes that look and decide once at a time, by file, whenever somebody else says so."""
 
 PRIVATE = {
-    "algorithms/rllib/private.py": "RLlib's and Train's",
+    "algorithms/rllib/private.py": "RLlib's",
+    "algorithms/rllib/private_learners.py": "Train's, which only remote learners import",
     "algorithms/rllib/private_core.py": "those of Ray's core, without importing RLlib",
 }
 """Files that may touch private parts of Ray."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from cmaes import CMA
 
 from edgegen.algorithms.rules.fleet_families import Prices
 from edgegen.algorithms.rules.fleet_kernel import play_drawn
@@ -26,6 +25,8 @@ def mean_utility(requests: Requests, results: Floats) -> Floats:
 
 @lru_cache(maxsize=8)
 def _tuned(scenario_json: str, trials: int, episodes: int) -> Prices:
+    from cmaes import CMA  # brings scipy.stats, which only a search needs
+
     scenario, ranges = FleetScenario.model_validate_json(scenario_json), Prices.ranges()
     low, high = (np.array([getattr(r, end) for r in ranges.values()]) for end in ("low", "high"))
 

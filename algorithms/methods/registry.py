@@ -143,10 +143,11 @@ def find_method(name: str) -> Method:
         InputError: If there is none of that name, or a plugin can not be used.
     """
     name = plugged(name)
-    known = methods()
-    if name not in known:
+    found = METHODS.get(name)
+    if found is None:
+        known = METHODS.names()
         raise InputError(f"Unknown algorithm '{name}'; algorithms are {', '.join(known)}.{did_you_mean(name, known)}")
-    return known[name]
+    return found
 
 
 def methods_for(kind: str) -> list[Method]:

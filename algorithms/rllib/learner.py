@@ -12,6 +12,7 @@ from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
+from edgegen.algorithms.rllib.adam import Adam
 from edgegen.algorithms.rllib.private import OpenLearner
 from edgegen.algorithms.rllib.role import Learning
 
@@ -66,7 +67,7 @@ class JointLearner(OpenLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer_name=name,
-            optimizer=torch.optim.Adam(parameters, lr=lr, foreach=True),
+            optimizer=Adam(parameters, lr),
             params=parameters,
             lr_or_lr_schedule=lr,
         )
@@ -120,10 +121,7 @@ class JointLearner(OpenLearner):
         """Back-propagate a loss into the parameters of one optimizer alone, and step it."""
         optimizer = self.get_optimizer(module_id, name)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = self._mean_over_learners(torch.autograd.grad(loss, parameters))
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
+        optimizer.advance(self._mean_over_learners(torch.autograd.grad(loss, parameters)))
 
     def _mean_over_learners(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Every learner saw rows of its own; one message for all gradients, because each costs a round trip."""

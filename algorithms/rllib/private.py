@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+import ray
 import torch
 from ray.rllib.algorithms import algorithm as rllib_algorithm
 from ray.rllib.core.learner import learner_group
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env import env_runner_group
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
-from ray.train.torch.config import TorchConfig, _TorchBackend
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-from edgegen.algorithms.rllib.network import node_address, use_interface_of_node
 
 _reserved: ContextVar[PlacementGroup | None] = ContextVar("reserved", default=None)
 
@@ -56,6 +55,10 @@ class OpenLearner(TorchLearner):
         if WEIGHTS_SEQ_NO in state:
             self._weights_seq_no: int = state[WEIGHTS_SEQ_NO]
 
+    def __init__(self, **arguments: Any) -> None:
+        with seeding_lightly():
+            super().__init__(**arguments)
+
     def _make_modules_ddp_if_necessary(self) -> None:
         self.begin_alike()
 
@@ -63,12 +66,50 @@ class OpenLearner(TorchLearner):
         return {}, self.make_update(batch), {}
 
 
+class _NothingStored:
+    """Ray, but for its object store: what is put there stays in this process."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ray, name)
+
+    def put(self, value: Any) -> Any:
+        """Return the value itself."""
+        return value
+
+    def get(self, value: Any) -> Any:
+        """Return what was put, or wait for what is in the store all the same."""
+        return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+@contextmanager
+def _nothing_stored() -> Iterator[None]:
+    before = env_runner_group.ray
+    env_runner_group.ray = _NothingStored()
+    try:
+        yield
+    finally:
+        env_runner_group.ray = before
+
+
 class PlacedEnvRunnerGroup(EnvRunnerGroup):
-    """Starts every remote env runner in the bundle that was reserved for it."""
+    """Starts every remote env runner in the bundle that was reserved for it, and needs no Ray session without any.
+
+    RLlib puts the config and weights into Ray's object store, and starts a session for that, even if nothing is remote.
+    Remote env runners get the config itself here.
+    """
 
     _remote_args: dict[str, Any]
     _remote_config: Any
     _pg_offset: int
+
+    def __init__(self, **arguments: Any) -> None:
+        with _nothing_stored():
+            super().__init__(**arguments)
+
+    def sync_weights(self, *arguments: Any, **rest: Any) -> Any:
+        """Hand weights to the env runners, without the store if there is only the one in this process."""
+        with nullcontext() if self.num_remote_workers() else _nothing_stored():
+            return super().sync_weights(*arguments, **rest)
 
     def _make_worker(self, *, worker_index: int, **rest: Any) -> Any:
         group = _reserved.get()
@@ -89,7 +130,7 @@ class PlacedLearnerGroup(LearnerGroup):
 
     def __init__(self, **arguments: Any) -> None:
         before = learner_group._get_backend_config
-        learner_group._get_backend_config = lambda learner_class: LearnersConfig()  # there is no other way in
+        learner_group._get_backend_config = _backend_of_learners  # there is no other way in
         try:
             super().__init__(**arguments)
         finally:
@@ -100,25 +141,12 @@ class PlacedLearnerGroup(LearnerGroup):
         return []
 
 
-class LearnersBackend(_TorchBackend):
-    """Sets up the process group of the learners; as RLlib's, every learner sees only its own GPU."""
+def _backend_of_learners(learner_class: Any) -> Any:
+    """How remote learners find each other; Ray's library for training is imported where there are some."""
+    from edgegen.algorithms.rllib.private_learners import LearnersConfig
 
-    share_cuda_visible_devices = False
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Choose the network interface where it matters, then set up the process group."""
-        if len(set(worker_group.execute(node_address))) > 1:
-            worker_group.execute(use_interface_of_node)
-        super().on_start(worker_group, backend_config)
-
-
-class LearnersConfig(TorchConfig):
-    """Names the backend."""
-
-    @property
-    def backend_cls(self) -> type[LearnersBackend]:
-        """The backend."""
-        return LearnersBackend
+    del learner_class
+    return LearnersConfig()
 
 
 def reserved() -> PlacementGroup | None:
@@ -133,10 +161,29 @@ def placed(group: PlacementGroup | None) -> Iterator[None]:
     before = rllib_algorithm.EnvRunnerGroup
     rllib_algorithm.EnvRunnerGroup = PlacedEnvRunnerGroup  # Algorithm.setup offers no other way in
     try:
-        yield
+        with seeding_lightly():
+            yield
     finally:
         rllib_algorithm.EnvRunnerGroup = before
         _reserved.reset(token)
+
+
+@contextmanager
+def seeding_lightly() -> Iterator[None]:
+    """Let RLlib seed torch as it does, but without importing torch's compiler, which takes a second of every process.
+
+    ``torch.use_deterministic_algorithms`` imports it to set a switch of it, too.
+    """
+    before = torch.use_deterministic_algorithms
+    torch.use_deterministic_algorithms = _decide_determinism
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms = before
+
+
+def _decide_determinism(mode: bool, *, warn_only: bool = False) -> None:
+    torch.set_deterministic_debug_mode(("warn" if warn_only else "error") if mode else "default")
 
 
 def local_learner(algorithm: Any) -> Any:

@@ -23,6 +23,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from edgegen.algorithms.core.policy import Memory
+from edgegen.algorithms.rllib.private import seeding_lightly
 from edgegen.algorithms.rllib.role import Following, Learning, Notes, RoleLearner
 from edgegen.algorithms.rllib.rollout import Fragment, JointFragment, joined
 from edgegen.envs.core.kinds import kind_of
@@ -54,7 +55,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        super().__init__(config=config, **kwargs)
+        with seeding_lightly():
+            super().__init__(config=config, **kwargs)
         self.learning: Learning = config.learning()
         self.settings = self.learning.settings
         self.arrivals_seed, self.policy_seed = self._seeds()

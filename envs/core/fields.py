@@ -12,9 +12,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.seeds import MAX_SEED
 
-MAX_SEED = 2**32 - 1
-"""The largest that every generator of random numbers takes."""
 MOST, LEAST = 1e12, 1e-12
 """Largest and smallest positive quantity; the product of three still fits single precision, which ends at 3.4e38."""
 MOST_COUNTED = 10**9

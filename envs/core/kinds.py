@@ -211,11 +211,12 @@ def kind_named(name: Any, what: str = "The kind", file: Path | None = None) -> K
     """
     if isinstance(name, str):
         name = plugged(name, file)
-    known = kinds()
-    if not isinstance(name, str) or name not in known:
+    found = KINDS.get(name) if isinstance(name, str) else None
+    if found is None:
+        known = KINDS.names()
         suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
         raise InputError(f"{what} is {name!r}, but must be {' or '.join(known)}.{suggestion}")
-    return known[name]
+    return found
 
 
 def kind_of(scenario: WorldScenario) -> Kind:

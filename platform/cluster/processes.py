@@ -74,6 +74,11 @@ class Processes(BaseModel):
         )
         return config.placement("SPREAD" if self.placement == "spread" else "PACK", wait_s)
 
+    @property
+    def remote(self) -> bool:
+        """Whether there are any processes but the one that trains."""
+        return bool(self.num_env_runners or self.num_learners)
+
     def session_options(self) -> dict[str, Any]:
         """What a private Ray session needs so that all processes have room; they share the cores there are."""
         cpus = self.num_env_runners * self.cpus_per_env_runner + self.num_learners * self.cpus_per_learner

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.envs.urls import shown
 from edgegen.platform.commands.compare import say_notes
 from edgegen.platform.commands.options import (

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.paths import as_path
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.platform.defaults import RUNS
 from edgegen.platform.files import (
     check_plot_path,

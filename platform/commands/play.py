@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.platform.commands.compare import make_entrants, say_notes
 from edgegen.platform.commands.options import (
     SeedOption,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 
 EVALUATION_SEED_OFFSET = 2**62
 """Distance between a person's seed and the arrival seed of an evaluation."""

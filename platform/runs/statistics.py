@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special  # scipy.stats would take longer to import than most comparisons take to play
 
 CONFIDENCE = 0.95
 _TRIMMED = 0.25
@@ -65,8 +65,8 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE, method: str
     if np.ptp(data) == 0:  # the same value every time: an interval of no width, or none for a single value
         end = mean if data.size > 1 else float("nan")
         return Interval(mean, end, end, method, confidence)
-    low, high = stats.ttest_1samp(data, 0.0).confidence_interval(confidence)
-    return Interval(mean, float(low), float(high), method, confidence)
+    half = float(_student((1 + confidence) / 2, data.size - 1) * np.sqrt(data.var(ddof=1) / data.size))
+    return Interval(mean, mean - half, mean + half, method, confidence)
 
 
 def paired_difference(values: ArrayLike, reference: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -92,7 +92,7 @@ def mean_ratio(values: ArrayLike, reference: ArrayLike, confidence: float = CONF
         return Interval(ratio, float("nan"), float("nan"), method, confidence)
     if np.ptp(data - ratio * base) == 0:
         return Interval(ratio, ratio, ratio, method, confidence)
-    covariance = np.cov(data, base) * stats.t.ppf((1 + confidence) / 2, n - 1) ** 2 / n
+    covariance = np.cov(data, base) * _student((1 + confidence) / 2, n - 1) ** 2 / n
     # (x̄ − ρ ȳ)² = t²/n · (s_xx − 2 ρ s_xy + ρ² s_yy), a quadratic in ρ
     square = base.mean() ** 2 - covariance[1, 1]
     linear = data.mean() * base.mean() - covariance[0, 1]
@@ -192,7 +192,9 @@ def improvement_interval(
     variance, freedom = _pooled(np.array(variances)[:, None], np.array(freedoms)[:, None])
     if variance[0] == 0 and estimate in (0.0, 1.0):
         tries = sum(fewest)
-        exact = stats.binomtest(round(estimate * tries), tries).proportion_ci(confidence, "exact")
+        from scipy.stats import binomtest
+
+        exact = binomtest(round(estimate * tries), tries).proportion_ci(confidence, "exact")
         return Interval(estimate, float(exact.low), float(exact.high), "Clopper and Pearson", confidence)
     # On the scale of log odds, on which the ends stay within 0 and 1 and are not symmetric near either.
     scale = estimate * (1 - estimate)
@@ -283,8 +285,13 @@ def _pooled(
 
 
 def _half_width(variance: NDArray[np.float64], freedom: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
-    half: NDArray[np.float64] = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
+    half: NDArray[np.float64] = _student((1 + confidence) / 2, freedom) * np.sqrt(variance)
     return half
+
+
+def _student(probability: float, freedom: Any) -> Any:
+    """Quantile of Student's t, for each of some degrees of freedom."""
+    return special.stdtrit(freedom, probability)
 
 
 def _checked(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:

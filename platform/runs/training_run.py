@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.yaml_files import dump_yaml
 from edgegen.platform.cluster.processes import RESTART_WAIT_S, RunnerWatch, is_cluster_fault, make_processes
 from edgegen.platform.files import draw_or_tell, write_json
-from edgegen.platform.process import prefer_one_thread
+from edgegen.platform.process import prefer_one_thread, quiet_ray
 from edgegen.platform.records.tracking import Store, Tracker
 from edgegen.platform.runs.training import RUN_FILE, ClusterUse, EpisodeReport, Listener, TrainResult, processes_of
 
@@ -61,15 +62,12 @@ class TrainingRun:
             return self._go(checkpoint)
 
     def _go(self, checkpoint: Path | None) -> TrainResult:
-        from edgegen.algorithms.rllib.ray_session import ray_session
-
         started = time.perf_counter()
         prefer_one_thread()
         store = Store() if self.tracking else None  # a wrong address is to be found before anything is started
         status = "FAILED"
-        options = self.processes.session_options() if self.cluster.address is None else {}
         try:
-            with ray_session(self.cluster.address, **options):
+            with self._session():
                 if store is not None:  # a cluster that does not start is to leave no record
                     self.tracker = self._open_tracker(store)
                     self.run["mlflow_run_id"] = self.tracker.run_id
@@ -94,6 +92,15 @@ class TrainingRun:
             mlflow_uri=self.tracker.uri if self.tracker else None,
             rivals=self.learner.rivals,
         )
+
+    def _session(self) -> AbstractContextManager[None]:
+        """A Ray session where something runs elsewhere, or was asked to; RLlib needs none for what runs here."""
+        if self.cluster.address is None and not self.processes.remote:
+            quiet_ray()
+            return nullcontext()
+        from edgegen.algorithms.rllib.ray_session import ray_session
+
+        return ray_session(self.cluster.address, **({} if self.cluster.address else self.processes.session_options()))
 
     def notice(self, sentence: str) -> None:
         """Tell about something out of the ordinary."""

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgegen.envs.core.errors import InputError, first_line
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.serve.connection import Connection, connect
 from edgegen.serve.http.errors import short
 from edgegen.serve.zoo.shapes import caption, sample_scenes

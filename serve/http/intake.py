@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgegen.envs.core.fields import MAX_SEED
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.control.jobs import Delivery, Job
 from edgegen.serve.control.live_world import Task

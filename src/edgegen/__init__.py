@@ -16,23 +16,26 @@ The rooms of the house are sub-packages, each a folder at the top of the reposit
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from edgegen.envs.core.errors import InputError
     from edgegen.platform.api import compare, load_world, make_policy, play, train, tune
     from edgegen.platform.figures import api as figures
     from edgegen.platform.studies.exports import load_study
 
 __all__ = ["InputError", "compare", "figures", "load_study", "load_world", "make_policy", "play", "train", "tune"]
-__version__ = version("edgegen")
 
 _HOMES = {"InputError": "edgegen.envs.core.errors", "load_study": "edgegen.platform.studies.exports"}
 
 
 def __getattr__(name: str) -> Any:
     """Load a part of the interface; torch and what is behind it are not imported before that."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("edgegen")
     if name not in __all__:
         raise AttributeError(f"module 'edgegen' has no attribute {name!r}")
     if name == "figures":

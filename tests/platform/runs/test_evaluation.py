@@ -5,8 +5,8 @@ import torch
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.rules.offloading import make_rule
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.platform.runs import episodes
 from edgegen.platform.runs.episodes import evaluation_seed

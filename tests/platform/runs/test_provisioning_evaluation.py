@@ -9,8 +9,8 @@ import torch
 from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.rules.caching import make_provisioning_rule
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import MAX_SEED
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.envs.core.seeds import MAX_SEED
 from edgegen.envs.provisioning.world import ProvisioningWorld
 from edgegen.platform.files import write_json
 from edgegen.platform.runs import episodes
