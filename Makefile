@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 OVERLAYS := kind gpu prod
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install lint test soak coverage same-numbers docs demo bench k8s-render clean
+.PHONY: install lint test soak coverage same-numbers docs docs-versions release-check demo bench k8s-render clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -45,6 +45,14 @@ same-numbers: install
 # The website in build/site, with a reference of every command and module; a warning is an error.
 docs: install
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -d build/doctrees . build/site
+
+# The website of every tagged version beside that of the working tree: build/versions/v0.1.0, …, build/versions/latest.
+docs-versions: install
+	$(BIN)/python tests/tools/docs_versions.py build/versions
+
+# Before a tag: versions agree, sdist and wheel are sound, and the wheel runs in a clean environment of every Python here.
+release-check: install
+	$(BIN)/python tests/tools/release_check.py $(if $(UNRELEASED),--unreleased)
 
 # `make demo KEEP=1` leaves the service up until Ctrl-C.
 demo: install

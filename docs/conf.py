@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ sys.path.insert(0, str(HERE))
 import reference  # noqa: E402
 
 project = "edgegen"
-html_title = "edgegen"
+release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+html_title = f"edgegen {release}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
 
 # The source folder is the repository, so that links between pages hold here as they do in a checkout.

@@ -135,7 +135,10 @@ class Elsewhere:
 
 
 ELSEWHERE = (
-    Elsewhere(r"^make (demo|lint|install|bench|clean|docs)\b", "installs, or is run by other tests; `make -n`"),
+    Elsewhere(
+        r"^make (demo|lint|install|bench|clean|docs|docs-versions|release-check)\b",
+        "installs, or is run by other tests; `make -n`",
+    ),
     Elsewhere(r"^make (test|soak|coverage|same-numbers)\b", "is what runs the tests; `make -n`"),
     Elsewhere(r"^make k8s-render\b", "tests/k8s renders the same overlays; `make -n`"),
     Elsewhere(r"^(\w+=\S+ )?(\.venv/bin/)?(python -m )?pytest\b", "is what runs the tests"),

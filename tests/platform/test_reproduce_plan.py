@@ -230,7 +230,7 @@ def test_shipped_studies_are_sound(name, size):
         (("full", "seeds"), [0, 0], "no seed may occur twice"),
         (("quick",), {"seeds": [0]}, "quick.episodes is missing"),
         (("full", "settings"), {"copies": 8, "hiden": 3}, "no method has the setting 'hiden'. Did you mean 'hidden'?"),
-        (("labels",), {"least-dely": "Least"}, "labels names 'least-dely', but the rules and scenarios of the study are"),
+        (("labels",), {"least-dely": "Least"}, "labels names 'least-dely', but the rules and scenarios of the"),
         (("full", "skip"), True, "full.skip is for experiments"),
         (("quick", "values"), [5], "quick.values is for experiments"),
         (("full", "method_episodes"), {"lda": 3}, "full.method_episodes names 'lda', but methods are lad, dqn, ppo"),
