@@ -64,7 +64,7 @@ bench: install
 # Writes what each overlay and its jobs would apply to build/k8s; needs kubectl, but no cluster.
 k8s-render:
 	mkdir -p build/k8s
-	for overlay in $(OVERLAYS); do for part in "" /train /sweep; do \
+	for overlay in $(OVERLAYS); do for part in "" /train /sweep /interactive; do \
 		kubectl kustomize k8s/overlays/$$overlay$$part > build/k8s/$$overlay$$(echo $$part | tr / -).yaml || exit 1; done; done
 	kubectl kustomize k8s/monitoring > build/k8s/monitoring.yaml
 

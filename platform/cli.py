@@ -21,6 +21,7 @@ from edgegen.platform.commands import (
     chaos,
     compare,
     demo,
+    k8s,
     keys,
     live,
     loadtest,
@@ -168,6 +169,7 @@ for _command in (
     app.command(cls=_Command)(_command)
 app.add_typer(trace.trace, name="trace")
 app.add_typer(keys.keys, name="keys")
+app.add_typer(k8s.k8s, name="k8s")
 
 
 def main() -> NoReturn:

@@ -74,7 +74,7 @@ def test_what_does_not_run_here_names_what_exists(command):
         assert f" AS {target}\n" in (ROOT / "k8s/image/Dockerfile").read_text(), f"{command}: no target {target}"
     kinds = "rayservice|rayjob|deployment|cronjob|statefulset|job|svc"
     for name in re.findall(rf"(?:{kinds})/([\w-]+)|exec (?:-i )?([\w-]+)", text):
-        wanted = re.sub(r"-serve-svc$|-\d+$", "", "".join(name))
+        wanted = re.sub(r"-(serve|head)-svc$|-\d+$", "", "".join(name))
         assert wanted in K8S_NAMES, f"{command}: no manifest makes {wanted}"
     if "pre-commit" in text:
         program = Path(sys.executable).with_name("pre-commit")

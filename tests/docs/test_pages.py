@@ -35,7 +35,7 @@ OPTIONS = {name: options_of(command) for name, command in COMMANDS.items()}
 PRESETS = {preset for method in methods().values() for preset in method.presets}
 OF_OTHERS = {"--metrics-export-port", "--num-cpus", "--redis-password", "--resources"}
 """Options of Ray's own programs that pages name without the program in front."""
-COMMAND_LINE = r"(?:^|[;|&] *|do +|bin/)edgegen ([a-z]+)((?:\\\n|[^\n;|&])*)"
+COMMAND_LINE = r"(?:^|[;|&] *|do +|bin/)edgegen ([a-z][a-z0-9]*)((?:\\\n|[^\n;|&])*)"
 GUIDES = [page for page in pages() if not page.startswith(("CHANGELOG", "docs/results/"))]
 
 

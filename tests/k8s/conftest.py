@@ -13,8 +13,9 @@ import yaml
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = ("kind", "gpu", "prod")
-PARTS = (*OVERLAYS, *(f"{overlay}/{job}" for overlay in OVERLAYS for job in ("train", "sweep")), "monitoring")
-RAY_KINDS = ("RayService", "RayJob")
+JOBS = ("train", "sweep", "interactive")
+PARTS = (*OVERLAYS, *(f"{overlay}/{job}" for overlay in OVERLAYS for job in JOBS), "monitoring")
+RAY_KINDS = ("RayService", "RayJob", "RayCluster")
 
 
 def pytest_generate_tests(metafunc):
@@ -35,7 +36,7 @@ class Manifests:
 
     def with_jobs(self, overlay):
         """Objects of an overlay and its jobs."""
-        return [one for part in (overlay, f"{overlay}/train", f"{overlay}/sweep") for one in self.parts[part]]
+        return [one for part in (overlay, *(f"{overlay}/{job}" for job in JOBS)) for one in self.parts[part]]
 
     def pick(self, part, kind, name=None):
         """The one object of a kind."""
@@ -44,8 +45,8 @@ class Manifests:
 
     @staticmethod
     def ray_cluster(one):
-        """The RayCluster spec inside a RayService or RayJob."""
-        return one["spec"].get("rayClusterConfig") or one["spec"]["rayClusterSpec"]
+        """The spec of a RayCluster, also inside a RayService or RayJob."""
+        return one["spec"].get("rayClusterConfig") or one["spec"].get("rayClusterSpec") or one["spec"]
 
     def pods(self, objects):
         """Every pod that comes of objects, as (name, labels, pod spec), with the labels that KubeRay adds."""

@@ -108,20 +108,34 @@ def shim(tmp_path):
         command = ["bash", ROOT / "k8s" / "jobs" / "scripts" / "train.sh", *arguments]
         path = f"{program.parent}:{os.environ['PATH']}"
         done = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
+            command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
         )
-        return done.stdout.strip()
+        return done.returncode, done.stdout.strip() or done.stderr.strip()
 
     return run
 
 
 def test_train_script_begins_continues_and_begins_again(shim, tmp_path):
-    first = "train ladts --scenario demo --out runs/one --address auto"
-    assert shim("one", "ladts", "--scenario", "demo") == first
+    arguments = ("ladts", "--scenario", "demo", "--register", "mine", "--force", "--set", "a=[1, 2]")
+    first = f"train {' '.join(arguments)} --out runs/one --address auto"
+    assert shim("one", *arguments) == (0, first)
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "run.json").touch()
-    assert shim("one", "ladts", "--scenario", "demo") == first
+    assert shim("one", *arguments) == (0, first)
     assert not (tmp_path / "runs" / "one").exists()  # nothing to resume, and `train` refuses a folder with a run
     (tmp_path / "runs" / "one" / "checkpoint-000050").mkdir(parents=True)
-    assert shim("one", "ladts", "--scenario", "demo") == "train --resume runs/one --address auto"
+    assert shim("one", *arguments) == (0, "train --resume runs/one --address auto --register mine --force")
     assert (tmp_path / "runs" / "one" / "checkpoint-000050").exists()
+
+
+def test_train_script_continues_no_run_with_other_arguments(shim, tmp_path):
+    shim("one", "ladts", "--seed", "1")
+    (tmp_path / "runs" / "one" / "checkpoint-000050").mkdir(parents=True)
+    code, said = shim("one", "ladts", "--seed", "2")
+    assert code == 2
+    assert said == (
+        "The run runs/one was begun with the arguments 'ladts --seed 1 ', and not with 'ladts --seed 2 '; give the new "
+        "run another name."
+    )
+    assert shim("two", "ladts", "--seed", "2")[0] == 0
+    assert shim("one", "ladts", "--seed", "1") == (0, "train --resume runs/one --address auto")

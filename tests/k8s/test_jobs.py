@@ -27,8 +27,9 @@ SMALL_STUDY = {
     "evaluation": {"episodes": 2},
 }
 """Sizes in the study that the sweep reads from the path its entrypoint names."""
-SIZES = {"--episodes": "2"}
+SIZES = {"--episodes": "2", "--num-env-runners": "1", "--scenario": "small.yaml"}
 """What the test asks for instead of what the manifest says; nothing else of an entrypoint changes."""
+SMALL_WORLD = "extends: demo\nslots: 4\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def submit(manifests, home):
     """Start a cluster as KubeRay does, in a folder like the home of the image; gives what runs a job's entrypoint."""
     (home / "jobs").symlink_to(manifests.root / "jobs" / "scripts")
     (home / "tune_configs").mkdir()
+    (home / "small.yaml").write_text(SMALL_WORLD)
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -86,7 +88,6 @@ def smaller(entrypoint):
     words = entrypoint.split()
     for option, value in SIZES.items():
         if option in words:
-            assert words[words.index(option) + 1].isdigit()
             words[words.index(option) + 1] = value
     return " ".join(words)
 
@@ -103,6 +104,7 @@ def test_training_runs(manifests, submit, home):
     done = submit(smaller(spec["entrypoint"]), spec)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Trained for" in done.stdout
+    assert "models:/scheduler@" in done.stdout, done.stdout
     (checkpoint,) = (home / "runs").glob("*/checkpoint-*")
     assert (checkpoint / "policy").is_dir()
     assert (home / "mlflow.db").is_file()

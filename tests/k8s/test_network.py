@@ -14,7 +14,12 @@ OUTSIDE = {
     "client": ({"kubernetes.io/metadata.name": "ingress", "edgegen.io/client": "true"}, {"app": "ingress"}),
     "stranger": ({"kubernetes.io/metadata.name": "other"}, {"app": "other"}),
 }
-ADDRESSES = {"api server": "10.96.0.1", "internet": "93.184.216.34", "metadata service": "169.254.169.254"}
+ADDRESSES = {
+    "api server": "10.96.0.1",
+    "internet": "93.184.216.34",
+    "metadata service": "169.254.169.254",
+    "node's cache of names": "169.254.20.10",
+}
 
 NEEDED = [
     ("edgegen head", "dns", 53),
@@ -45,7 +50,13 @@ NEEDED = [
     # Tracking
     ("edgegen-train driver", "edgegen-mlflow", 5000),
     ("edgegen-sweep trials", "edgegen-mlflow", 5000),
+    ("edgegen-interactive workers", "edgegen-mlflow", 5000),
     ("edgegen-mlflow", "edgegen-postgres", 5432),
+    # Clusters that grow
+    ("edgegen-sweep head", "api server", 443),
+    ("edgegen-interactive head", "api server", 443),
+    ("edgegen-train driver", "edgegen-train runners", 12345),
+    ("edgegen-interactive workers", "edgegen-interactive head", 6379),
     # Monitoring
     ("prometheus", "edgegen head", 8080),
     ("prometheus", "edgegen site-b", 8080),
@@ -66,7 +77,13 @@ DENIED = [
     ("edgegen-train driver", "edgegen-redis", 6379),
     ("edgegen site-a", "edgegen-redis", 6379),
     ("edgegen site-a", "edgegen-mlflow", 5000),
+    ("edgegen-mlflow", "edgegen site-a", 8000),
+    ("edgegen-train driver", "api server", 443),
+    ("edgegen-train head", "api server", 443),
+    ("edgegen-interactive workers", "edgegen-sweep head", 6379),
+    ("edgegen-interactive workers", "internet", 443),
     ("edgegen site-a", "internet", 443),
+    ("edgegen site-a", "node's cache of names", 53),
     ("edgegen-train driver", "internet", 443),
     ("edgegen head", "metadata service", 443),
     ("edgegen-redis", "internet", 443),
@@ -120,7 +137,9 @@ class Network:
             if name not in ADDRESSES:
                 return False  # pods are selected by labels; plug-ins differ on their addresses
             address = ipaddress.ip_address(ADDRESSES[name])
-            inside = [ipaddress.ip_network(cidr) for cidr in (peer["ipBlock"]["cidr"], *peer["ipBlock"]["except"])]
+            inside = [
+                ipaddress.ip_network(cidr) for cidr in (peer["ipBlock"]["cidr"], *peer["ipBlock"].get("except", []))
+            ]
             return address in inside[0] and not any(address in block for block in inside[1:])
         if name in ADDRESSES:
             return False
@@ -165,3 +184,14 @@ def test_flows_of_single_overlays(networks):
     for overlay in ("gpu", "prod"):
         assert networks[overlay].allows("edgegen-mlflow-backup", "edgegen-postgres", 5432)
         assert not networks[overlay].allows("edgegen-mlflow-backup", "internet", 443)
+
+
+@pytest.mark.parametrize("follower", ["kind", "prod"])
+def test_gateways_reach_the_registry_and_sites_do_not(networks, follower):
+    # Whoever decides follows an alias: core, and the head, which builds the application.
+    for pod in ("core", "head"):
+        assert networks[follower].allows(f"edgegen {pod}", "edgegen-mlflow", 5000)
+        assert not networks[follower].allows(f"edgegen {pod}", "edgegen-postgres", 5432)
+    for site in ("site-a", "site-b", "site-c"):
+        assert not networks[follower].allows(f"edgegen {site}", "edgegen-mlflow", 5000)
+    assert not networks["gpu"].allows("edgegen core", "edgegen-mlflow", 5000)  # it follows nothing

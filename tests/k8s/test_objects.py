@@ -8,6 +8,9 @@ import re
 import pytest
 import ray
 
+from edgegen.platform.records.lineage import IMAGE_VARIABLE, JOB_VARIABLE
+
+RAY_KINDS = ("RayService", "RayJob", "RayCluster")
 PINNED = re.compile(r"[\w./-]+(:[\w][\w.-]*)?(@sha256:[0-9a-f]{64})?")
 SECRET_WORDS = re.compile(r"password|secret|token|access.?key|credential", re.IGNORECASE)
 
@@ -54,7 +57,7 @@ def test_images_are_pinned_and_have_the_ray_version(manifests, part):
         if re.search(r"(^|/)edgegen:", image):
             assert re.fullmatch(rf"\d+\.\d+\.\d+-ray{re.escape(ray.__version__)}(-cuda)?", tag), name
     for one in manifests.parts[part]:
-        if one["kind"] in ("RayService", "RayJob"):
+        if one["kind"] in RAY_KINDS:
             assert manifests.ray_cluster(one)["rayVersion"] == ray.__version__
 
 
@@ -80,7 +83,8 @@ def test_secrets_are_only_referred_to(manifests, part):
     for one in manifests.parts[part]:
         assert one["kind"] != "Secret", one["metadata"]["name"]
         for path, value in _values(one.get("spec", {})):
-            if "valueFrom" not in path and SECRET_WORDS.search(path[-1]) and not path[-1].startswith("automount"):
+            names_one = path[-1] == "secretName" or path[-1].startswith("automount")
+            if "valueFrom" not in path and SECRET_WORDS.search(path[-1]) and not names_one:
                 pytest.fail(f"{one['metadata']['name']}: {'.'.join(path)} holds {value!r}")
     for name, container, _ in manifests.containers(manifests.parts[part]):
         for variable in container.get("env", []):
@@ -89,15 +93,55 @@ def test_secrets_are_only_referred_to(manifests, part):
             assert not re.search(r"://[^/@]+:[^/@]+@", value), f"{name}: {variable['name']} holds a password"
 
 
-def test_only_the_head_gets_a_token_of_the_api_server(manifests, overlay):
-    for name, labels, pod in manifests.pods(manifests.with_jobs(overlay)):
-        autoscaled = labels.get("edgegen.io/cluster") == "serve" and labels.get("ray.io/node-type") == "head"
+def test_only_heads_with_an_autoscaler_get_a_token_of_the_api_server(manifests, overlay):
+    objects = manifests.with_jobs(overlay)
+    growing = {
+        manifests.ray_cluster(one)["headGroupSpec"]["template"]["metadata"]["labels"]["edgegen.io/cluster"]
+        for one in objects
+        if one["kind"] in RAY_KINDS and manifests.ray_cluster(one).get("enableInTreeAutoscaling")
+    }
+    assert growing == {"serve", "interactive"} | ({"sweep"} if overlay != "prod" else set())
+    for name, labels, pod in manifests.pods(objects):
+        autoscaled = labels.get("edgegen.io/cluster") in growing and labels.get("ray.io/node-type") == "head"
         assert pod.get("automountServiceAccountToken", True) is autoscaled, name
+
+
+def test_groups_that_grow_are_replaced_by_the_autoscaler_and_begin_small(manifests, overlay):
+    for one in manifests.with_jobs(overlay):
+        if one["kind"] not in RAY_KINDS:
+            continue
+        cluster = manifests.ray_cluster(one)
+        for group in cluster["workerGroupSpecs"]:
+            assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+            grows = group["minReplicas"] < group["maxReplicas"]
+            assert not grows or cluster["enableInTreeAutoscaling"], group["groupName"]
+            # or KubeRay refuses autoscaler v2
+            assert group["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_what_is_registered_says_where_it_comes_from(manifests, overlay):
+    for job in ("train", "sweep", "interactive"):
+        (one,) = [one for one in manifests.parts[f"{overlay}/{job}"] if one["kind"] in RAY_KINDS]
+        for group in manifests.ray_cluster(one)["workerGroupSpecs"]:
+            (container,) = group["template"]["spec"]["containers"]
+            settings = {entry["name"]: entry for entry in container["env"]}
+            assert settings[IMAGE_VARIABLE]["value"] == container["image"]
+            # A cluster is made for every attempt of a job, and named after the job.
+            job_field = settings[JOB_VARIABLE]["valueFrom"]["fieldRef"]["fieldPath"]
+            assert job_field == "metadata.labels['ray.io/cluster']"
+            writes = "driver" in group["groupName"] or job != "train"
+            assert ("MLFLOW_TRACKING_URI" in settings) is writes
+
+
+def test_no_job_takes_the_runs_of_others_with_it(manifests, overlay):
+    manifests.pick(overlay, "PersistentVolumeClaim", "edgegen-runs")
+    for job in ("train", "sweep", "interactive"):
+        assert "PersistentVolumeClaim" not in {one["kind"] for one in manifests.parts[f"{overlay}/{job}"]}
 
 
 def test_clusters_ask_for_a_token_and_heads_carry_no_workload(manifests, overlay):
     for one in manifests.with_jobs(overlay):
-        if one["kind"] in ("RayService", "RayJob"):
+        if one["kind"] in RAY_KINDS:
             cluster = manifests.ray_cluster(one)
             assert cluster["authOptions"] == {"mode": "token"}
             assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"

@@ -45,6 +45,40 @@ ENVOY = {
         }
     }
 }
+# The same of the Gateway API, v1.
+GATEWAY = {
+    "HTTPRoute": {
+        "properties": {
+            "apiVersion": {"const": "gateway.networking.k8s.io/v1"},
+            "kind": {},
+            "metadata": {},
+            "spec": {
+                "properties": {
+                    "parentRefs": {
+                        "items": {
+                            "required": ["name"],
+                            "properties": {"name": {"type": "string"}, "namespace": {"type": "string"}},
+                        }
+                    },
+                    "hostnames": {"items": {"type": "string", "pattern": r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"}},
+                    "rules": {
+                        "items": {
+                            "properties": {
+                                "backendRefs": {
+                                    "items": {
+                                        "required": ["name", "port"],
+                                        "properties": {"name": {"type": "string"}, "port": {"type": "integer"}},
+                                    }
+                                },
+                                "timeouts": {"properties": {"request": {"pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}}},
+                            }
+                        }
+                    },
+                },
+            },
+        }
+    }
+}
 CRD_FOLDER = Path(__file__).parents[3] / "shared" / "kuberay-crds"
 
 
@@ -54,6 +88,8 @@ def schema_errors(one):
         schema = _kuberay_schema(one["kind"])
     elif group == "gateway.envoyproxy.io":
         schema = _strict(ENVOY[one["kind"]])
+    elif group == "gateway.networking.k8s.io":
+        schema = _strict(GATEWAY[one["kind"]])
     elif group == "monitoring.coreos.com":
         schema = _strict(getattr(prometheus_operator, one["kind"]).model_json_schema(by_alias=True))
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from edgegen.algorithms.core.registered import CACHE_VARIABLE, URI_VARIABLE
 from edgegen.serve.app import APP_NAME
 from edgegen.serve.config import load_config
 from edgegen.serve.front import Limits
@@ -25,39 +25,6 @@ def test_serve_accepts_it(manifests, overlay):
     (application,) = config["applications"]
     assert application["name"] == APP_NAME
     assert application["import_path"] == "edgegen.serve.app:app"
-
-
-@pytest.fixture(scope="module")
-def converter(manifests):
-    spec = importlib.util.spec_from_file_location("edgegen_k8s_serve_config", manifests.root / "serve_config.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_it_is_what_serve_build_emits(manifests, converter, overlay):
-    service = manifests.root / "overlays" / overlay / "service.yaml"
-    expected = serve_config(manifests, overlay)
-    assert converter.serve_config(service) == expected, f"make serve-config.yaml of {overlay} again"
-    assert expected["applications"][0]["args"] == yaml.safe_load(service.read_text())
-
-
-def test_the_converter_prints_yaml_and_nothing_else(manifests, converter, capsys):
-    assert converter.main([str(manifests.root / "overlays" / "kind" / "service.yaml")]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == serve_config(manifests, "kind")
-
-
-def test_the_converter_refuses_a_wrong_config_in_one_sentence(manifests, converter, tmp_path, capsys):
-    wrong = tmp_path / "service.yaml"
-    wrong.write_text((manifests.root / "overlays" / "kind" / "service.yaml").read_text().replace("policy:", "polcy:"))
-    assert converter.main([str(wrong)]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "polcy" in printed.err
-    assert len(printed.err.splitlines()) == 1
-    assert converter.main([]) == 2
 
 
 def test_every_deployment_has_a_place(manifests, overlay):
@@ -92,6 +59,7 @@ def test_every_deployment_has_a_place(manifests, overlay):
 @pytest.mark.parametrize("gpu_overlay", ["gpu", "prod"])
 def test_models_and_policies_are_read_wherever_they_are_asked_for(manifests, gpu_overlay):
     # The head builds the application, core decides, sites load: a path in a service config has to be one on all.
+    # Mounted twice in one place is refused by Kubernetes, though its schema allows it.
     cluster = manifests.ray_cluster(manifests.pick(gpu_overlay, "RayService"))
     for part in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = part["template"]["spec"]
@@ -117,6 +85,11 @@ def test_what_is_replaced_finishes_what_it_has_accepted(manifests, overlay):
     for deployment in application["deployments"]:
         assert deployment["graceful_shutdown_timeout_s"] >= config.request_timeout_s
     service = manifests.pick(overlay, "RayService")["spec"]
+    for group in service["rayClusterConfig"]["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        (*drain, seconds) = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert drain == ["bash", "jobs/drain.sh"]
+        assert config.request_timeout_s <= int(seconds) < pod["terminationGracePeriodSeconds"]
     assert service["rayClusterDeletionDelaySeconds"] >= config.request_timeout_s + 30  # after traffic has moved
     head = service["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     settings = {one["name"]: one.get("value") for one in head["env"]}
@@ -134,3 +107,41 @@ def test_every_proxy_has_what_stands_before_the_gateway(manifests, overlay):
     config = load_config(manifests.root / "overlays" / overlay / "service.yaml")
     assert Limits().answer_timeout_s >= config.request_timeout_s + 30
     assert (Limits().receive_timeout_s, Limits().max_connections) == (config.receive_timeout_s, config.max_connections)
+
+
+def test_keys_are_mounted_where_the_gateways_are_and_nowhere_else(manifests):
+    cluster = manifests.ray_cluster(manifests.pick("prod", "RayService"))
+    service = load_config(manifests.root / "overlays" / "prod" / "service.yaml")
+    for group in cluster["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        mounts = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["mountPath"] == "/keys"]
+        if group["groupName"] != "core":
+            assert mounts == []
+            assert not [volume for volume in pod["volumes"] if "secret" in volume]
+            continue
+        assert service.keys == "/keys/keys.json"
+        assert mounts == [{"name": "keys", "mountPath": "/keys", "readOnly": True}]  # a subPath would never change
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "keys"]
+        assert volume["secret"] == {"secretName": "edgegen-keys", "defaultMode": 0o440}
+    assert "keys" not in str(manifests.pick("kind", "RayService")["spec"]["rayClusterConfig"])
+
+
+@pytest.mark.parametrize("follower", ["kind", "prod"])
+def test_whoever_follows_an_alias_knows_the_registry_and_has_room(manifests, follower):
+    cluster = manifests.ray_cluster(manifests.pick(follower, "RayService"))
+    service = load_config(manifests.root / "overlays" / follower / "service.yaml")
+    assert service.follow is not None
+    train = manifests.pick(f"{follower}/train", "RayJob")["spec"]["entrypoint"].split()
+    assert service.follow == f"models:/{train[train.index('--register') + 1]}@champion"
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        settings = {one["name"]: one.get("value") for one in container["env"]}
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        if "groupName" in group and group["groupName"] != "core":
+            assert not {URI_VARIABLE, CACHE_VARIABLE} & set(settings)
+            continue
+        assert settings[URI_VARIABLE] == "http://edgegen-mlflow:5000"
+        mount = mounts[settings[CACHE_VARIABLE]]
+        assert not mount.get("readOnly")
+        assert [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == mount["name"]]

@@ -27,6 +27,7 @@ NEEDED = {
     "trace fit": {"file": "t.parquet", "out": "new.yaml"},
     "trace compare": {"file": "t.parquet", "scenario": "fleet-8"},
     "keys add": {"name": "studio"},
+    "k8s render": {"service": "s.yaml", "out": "new"},
     "keys revoke": {"name": "studio"},
 }
 # Names that are looked up: those of what is shipped or the path of a file, and those of policies.
@@ -53,6 +54,7 @@ NAMES = {
     ("replay", "policy"): "",
     ("serve", "policy"): "",
     ("profile", "model"): "",
+    ("k8s render", "manifests"): "",
 }
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
@@ -110,6 +112,7 @@ def ending(command, name):
         "trace import": ".csv",
         "trace fit": ".yaml",
         "trace compare": ".parquet",
+        "k8s render": ".yaml",
     }.get(command, ".json")
 
 

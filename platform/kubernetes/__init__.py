@@ -1,0 +1,1 @@
+"""Kubernetes manifests that are made from a service config."""
