@@ -32,6 +32,7 @@ from edgegen.platform.commands import (
     scaling,
     sweep,
     trace,
+    track,
     train,
     tune,
     world,
@@ -170,6 +171,7 @@ for _command in (
 app.add_typer(trace.trace, name="trace")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(k8s.k8s, name="k8s")
+app.add_typer(track.track, name="track")
 
 
 def main() -> NoReturn:

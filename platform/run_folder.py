@@ -19,6 +19,8 @@ from edgegen.platform.files import check_writable_folder
 
 LOCK_FILE = ".lock"
 """In a folder that was taken: locked while the process that took it lives, and left behind after that."""
+SPOOL_FOLDER = ".tracking"
+"""In a run's folder: records that wait for MLflow."""
 _HALF_WRITTEN = (".part", ".tmp")
 
 logger = logging.getLogger(__name__)
@@ -136,4 +138,4 @@ def _lock(folder: Path) -> FileLock | None:
 
 def _is_trace(path: Path) -> bool:
     """Whether a file was left by taking the folder, or by writing something that did not become whole."""
-    return path.name == LOCK_FILE or (path.name.startswith(".") and path.name.endswith(_HALF_WRITTEN))
+    return path.name in (LOCK_FILE, SPOOL_FOLDER) or (path.name.startswith(".") and path.name.endswith(_HALF_WRITTEN))

@@ -1,7 +1,9 @@
 """A job in MLflow: one parent run, and one child for every unit, exactly once.
 
 A run is recognised by its tags, never by a list kept elsewhere, and everything here can be done again without doing it
-twice. So a driver that is killed at any moment finds its records, completes them and adds none.
+twice. So a driver that is killed at any moment finds its records, completes them and adds none. MLflow is asked how
+things stand once, at the beginning; from then on records are only handed over (see
+:mod:`edgegen.platform.records.tracking`).
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,23 @@ class Child:
     """The run of a unit.
 
     Attributes:
-        run_id: Its id.
+        run: What it is called, see :class:`~edgegen.platform.records.tracking.Store`.
         status: Its status.
         stored: Whether its files are stored.
         described: Whether its parameters are.
-        logged: Last step of its metrics; None if an earlier process began it.
+        logged: Last step of its metrics.
     """
 
-    run_id: str
+    run: str
     status: str = RUNNING
     stored: bool = False
     described: bool = True
-    logged: int | None = 0
+    logged: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to record."""
+        return self.stored and self.described and self.status == FINISHED
 
 
 class Records:
@@ -59,39 +65,53 @@ class Records:
         name: Name of the parent run.
         parameters: Parameters of the parent run.
         keys: Tags that tell children apart.
+        witness: A metric of every row of a child that is recorded as it goes.
 
     Attributes:
-        parent: Id of the parent run; None if the store went away.
+        parent: Id of the parent run.
         children: Runs of units by the values of those tags.
+
+    Raises:
+        InputError: If MLflow can not be used.
     """
 
     def __init__(
-        self, store: Store, job: str, identity: str, name: str, parameters: Mapping[str, Any], keys: Sequence[str]
+        self,
+        store: Store,
+        job: str,
+        identity: str,
+        name: str,
+        parameters: Mapping[str, Any],
+        keys: Sequence[str],
+        witness: str | None = None,
     ) -> None:
         self.store = store
         self.job = job
         self.identity = identity
         self.keys = tuple(keys)
-        self.parent: str | None = None
+        self.parent = ""
         self.children: dict[Key, Child] = {}
-        self._monitor: Any = None
-        self.store.attempt(lambda: self._find(name, parameters))
+        with store.loudly():
+            store.begin()
+            self._find(name, parameters, witness)
 
     @property
     def _tags(self) -> dict[str, str]:
         return {f"edgegen.{self.job}": self.identity}
 
-    def _find(self, name: str, parameters: Mapping[str, Any]) -> None:
+    def _find(self, name: str, parameters: Mapping[str, Any], witness: str | None) -> None:
         """Find what there is of this job, and begin the parent if there is none."""
-        self.children = {}
         for run in self._runs():
             tags = run.data.tags
             if tags.get(ROLE) == self.job:
                 self.parent = run.info.run_id
             else:
-                child = Child(run.info.run_id, run.info.status, STORED in tags, bool(run.data.params), None)
+                child = Child(run.info.run_id, run.info.status, STORED in tags, bool(run.data.params))
+                if witness is not None and not child.complete:
+                    history = self.store.client.get_metric_history(child.run, witness)
+                    child.logged = max((metric.step for metric in history), default=0)
                 self.children[tuple(tags[key] for key in self.keys)] = child
-        if self.parent is None:
+        if not self.parent:
             self.parent = self.store.create_run(name, {**self._tags, ROLE: self.job}, parameters)
         else:
             self.store.client.update_run(self.parent, status=RUNNING)
@@ -112,8 +132,13 @@ class Records:
                 return runs
 
     def begin(self) -> None:
-        """Begin to record the machine."""
-        self._of_parent(lambda parent: setattr(self, "_monitor", self.store.watch_system(parent)))
+        """Begin to record the machine.
+
+        Raises:
+            InputError: If MLflow can not be used.
+        """
+        with self.store.loudly():
+            self.store.watch(self.parent)
 
     def child(
         self, key: Key, name: str, role: str, parameters: Mapping[str, Any], tags: Mapping[str, str] | None = None
@@ -122,28 +147,25 @@ class Records:
         child = self.children.get(key)
         if child is None:
             own = dict(zip(self.keys, key, strict=True))
-            all_tags = {**self._tags, ROLE: role, PARENT: str(self.parent), **own, **(tags or {})}
-            child = self.children[key] = Child(self.store.create_run(name, all_tags, parameters))
+            all_tags = {**self._tags, ROLE: role, PARENT: self.parent, **own, **(tags or {})}
+            child = self.children[key] = Child(self.store.make_run(name, all_tags, parameters))
         elif not child.described:
-            self.store.log_parameters(child.run_id, parameters)
+            self.store.log_parameters(child.run, parameters)
             child.described = True
         return child
 
-    def log_new(self, child: Child, rows: Rows, witness: str) -> None:
+    def log_new(self, child: Child, rows: Rows) -> None:
         """Log the rows of later steps than the last that is there.
 
         Args:
             child: The run.
             rows: The rows, in order of their steps.
-            witness: A metric of every row.
         """
-        if child.logged is None:
-            history = self.store.client.get_metric_history(child.run_id, witness)
-            child.logged = max((metric.step for metric in history), default=0)
-        logged = child.logged
-        new = [(step, metrics) for step, metrics in rows if step > logged]
+        if child.complete:
+            return
+        new = [(step, metrics) for step, metrics in rows if step > child.logged]
         if new:
-            self.store.log_metrics(child.run_id, new)
+            self.store.log_metrics(child.run, new)
             child.logged = new[-1][0]
 
     def end(self, child: Child, status: str, store_files: Callable[[str], None]) -> None:
@@ -152,51 +174,49 @@ class Records:
         Args:
             child: Its run.
             status: ``FINISHED``, ``FAILED``, or ``RUNNING`` if it is under way (again).
-            store_files: Stores them, given the id of the run.
+            store_files: Stores them, given what the run is called.
         """
         if child.status == status and (child.stored or status in (RUNNING, FAILED)):
             return
         if status == RUNNING:
-            self.store.client.update_run(child.run_id, status=RUNNING)
+            self.store.go_on(child.run)
             child.status = status
             return
         if not child.stored:
-            store_files(child.run_id)
+            store_files(child.run)
             if status == FINISHED:
-                self.store.client.set_tag(child.run_id, STORED, "yes")
+                self.store.set_tags(child.run, {STORED: "yes"})
                 child.stored = True
-        self.store.client.set_terminated(child.run_id, status)
+        self.store.end_run(child.run, status)
         child.status = status
 
     def forget(self, key: Key) -> None:
         """Delete the run of a unit."""
-        child = self.children.pop(key)
-        self.store.attempt(lambda: self.store.client.delete_run(child.run_id))
+        self.store.delete_run(self.children.pop(key).run)
 
     def log(self, rows: Rows) -> None:
         """Log metrics of the job as a whole."""
-        self._of_parent(lambda parent: self.store.log_metrics(parent, rows))
+        self.store.log_metrics(self.parent, rows)
 
     def store_file(self, file: Path, folder: str | None = None) -> None:
         """Store a file, or all files of a folder, with the parent."""
-        client = self.store.client
-        log = client.log_artifacts if file.is_dir() else client.log_artifact
-        self._of_parent(lambda parent: log(parent, str(file), folder))
+        self.store.store_file(self.parent, file, folder)
+
+    def id_of(self, key: Key) -> str | None:
+        """Id of the run of a unit, after :meth:`~edgegen.platform.records.tracking.Store.flush`; None without one."""
+        child = self.children.get(key)
+        return None if child is None else self.store.id_of(child.run)
 
     def finish(self, status: str) -> None:
         """End the parent as ``FINISHED``, ``KILLED`` or ``FAILED``, and with it the units that are under way."""
-        if self._monitor is not None:
-            self._monitor.finish()
+        self.store.stop_watching()
         for child in self.children.values():
             if child.status == RUNNING:
-                self.store.attempt(partial(self.store.client.set_terminated, child.run_id, KILLED))
+                self.store.end_run(child.run, KILLED)
                 child.status = KILLED
-        self._of_parent(lambda parent: self.store.client.set_terminated(parent, status))
-
-    def _of_parent(self, action: Callable[[str], object]) -> None:
-        parent = self.parent
-        if parent is not None:
-            self.store.attempt(lambda: action(parent))
+        self.store.end_run(self.parent, status)
+        self.store.flush()
+        self.store.close()
 
 
 @dataclass

@@ -53,7 +53,7 @@ def register_run(run: Path, name: str, bar: str | None, force: bool, on_step: On
         run_id = described.get("mlflow_run_id")
     except (OSError, KeyError, TypeError) as error:
         raise InputError(f"'{run}' holds no training that can be registered ({error!r}).") from None
-    store = Store()
+    store = Store(run)
     policy = find_policy_folder(str(run), ())
     episodes = int(read_manifest(policy)["training"]["episodes"])
     judge = Judge(world, kind_of(world).metric, GATE_SEED, GATE_EPISODES)

@@ -64,7 +64,7 @@ class TrainingRun:
     def _go(self, checkpoint: Path | None) -> TrainResult:
         started = time.perf_counter()
         prefer_one_thread()
-        store = Store() if self.tracking else None  # a wrong address is to be found before anything is started
+        store = Store(self.out) if self.tracking else None  # a wrong address is to be found before anything is started
         status = "FAILED"
         try:
             with self._session():

@@ -224,4 +224,4 @@ class _Tuning:
             "seed": request.seed,
         }
         name = f"tune {request.rule}, {request.scenario.name}"
-        return Tracker(name, parameters, {"edgegen.command": "tune"}, run_id, Store())
+        return Tracker(name, parameters, {"edgegen.command": "tune"}, run_id, Store(self.folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,12 +54,13 @@ class StudyRecords(Records, Watcher):
     @property
     def run_ids(self) -> dict[str, str]:
         """Ids of the runs of units by identity."""
-        return {identity: child.run_id for (identity,), child in self.children.items() if child.status == FINISHED}
+        found = {key: self.id_of(key) for key, child in self.children.items() if child.status == FINISHED}
+        return {identity: run_id for (identity,), run_id in found.items() if run_id is not None}
 
     def finished(self, unit: Unit) -> None:
         """Record a finished unit, unless it is recorded already."""
         if (unit.identity,) not in self.children:
-            self.store.attempt(lambda: self._record(unit, unit_folder(self.runs, unit.identity)))
+            self._record(unit, unit_folder(self.runs, unit.identity))
 
     def _record(self, unit: Unit, folder: Path) -> None:
         parameters = {
@@ -71,17 +72,15 @@ class StudyRecords(Records, Watcher):
             "episodes": unit.episodes,
             **{f"{unit.name}.{name}": value for name, value in unit.settings.items()},
         }
-        key = (unit.identity,)
-        child = self.child(key, unit.title, "unit", parameters)
-        try:
-            self.store.log_metrics(child.run_id, _metrics(unit, folder))
-            described = unit.described()
-            self.end(child, FINISHED, lambda run_id: self.store.client.log_dict(run_id, described, "unit.json"))
-        except Exception:  # whoever tries again begins a run of its own
-            del self.children[key]
-            with contextlib.suppress(Exception):
-                self.store.client.delete_run(child.run_id)
-            raise
+        child = self.child((unit.identity,), unit.title, "unit", parameters)
+        self.store.log_metrics(child.run, _metrics(unit, folder))
+        self.end(child, FINISHED, lambda run: self._store_description(run, unit))
+
+    def _store_description(self, run: str, unit: Unit) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "unit.json"
+            write_json(file, unit.described())
+            self.store.store_file(run, file)
 
 
 def _identity(plan: Plan, file: Path) -> str:

@@ -108,7 +108,9 @@ class _Reproduction:
             if self.request.report_only:
                 drawn = self._report()
             else:
-                store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
+                store = (
+                    Store(self.request.runs) if self.request.tracking else None
+                )  # a wrong address is to leave no folder behind
                 with take_again(self.request.runs, "study"):
                     left = unfinished(self.units, self.request.runs)
                     self._run(left, store, ending)
@@ -155,7 +157,7 @@ class _Reproduction:
     def _save(self) -> None:
         """Save the data of experiments that are complete."""
         mlflow = {}
-        if self.records is not None and not self.records.store.failed:
+        if self.records is not None and self.records.store.flush():
             mlflow = {"parent": self.records.parent, "units": self.records.run_ids}
         for experiment in self.plan.experiments:
             wanted = {identity for cell in experiment.cells for identity in (*cell.units, *cell.streams)}

@@ -43,8 +43,13 @@ class SweepRecords(Records):
         self.sweep = sweep
         self.entries: list[Mapping[str, Any]] = []
         self._best: tuple[int, float | None] | None = None
-        super().__init__(store, "sweep", identity, sweep.spec.name, _parameters(sweep), [STAGE, TRIAL, SEED])
-        best = self.store.attempt(lambda: store.client.get_metric_history(str(self.parent), f"best/{sweep.metric}"))
+        self._seen: dict[str, tuple[Any, ...]] = {}
+        super().__init__(
+            *(store, "sweep", identity, sweep.spec.name, _parameters(sweep), [STAGE, TRIAL, SEED]),
+            witness=f"validation/{sweep.metric}",
+        )
+        with store.loudly():
+            best = store.client.get_metric_history(self.parent, f"best/{sweep.metric}")
         if best:  # what an earlier process logged last is not logged again
             last = max(best, key=lambda metric: (metric.timestamp, metric.step))
             self._best = (last.step, last.value)
@@ -52,7 +57,9 @@ class SweepRecords(Records):
     def watch(self, trials: Sequence[TrialView]) -> None:
         """Bring the records up to date with the trials of the present stage."""
         for trial in trials:
-            self.store.attempt(partial(self._record, trial))
+            if self._seen.get(trial.identity) != (seen := (trial.status, len(trial.history), trial.checkpoint)):
+                self._record(trial)
+                self._seen[trial.identity] = seen
         best, ended = best_of(self.sweep, trials), sum(trial.ended for trial in trials)
         if best is not None and "entry" not in best.config and (ended, best.objective) != self._best:
             self._best = (ended, best.objective)
@@ -96,7 +103,7 @@ class SweepRecords(Records):
     def _log(self, child: Child, trial: TrialView, seed: int) -> None:
         """Log the reports that are not yet there; a trial that went back to a checkpoint repeats some."""
         rows = [(int(report["episodes"]), self._metrics(report, trial, seed)) for report in trial.history]
-        self.log_new(child, rows, f"validation/{self.sweep.metric}")
+        self.log_new(child, rows)
 
     def _metrics(self, report: Mapping[str, Any], trial: TrialView, seed: int) -> dict[str, float]:
         own = dict(report["seeds"][str(seed)])
@@ -113,8 +120,7 @@ class SweepRecords(Records):
             metrics |= {f"setting/{name}": value for name, value in held[-1].items() if isinstance(value, int | float)}
         return metrics
 
-    def _store_files(self, run_id: str, trial: TrialView, seed: int, stage: str) -> None:
-        client = self.store.client
+    def _store_files(self, run: str, trial: TrialView, seed: int, stage: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             described = {
                 "trial": trial.number,
@@ -124,20 +130,17 @@ class SweepRecords(Records):
                 "history": trial.history,
             }
             write_json(Path(folder) / "trial.json", described)
-            client.log_artifact(run_id, str(Path(folder) / "trial.json"))
+            self.store.store_file(run, Path(folder) / "trial.json")
             if trial.error is not None and trial.error.is_file():
-                client.log_artifact(run_id, str(trial.error))
+                self.store.store_file(run, trial.error)
         own = None if trial.checkpoint is None else seed_folder(trial.checkpoint, seed)
         if own is not None and own.is_dir():
             # Of the search only policies stay: a thousand replays would fill any store.
             part = own if stage == FINAL else own / "policy"
-            client.log_artifacts(run_id, str(part), "checkpoint" if stage == FINAL else "policy")
+            self.store.store_file(run, part, "checkpoint" if stage == FINAL else "policy")
 
     def tuned(self, unit: ValidatedTuning, result: TunedResult) -> None:
         """Record a rule that was tuned, unless it is recorded already."""
-        self.store.attempt(partial(self._record_tuned, unit, result))
-
-    def _record_tuned(self, unit: ValidatedTuning, result: TunedResult) -> None:
         parameters = {"rule": unit.name, "seed": unit.seed, "budget_episodes": unit.episodes, **vars(result.spent)}
         child = self.child(
             (TUNED, result.label, str(unit.seed)),
@@ -146,14 +149,12 @@ class SweepRecords(Records):
             parameters,
         )
         witness = f"validation/{self.sweep.metric}"
-        self.log_new(child, [(result.spent.played, {witness: result.objective})], witness)
-        client = self.store.client
-        self.end(child, FINISHED_RUN, lambda run_id: client.log_artifacts(run_id, str(result.policy), "policy"))
+        self.log_new(child, [(result.spent.played, {witness: result.objective})])
+        self.end(child, FINISHED_RUN, lambda run: self.store.store_file(run, result.policy, "policy"))
 
     def child_run(self, stage: str, identity: str, seed: int) -> str | None:
         """Id of the run of a trial, or of a rule by the name it has as tuned, and seed, if it is recorded."""
-        child = self.children.get((stage, identity, str(seed)))
-        return child.run_id if child else None
+        return self.id_of((stage, identity, str(seed)))
 
 
 def _parameters(sweep: CheckedSweep) -> dict[str, Any]:

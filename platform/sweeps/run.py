@@ -100,7 +100,9 @@ class _Sweep:
     def go(self) -> SweepOutcome:
         with ending_recorded() as ending:
             is_new = self._find() is None
-            store = Store() if self.request.tracking else None  # a wrong address is to leave no folder behind
+            store = (
+                Store(self.folder) if self.request.tracking else None
+            )  # a wrong address is to leave no folder behind
             with take_new(self.folder, "sweep") if is_new else take_again(self.folder, "sweep") as taken:
                 try:
                     return self._run(store, ending)
@@ -318,8 +320,10 @@ class _Sweep:
         if self.records is None:
             return None
         records = self.records
+        if not records.store.flush():  # runs are to be there; whoever resumes the sweep registers its policy
+            return None
         run_id = records.child_run(FINAL, chosen.identity, chosen.seed)
-        if run_id is None:  # tracking broke off
+        if run_id is None:  # somebody has deleted it
             return None
         what = f"{self.sweep.spec.algorithm} on {self.sweep.world.name}, settings of {chosen.label}"
         candidate = self._candidate(identity, chosen, run_id, what)

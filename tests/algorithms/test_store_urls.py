@@ -42,7 +42,7 @@ def test_every_folder_has_its_own_records(name, tmp_path, monkeypatch):
     (tmp_path / name).mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / name)
     before = sorted(tmp_path.iterdir())
-    store = Store()
+    store = Store(Path("runs"))
     run = store.create_run("n", {}, {})
     (tmp_path / "file.txt").write_text("text")
     store.client.log_artifact(run, str(tmp_path / "file.txt"))

@@ -48,12 +48,12 @@ def database(tmp_path_factory):
 
 
 @pytest.fixture
-def runs(database, monkeypatch):
+def runs(database, monkeypatch, tmp_path):
     """Reads the runs of the sweeps whose names begin with a text."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
 
     def read(start):
-        store = Store()
+        store = Store(tmp_path)
         found = store.client.search_runs([store.experiment_id], max_results=100)
         return store.client, [run for run in found if run.data.tags["edgegen.sweep"].startswith(start)]
 
@@ -65,23 +65,24 @@ def test_records_are_complete_whatever_the_driver_remembers(runs, tmp_path):
     for seed in (0, 5):
         (checkpoint / f"seed-{seed}" / "policy").mkdir(parents=True)
         (checkpoint / f"seed-{seed}" / "policy" / "policy.json").write_text("{}")
-    first = SweepRecords(SWEEP, "whole-1", Store())
+    first = SweepRecords(SWEEP, "whole-1", Store(tmp_path))
     first.watch([view(0, WAITING, 0)])
     first.watch([view(0, RUNNING, 0), view(1, WAITING, 0)])
     first.watch([view(0, RUNNING, 2), view(1, RUNNING, 0), view(2, RUNNING, 1)])
-    # Killed here. Tune remembers neither trial 2 nor the second report of trial 0.
+    first.store.close()  # as if killed here. Tune remembers neither trial 2 nor the second report of trial 0.
     error = tmp_path / "error.txt"
     error.write_text("it broke")
-    second = SweepRecords(SWEEP, "whole-1", Store())
+    second = SweepRecords(SWEEP, "whole-1", Store(tmp_path))
     second.watch([view(0, RUNNING, 1), view(1, RUNNING, 1)])
     second.watch([view(0, RUNNING, 3), view(1, RUNNING, 1)])
     end = [view(0, FINISHED, 3, checkpoint), replace(view(1, FAILED, 1), error=error)]
     second.watch(end)
     second.settle("search", end)
-    third = SweepRecords(SWEEP, "whole-1", Store())  # killed again, after everything was done
+    second.store.close()
+    third = SweepRecords(SWEEP, "whole-1", Store(tmp_path))  # killed again, after everything was done
     third.settle("search", end)
     third.finish("FINISHED")
-    other = SweepRecords(SWEEP, "whole-2", Store())
+    other = SweepRecords(SWEEP, "whole-2", Store(tmp_path))
     other.finish("KILLED")
 
     client, found = runs("whole")
@@ -118,20 +119,24 @@ def test_records_are_complete_whatever_the_driver_remembers(runs, tmp_path):
         assert stored == {"t0": ["policy", "trial.json"], "t1": ["error.txt", "trial.json"]}[trial]
 
 
-def test_a_failed_trial_that_is_tried_again_keeps_its_record(runs):
-    first = SweepRecords(SWEEP, "again-1", Store())
+def test_a_failed_trial_that_is_tried_again_keeps_its_record(runs, tmp_path):
+    first = SweepRecords(SWEEP, "again-1", Store(tmp_path))
     first.watch([view(0, FAILED, 1)])
-    second = SweepRecords(SWEEP, "again-1", Store())
+    first.store.close()
+    second = SweepRecords(SWEEP, "again-1", Store(tmp_path))
     second.watch([view(0, RUNNING, 1)])
+    assert second.store.flush()
     _, found = runs("again")
     assert {run.info.status for run in found if "edgegen.trial" in run.data.tags} == {"RUNNING"}
     second.watch([view(0, FINISHED, 3)])
+    second.store.flush()
+    second.store.close()
     _, found = runs("again")
     assert [run.info.status for run in found if "edgegen.trial" in run.data.tags] == ["FINISHED", "FINISHED"]
 
 
-def test_stopping_on_request_is_recorded(runs):
-    records = SweepRecords(SWEEP, "stopped-1", Store())
+def test_stopping_on_request_is_recorded(runs, tmp_path):
+    records = SweepRecords(SWEEP, "stopped-1", Store(tmp_path))
     records.watch([view(0, RUNNING, 1), view(1, FINISHED, 3)])
     records.finish("KILLED")
     _, found = runs("stopped")
@@ -139,19 +144,24 @@ def test_stopping_on_request_is_recorded(runs):
     assert status == {"sweep": "KILLED", "t0": "KILLED", "t1": "FINISHED"}
 
 
-def test_a_store_that_goes_away_costs_the_records_and_nothing_else(runs, monkeypatch, caplog):
-    monkeypatch.setattr("edgegen.platform.records.tracking._PAUSES_S", (0.0,))
-    records = SweepRecords(SWEEP, "away-1", Store())
+def test_a_store_that_goes_away_costs_nothing(runs, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr("edgegen.platform.records.tracking.PATIENCE_S", 0.1)
+    records = SweepRecords(SWEEP, "away-1", Store(tmp_path))
     records.watch([view(0, RUNNING, 1)])
-    log_batch = records.store.client.log_batch
-    monkeypatch.setattr(records.store.client, "log_batch", lambda *args, **kwargs: 1 / 0)
+    assert records.store.flush()
+    for request in ("log_batch", "create_run", "set_terminated", "get_experiment"):
+        monkeypatch.setattr(records.store.client, request, lambda *args, **kwargs: 1 / 0)
     records.watch([view(0, RUNNING, 2), view(1, RUNNING, 1)])
     records.finish("FINISHED")
-    assert caplog.text.count("tracking ends here") == 1
-    monkeypatch.setattr(records.store.client, "log_batch", log_batch)
-    later = SweepRecords(SWEEP, "away-1", Store())  # resumed, with the store back
+    assert caplog.text.count("MLflow does not answer") == 1
+    assert f"records wait in '{tmp_path / '.tracking'}'" in caplog.text
+    monkeypatch.setattr("edgegen.platform.records.tracking.PATIENCE_S", 30.0)
+    later = SweepRecords(SWEEP, "away-1", Store(tmp_path))  # resumed, with the store back
     later.settle("search", [view(0, FINISHED, 3), view(1, FINISHED, 3)])
+    later.finish("FINISHED")
+    assert not (tmp_path / ".tracking").exists()
     client, found = runs("away")
+    assert {run.info.status for run in found} == {"FINISHED"}
     children = [run for run in found if "edgegen.trial" in run.data.tags]
     assert len(children) == 4
     for run in children:

@@ -64,7 +64,7 @@ def store(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     patch.setenv("EDGEGEN_CACHE", str(folder / "cache"))
-    yield Store()
+    yield Store(folder)
     patch.undo()
 
 

@@ -1,29 +1,25 @@
 """A real tracking server, PostgreSQL behind it where there is one, and writers at the same time: four, or 20."""
 
 import os
-import pwd
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgegen.platform.ports import free_ports
+from tests.platform.records.servers import postgres, postgres_missing, tracking_server
 
 pytestmark = pytest.mark.e2e
 
 STEPS, PARAMETERS = 20, 120
 WRITER = f"""
-import pathlib, sys, threading
-from edgegen.platform.records.tracking import Tracker
+import pathlib, sys, threading, time
+from edgegen.platform.records import tracking
+from edgegen.platform.records.tracking import Store, Tracker
+tracking.PATIENCE_S = 200.0
 number, folder, count = int(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+pause_s = float(sys.argv[4])
 print("ready", flush=True)
 sys.stdin.readline()
 failures = []
@@ -32,14 +28,16 @@ def write(thread):
         name = f"writer-{{number}}-{{thread}}"
         own = folder / name
         own.mkdir()
-        (own / "weights.bin").write_bytes(name.encode() * 1000)
-        tracker = Tracker(name, {{f"p{{k}}": f"{{name}} {{k}}" for k in range({PARAMETERS})}}, {{"writer": name}})
+        own.joinpath("weights.bin").write_bytes(name.encode() * 1000)
+        parameters = {{f"p{{k}}": f"{{name}} {{k}}" for k in range({PARAMETERS})}}
+        tracker = Tracker(name, parameters, {{"writer": name}}, None, Store(own))
         for step in range({STEPS}):
             tracker.log_metrics([(step, {{f"m{{k}}": step * k + thread for k in range(5)}})])
+            time.sleep(pause_s)
         tracker.log_file(own / "weights.bin", "files")
         tracker.log_folder(own, "checkpoint")
         tracker.finish("FINISHED")
-        assert not tracker._store.failed
+        assert not (own / ".tracking").exists()
     except BaseException as error:
         failures.append(repr(error))
 threads = [threading.Thread(target=write, args=(k,)) for k in range(count)]
@@ -49,108 +47,25 @@ sys.exit("; ".join(failures) or 0)
 """
 
 
-def postgres_programs():
-    """Folder of PostgreSQL's programs; Debian keeps them out of the way."""
-    found = [Path(path).parent for path in [shutil.which("initdb")] if path]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
-
-
-@contextmanager
-def postgres():
-    """Run a PostgreSQL server of its own; yields its URI."""
-    programs = postgres_programs()
-    user = None
-    if os.geteuid() == 0:  # which PostgreSQL refuses
-        user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
-    folder = Path(tempfile.mkdtemp(prefix="edgegen-postgres-"))
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        data, (port,) = folder / "data", free_ports(1)
-        options: dict[str, Any] = {
-            "user": user,
-            "cwd": folder,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        init = [programs / "initdb", "-D", data, "-U", "edgegen", "-A", "trust", "--no-sync"]
-        subprocess.run(init, check=True, timeout=60, **options)
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"], **options
-        )
-        try:
-            wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close(), server)
-            yield f"postgresql+psycopg2://edgegen@127.0.0.1:{port}/postgres"
-        finally:
-            server.terminate()
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(attempt, process, timeout_s=120):
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return attempt()
-        except OSError:
-            assert process.poll() is None, process.args
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
-@contextmanager
-def tracking_server(backend, folder):
-    """Run an MLflow server that keeps artifacts in a folder of its own; yields its URI."""
-    (port,) = free_ports(1)
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    with (folder / "server.txt").open("w") as log:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "2"),
-                *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
-            ],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: urllib.request.urlopen(f"{uri}/health", timeout=5).read(), server)
-        yield uri
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
 @pytest.fixture
 def server(tmp_path):
     """URI of a new tracking server, and what is behind it."""
     folder = tmp_path / "server"
     folder.mkdir()
-    try:
-        import psycopg2  # noqa: F401
-
-        driver = True
-    except ImportError:
-        driver = False
-    if driver and postgres_programs() is not None:
-        with postgres() as backend, tracking_server(backend, folder) as uri:
-            yield uri, "PostgreSQL"
+    if not postgres_missing():
+        with postgres() as backend, tracking_server(backend.uri, folder) as server:
+            yield server.uri, "PostgreSQL"
     else:
-        with tracking_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as uri:
-            yield uri, "sqlite"
+        with tracking_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as server:
+            yield server.uri, "sqlite"
 
 
-def write_at_once(uri, folder, processes, threads):
-    """Let all writers begin at the same moment."""
+def write_at_once(uri, folder, processes, threads, pause_s=0.0, meanwhile=lambda: None):
+    """Let all writers begin at the same moment, pausing between steps, and do something while they write."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(number), str(folder), str(threads)],
+            [sys.executable, "-c", WRITER, str(number), str(folder), str(threads), str(pause_s)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -167,8 +82,9 @@ def write_at_once(uri, folder, processes, threads):
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
+    meanwhile()
     for writer in writers:
-        _, errors = writer.communicate(timeout=240)
+        _, errors = writer.communicate(timeout=400)
         assert writer.returncode == 0, errors
 
 
@@ -181,7 +97,11 @@ def test_writers_at_once_lose_nothing(server, tmp_path, record_property, capsys,
     with capsys.disabled():
         print(f" [tracking server with {behind}]", end="")  # noqa: T201 - people ask which one ran
     write_at_once(uri, tmp_path, processes, threads)
-    client = MlflowClient(uri)
+    check_all(MlflowClient(uri), tmp_path, processes, threads)
+
+
+def check_all(client, tmp_path, processes, threads):
+    """Look whether everything was recorded, once."""
     (experiment,) = client.search_experiments(filter_string="name = 'edgegen'")  # created once by all who wanted to
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     assert sorted(run.data.tags["writer"] for run in runs) == sorted(
@@ -203,3 +123,40 @@ def test_writers_at_once_lose_nothing(server, tmp_path, record_property, capsys,
         for part in ("files", "checkpoint"):
             path = client.download_artifacts(run.info.run_id, f"{part}/weights.bin", str(tmp_path))
             assert Path(path).read_bytes() == name.encode() * 1000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(bool(postgres_missing()), reason=postgres_missing())
+def test_a_database_that_is_killed_for_two_minutes_under_20_writers_costs_nothing(tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with postgres() as database, tracking_server(database.uri, folder) as server:
+
+        def outage():
+            client = MlflowClient(server.uri)
+            wait_until(lambda: count_steps(client) >= 20)
+            database.kill()
+            time.sleep(120)
+            database.start()
+
+        # A writer takes 3 s a step: the outage begins when some have begun, and outlasts the last of them.
+        write_at_once(server.uri, tmp_path, 4, 5, 3.0, outage)
+        check_all(MlflowClient(server.uri), tmp_path, 4, 5)
+
+
+def count_steps(client):
+    """Runs that have metrics."""
+    experiments = client.search_experiments(filter_string="name = 'edgegen'")
+    runs = client.search_runs([one.experiment_id for one in experiments], max_results=100) if experiments else []
+    return sum("m0" in run.data.metrics for run in runs)
+
+
+def wait_until(true, timeout_s=120):
+    """Wait until something is true."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)

@@ -94,7 +94,7 @@ class FakeTracker:
 def tracked(monkeypatch):
     FakeTracker.ended, FakeTracker.names = [], []
     monkeypatch.setattr(training_run, "Tracker", FakeTracker)
-    monkeypatch.setattr(training_run, "Store", object)
+    monkeypatch.setattr(training_run, "Store", lambda folder: object())
     return FakeTracker
 
 
