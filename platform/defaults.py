@@ -8,6 +8,8 @@ from edgegen.envs.core.paths import as_path
 
 RUNS = Path("runs")
 """Where runs go unless told otherwise."""
+REPORTS = Path("docs/results")
+"""Where reports of studies go."""
 TRAINING_EPISODES = 500
 EVALUATION_EPISODES = 30
 TUNING_TRIALS = 200

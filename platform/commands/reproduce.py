@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from edgegen.platform.commands.options import AddressOption, console, output_folder, progress_console
-from edgegen.platform.defaults import RUNS
-
-OUT = Path("docs/results")
+from edgegen.platform.defaults import REPORTS, RUNS
 
 
 def reproduce(
@@ -34,7 +32,7 @@ def reproduce(
             metavar="DIR",
             parser=str,
             callback=output_folder,
-            help=f"Folder of the report, its data and figures.  [default: {OUT.as_posix()}]",
+            help=f"Folder of the report, its data and figures.  [default: {REPORTS.as_posix()}]",
         ),
     ] = None,
     runs: Annotated[
@@ -69,7 +67,9 @@ def reproduce(
     notes = progress_console()
     folder = runs if runs is not None else RUNS / f"reproduce-{plan.spec.name}"
     try:
-        outcome = run(ReproduceRequest(plan, folder, out or OUT, address, jobs, tracking, report_only, pdf), notes)
+        outcome = run(
+            ReproduceRequest(plan, folder, out or REPORTS, address, jobs, tracking, report_only, pdf, study), notes
+        )
     except KeyboardInterrupt:
         notes.print("Stopped. Run the same command again to go on.")
         raise

@@ -89,7 +89,7 @@ class EpisodeReport:
 
     Attributes:
         episode: Episodes finished.
-        episodes: Episodes asked for; copies of a world finish together, so it may be some more.
+        episodes: Episodes there will be: those asked for, and as many more as finish together with the last of them.
         label: What tells how good an episode was, with its unit; less is better.
         recent: Its mean over the last ten episodes.
     """

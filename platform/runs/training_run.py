@@ -213,11 +213,11 @@ class TrainingRun:
             self.tracker.log_metrics([*rows, (algorithm.slots_sampled, self._per_slot(algorithm, result))])
         if self.listener.on_episode is not None:
             recent = [episode[self.learner.headline] for episode in algorithm.episodes[-10:]]
-            finished = len(algorithm.episodes)  # copies finish together: perhaps some more than were asked for
             mean = sum(recent) / len(recent) if recent else float("nan")
-            report = EpisodeReport(
-                finished, max(finished, int(self.run["episodes"])), self.learner.headline_label, mean
-            )
+            finished = len(algorithm.episodes)
+            together = algorithm.settings.copies * max(1, self.processes.num_env_runners)
+            left = -(-max(0, int(self.run["episodes"]) - finished) // together) * together
+            report = EpisodeReport(finished, finished + left, self.learner.headline_label, mean)
             self.listener.on_episode(report)
 
     def _per_slot(self, algorithm: JointAlgorithm, result: dict[str, Any]) -> dict[str, float]:

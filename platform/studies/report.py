@@ -46,6 +46,7 @@ def write_report(
     file: Path,
     folder: Path,
     pdf: bool = False,
+    command: str = "",
 ) -> list[str]:
     """Draw the figures that are not there, and write tables and report if they have changed.
 
@@ -57,6 +58,7 @@ def write_report(
         file: The report.
         folder: Where ``data`` is, and ``figures`` and ``tables`` go.
         pdf: Whether to write figures as PDF, too.
+        command: What does all of it; that of a shipped study if not given.
 
     Returns:
         Names of the figures that were drawn.
@@ -73,7 +75,7 @@ def write_report(
     lines = [f"# {title}{' (quick)' if quick else ''}", ""]
     if description:
         lines += [description.strip(), ""]
-    lines += _head(experiments, missing, quick)
+    lines += _head(experiments, missing, quick, command)
     for data in experiments:
         lines += _section(data, targets[data.name], Path(os.path.relpath(folder, file.parent)))
     text = "\n".join(lines).rstrip() + "\n"
@@ -82,9 +84,9 @@ def write_report(
     return drawn
 
 
-def _head(experiments: Sequence[ExperimentData], missing: Sequence[str], quick: bool) -> list[str]:
+def _head(experiments: Sequence[ExperimentData], missing: Sequence[str], quick: bool, command: str) -> list[str]:
     first = experiments[0].raw
-    command = f"edgegen reproduce {first['study']}" + (" --quick" if quick else "")
+    command = command or f"edgegen reproduce {first['study']}" + (" --quick" if quick else "")
     units = {name: unit for data in experiments for name, unit in data.raw["provenance"]["units"].items()}
     cpu_s = sum(unit["cpu_s"] for unit in units.values())
     lines = [

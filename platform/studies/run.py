@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.console import Console
 from edgegen.algorithms.rllib.ray_session import ray_session
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.threads import available_cpus
+from edgegen.platform.defaults import REPORTS, RUNS
 from edgegen.platform.engine.doing import unfinished
 from edgegen.platform.engine.progress import UnitProgress
 from edgegen.platform.engine.records import FAILED, Ending, ending_recorded
@@ -25,6 +27,7 @@ from edgegen.platform.studies.data import DATA_FOLDER, collect, read_data, save_
 from edgegen.platform.studies.plan import Plan
 from edgegen.platform.studies.records import StudyRecords
 from edgegen.platform.studies.report import report_paths, write_report
+from edgegen.platform.studies.spec import QUICK
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class ReproduceRequest:
         tracking: Whether to record the study in MLflow.
         report_only: Whether to leave the units alone and make the report of the saved data.
         pdf: Whether to write figures as PDF, too.
+        study: The study as it was asked for, a name or a file; its name if not given.
     """
 
     plan: Plan
@@ -50,6 +54,16 @@ class ReproduceRequest:
     tracking: bool = True
     report_only: bool = False
     pdf: bool = False
+    study: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that asks for it, all of its experiments."""
+        words = ["edgegen", "reproduce", self.study or self.plan.spec.name]
+        words += ["--quick"] if self.plan.size == QUICK else []
+        words += ["--out", str(self.out)] if self.out != REPORTS else []
+        words += ["--runs", str(self.runs)] if self.runs != RUNS / f"reproduce-{self.plan.spec.name}" else []
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -176,8 +190,8 @@ class _Reproduction:
             return None
         if not experiments:
             raise InputError(
-                f"There is no data in '{self.folder / DATA_FOLDER}' to report of; run edgegen reproduce "
-                f"{self.plan.spec.name} without --report-only first, or name its folder with --out."
+                f"There is no data in '{self.folder / DATA_FOLDER}' to report of; run {self.request.command} without "
+                "--report-only first, or name its folder with --out."
             )
         have = {data.name for data in experiments}
         missing = [name for name in wanted if name not in have]
@@ -189,7 +203,14 @@ class _Reproduction:
             absent = [f"*{spec.methods[name].title}*" for name in methods if name not in data.labels]
             missing += [f"{title} of {data.name}" for title in absent]
         return write_report(
-            spec.title, spec.description, experiments, missing, self.report, self.folder, self.request.pdf
+            spec.title,
+            spec.description,
+            experiments,
+            missing,
+            self.report,
+            self.folder,
+            self.request.pdf,
+            self.request.command,
         )
 
     def _files(self) -> list[Path]:

@@ -168,10 +168,10 @@ def test_training_and_tuning_end_in_policies_that_play(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     world = edgegen.load_world("demo", {"slots": 5})
     told: list[EpisodeReport] = []
-    run = edgegen.train("ladts", world, episodes=2, settings={"copies": 2}, on_episode=told.append)
+    run = edgegen.train("ladts", world, episodes=3, settings={"copies": 2}, on_episode=told.append)
     assert run.out == Path("runs/ladts-improved-demo-seed0")
-    assert told[-1].episode == 2
-    assert {len(values) for values in run.episodes.values()} == {2}
+    assert [(report.episode, report.episodes) for report in told] == [(2, 4), (4, 4)]  # two at a time
+    assert {len(values) for values in run.episodes.values()} == {4}
     assert isinstance(edgegen.figures.training(run), Figure)
     tuned = edgegen.tune("priced-greedy", world, trials=3, episodes=2, out=tmp_path / "tuned")
     assert tuned.policy is not None

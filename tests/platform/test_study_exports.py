@@ -1,14 +1,20 @@
 """Studies in the form of papers: own names, tables of LaTeX, frames, and figures as PDF."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import edgegen
 from edgegen.platform.studies.data import ExperimentData, save_data
 from edgegen.platform.studies.exports import episodes_frame, levels_frame, paper_sheet
 from edgegen.platform.studies.figures import draw_missing, targets_of
+from edgegen.platform.studies.plan import make_plan
 from edgegen.platform.studies.report import write_report
+from edgegen.platform.studies.run import ReproduceRequest, reproduce
+from edgegen.platform.studies.spec import FULL, QUICK, StudySpec
 from edgegen.platform.studies.tables import many_worlds, one_world
 from tests.platform.made_up_study import EPISODES, JUDGED, SEEDS, made_up
 
@@ -86,6 +92,30 @@ def test_a_study_is_read_back_as_frames(tmp_path):
     pd.testing.assert_frame_equal(frame, same)
     with pytest.raises(edgegen.InputError, match="is no study that was run"):
         edgegen.load_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("runs", "out", "size", "command"),
+    [
+        ("runs/reproduce-my-study", "docs/results", "full", "edgegen reproduce 'my study.yaml'"),
+        ("r", "paper", "quick", "edgegen reproduce 'my study.yaml' --quick --out paper --runs r"),
+    ],
+)
+def test_the_command_of_a_report_is_the_one_that_was_given(tmp_path, monkeypatch, runs, out, size, command):
+    monkeypatch.chdir(tmp_path)
+    extent = {"seeds": [0], "episodes": 1, "evaluation_episodes": JUDGED, "evaluation_seed": 1}
+    experiment = made_up(["final"])["experiment"] | {"methods": [], "full": {}, "quick": {}}
+    spec = {"name": "my-study", "title": "T", "experiments": [experiment], "full": extent, "quick": extent}
+    size_ = FULL if size == "full" else QUICK
+    plan = make_plan(StudySpec.model_validate(spec), size_)
+    request = ReproduceRequest(plan, Path(runs), Path(out), report_only=True, study="my study.yaml")
+    assert request.command == command
+    data = made_up(["final"]) | {"size": size}
+    folder = Path(out) / ("reproduce-my-study" + ("-quick" if size == "quick" else ""))
+    save_data(data, folder / "data")
+    report = reproduce(request, Console(quiet=True)).report
+    assert report is not None
+    assert f"```bash\n{command}\n{command} --report-only" in report.read_text()
 
 
 def test_pdf_is_drawn_where_it_is_asked_for(tmp_path):
