@@ -51,7 +51,11 @@ def complaints(root: Path, unreleased: bool = False) -> list[str]:
 def pythons() -> list[str]:
     """Return the supported interpreters of this machine, oldest first."""
     names = [f"python3.{minor}" for minor in range(OLDEST[1], NEWEST[1])]
-    return [found for name in names if (found := shutil.which(name)) is not None]
+    found = [path for name in names if (path := shutil.which(name)) is not None]
+    # A name that a version manager holds for an interpreter that is not installed starts nothing.
+    return [
+        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
 
 
 def build(root: Path, dist: Path, tools: Path) -> tuple[Path, Path]:
