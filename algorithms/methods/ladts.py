@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DELAY = "delay_mean_s"
 """What is reported of an episode: mean service delay over its tasks, s."""
+OBJECTIVE = "objective_mean"
+"""What is reported besides where the scenario's objective names terms: its mean over the tasks."""
 
 _OURS: dict[str, Any] = {
     "sharing": "full",
@@ -91,24 +93,28 @@ class LADTSPolicy(RouterPolicy):
 
 
 class DelayLog(EpisodeLog):
-    """Mean service delays."""
+    """Mean service delays, and mean costs where the objective names terms."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Sums of the delays and numbers of the tasks."""
-        return "delay_s", "tasks"
+        """Sums of the delays and the costs, and numbers of the tasks."""
+        return "delay_s", "cost", "tasks"
 
     def add(self, role: str, outcome: SlotOutcome) -> tuple[int, int]:
         """See :meth:`EpisodeLog.add`."""
         delay = outcome.delays.total_s
         self.sums["delay_s"] += outcome.sum_per_copy(delay)
+        self.sums["cost"] += outcome.sum_per_copy(outcome.worse)
         self.sums["tasks"] += outcome.sum_per_copy(torch.ones_like(delay))
         return self.world.copies, delay.numel()
 
     def report(self) -> tuple[list[dict[str, float]], list[float]]:
         """See :meth:`EpisodeLog.report`."""
-        delays = self.sums["delay_s"] / self.sums["tasks"].clamp_min(1)
-        returns = (-self.sums["delay_s"] * self.settings.reward_scale).tolist()
+        delays, costs = (self.sums[name] / self.sums["tasks"].clamp_min(1) for name in ("delay_s", "cost"))
+        returns = (-self.sums["cost"] * self.settings.reward_scale).tolist()
+        if self.world.scenario.objective:
+            pairs = zip(delays.tolist(), costs.tolist(), strict=True)
+            return [{DELAY: delay, OBJECTIVE: cost} for delay, cost in pairs], returns
         return [{DELAY: delay} for delay in delays.tolist()], returns
 
 
@@ -172,6 +178,7 @@ METHOD = Method(
     settings=RouterSettings,
     headline=DELAY,
     headline_label="mean delay, s",
+    judged=(OBJECTIVE, "mean objective"),
     rivals=("capacity-weighted", "least-delay"),
     config=_config,
     learning=LADTSLearning,

@@ -45,6 +45,7 @@ class Method:
         title: What people call it; its name if not given.
         start_episodes: From settings to the training episodes that it plays, at most, before it learns from any: those
             that its start is tuned on.
+        judged: Headline and its label where the scenario's objective names terms; the same if not given.
         met: From settings as plain data to what training with them meets besides what the scenario says, by trait.
     """
 
@@ -62,7 +63,13 @@ class Method:
     default_preset: str = "improved"
     title: str = ""
     start_episodes: Callable[[Any], int] = lambda settings: 0
+    judged: tuple[str, str] | None = None
     met: Callable[[Mapping[str, Any]], Traits] = lambda settings: {}
+
+    def headline_in(self, scenario: WorldScenario) -> tuple[str, str]:
+        """Return the headline in a scenario, and its label for people."""
+        named = bool(getattr(scenario, "objective", ()))
+        return self.judged if named and self.judged is not None else (self.headline, self.headline_label)
 
     @property
     def kind(self) -> Kind:
@@ -155,12 +162,16 @@ def methods_for(kind: str) -> list[Method]:
     return [method for method in methods().values() if method.kind_name == kind]
 
 
-def headline_of(kind: str) -> str:
+def headline_of(kind: str, scenario: WorldScenario | None = None) -> str:
     """What learning curves of a kind of world are called in records, whichever method learned.
+
+    Args:
+        kind: Name of the kind.
+        scenario: The world, whose objective may name terms.
 
     Raises:
         InputError: If no method plays it.
     """
     for method in methods_for(kind):
-        return method.headline
+        return method.headline if scenario is None else method.headline_in(scenario)[0]
     raise InputError(f"No method plays worlds of the kind '{kind}'.")

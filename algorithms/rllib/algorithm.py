@@ -97,7 +97,7 @@ class JointAlgorithm(Algorithm):
     @property
     def headline(self) -> str:
         """What of an episode's report tells how good it was; less is better."""
-        return str(self.config.method.headline)
+        return str(self.config.method.headline_in(self.learning.scenario)[0])
 
     def training_step(self) -> None:
         """Play and learn for the rounds of one episode."""

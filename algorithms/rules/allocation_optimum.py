@@ -26,6 +26,7 @@ from torch import Tensor
 from edgegen.envs.core.radio import watts
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.terms import time_price
 from edgegen.envs.provisioning.view import AllocatorView
 
 BANDWIDTH_TOLERANCE = 1e-12
@@ -60,7 +61,9 @@ def best_bandwidth(scenario: ProvisioningScenario, observation: AllocatorView) -
     return share
 
 
-def best_steps(curves: CurveTensors, hit: Tensor, budget: Tensor, delay_weight: float) -> Tensor:
+def best_steps(
+    curves: CurveTensors, hit: Tensor, budget: Tensor, delay_weight: float, time_price: Tensor | float | None = None
+) -> Tensor:
     """Whole steps of least cost for the hits of a slot.
 
     Args:
@@ -68,11 +71,12 @@ def best_steps(curves: CurveTensors, hit: Tensor, budget: Tensor, delay_weight: 
         hit: Whether it is cached ``[..., N]``.
         budget: Steps that can be made ``[...]``.
         delay_weight: Weight α of delay against TV.
+        time_price: What a second of generation costs, if not α alone; broadcasts with ``hit``.
 
     Returns:
         Steps ``[..., N]``, int64, together at most the budget.
     """
-    items = StepValues.of(curves, hit, delay_weight)
+    items = StepValues.of(curves, hit, delay_weight, time_price)
     rows = items.rows(budget)
     parts = [_knapsack(part, wanted, steps=True)[1] for part, wanted in rows]
     return torch.cat(parts).view(hit.shape)
@@ -91,7 +95,8 @@ def best_steps_value(curves: CurveTensors, hit: Tensor, budget: Tensor, delay_we
 def best_allocation(scenario: ProvisioningScenario, observation: AllocatorView) -> tuple[Tensor, Tensor]:
     """Shares of bandwidth and computing with the least mean cost of a slot, for what is cached in it.
 
-    Late requests are not considered: with a ``late_penalty`` the best reward may need other shares.
+    Energy and electricity are considered where the objective has them. Late requests and terms of plugins are not: with
+    these the best reward may need other shares.
 
     Args:
         scenario: The constants.
@@ -101,7 +106,9 @@ def best_allocation(scenario: ProvisioningScenario, observation: AllocatorView) 
         Shares ``[..., C, N]`` each, in the precision of the observation.
     """
     budget = observation.steps_budget
-    steps = best_steps(observation.curves, observation.hit, budget, scenario.delay_weight)
+    slot = observation.frame * scenario.slots_per_frame + observation.slot
+    price = time_price(scenario, slot, observation.gain)
+    steps = best_steps(observation.curves, observation.hit, budget, scenario.delay_weight, price)
     compute = steps.double() / budget.double()[..., None]
     kind = observation.gain.dtype
     return best_bandwidth(scenario, observation).to(kind), compute.to(kind)
@@ -130,10 +137,15 @@ class StepValues:
     density: Tensor
 
     @classmethod
-    def of(cls, curves: CurveTensors, hit: Tensor | None, delay_weight: float) -> StepValues:
-        """Work the values out of curves ``[..., N]``; ``hit`` None stands for all hits."""
+    def of(
+        cls, curves: CurveTensors, hit: Tensor | None, delay_weight: float, time_price: Tensor | float | None = None
+    ) -> StepValues:
+        """Work the values out of curves ``[..., N]``; ``hit`` None stands for all hits, no price for that of delay."""
         a1, a2, a3, a4, b1, _ = (constant.double() for constant in curves.values())
-        gain, price = (1 - delay_weight) * (a2 - a4) / (a3 - a1), delay_weight * b1
+        gain, price = (
+            (1 - delay_weight) * (a2 - a4) / (a3 - a1),
+            (delay_weight if time_price is None else time_price) * b1,
+        )
         made = cls(gain, a1, price, a3, gain - price, gain, gain)
         ends = [(steps, made.at(steps)) for steps in (a3.floor(), a3.ceil())]
         worth = torch.stack([value for _, value in ends]).amax(0).clamp_min(0)

@@ -22,6 +22,7 @@ from edgegen.envs.provisioning.amenders import storage_overflow_gb
 from edgegen.envs.provisioning.curves import CurveTensors
 from edgegen.envs.provisioning.draws import Episodes
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.terms import APART
 from edgegen.envs.provisioning.world import MBIT_PER_GB
 
 MOST_MODELS = 16
@@ -56,6 +57,12 @@ def check_plannable(scenario: ProvisioningScenario) -> None:
         raise InputError(
             f"Scenario '{scenario.name}' has the late_penalty {scenario.late_penalty:g}, but the oracle can only "
             "minimise delay and TV; set late_penalty to 0."
+        )
+    further = [name for name, weight in scenario.objective.items() if weight and name not in APART]
+    if further:
+        raise InputError(
+            f"Scenario '{scenario.name}' has {' and '.join(further)} in its objective, but the oracle can only "
+            "minimise delay and TV, and what caching is charged; set these weights to 0."
         )
     if scenario.models > MOST_MODELS:
         raise InputError(

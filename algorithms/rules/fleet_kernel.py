@@ -20,6 +20,7 @@ from edgegen.envs.fleet.physics import (
     LEAST,
     RESULT,
     SLACK,
+    WORK_PRICE,
     Books,
     Fixed,
     fixed_of,
@@ -119,7 +120,8 @@ def _play_copy(
                 slack_s = slack_s + seen[site, BACKLOG] - left_s
             room_s = seen[site, FULL] - seen[site, LEAST]
             value = value_of(weight, least, full, room_s)
-            share = steps_share(rule, slack_s, room_s, left_s, mean_backlog_s(seen), site == sites, value)
+            price = seen[site, WORK_PRICE]
+            share = steps_share(rule, slack_s, room_s, left_s, mean_backlog_s(seen), site == sites, value, price)
             place(fixed, requests, books, copy, site, share, results[copy, k])
 
 
@@ -171,12 +173,14 @@ def share_all(
     weight: Floats,
     least: Floats,
     full: Floats,
+    work_price: Floats,
     to: Floats,
 ) -> None:
     """Write the share of the steps of each copy's request ``[E]``."""
     for copy in range(len(to)):
         value = value_of(weight[copy], least[copy], full[copy], room_s[copy])
-        to[copy] = steps_share(rule, slack_s[copy], room_s[copy], backlog_s[copy], mean_s[copy], cloud[copy], value)
+        busy = (backlog_s[copy], mean_s[copy])
+        to[copy] = steps_share(rule, slack_s[copy], room_s[copy], *busy, cloud[copy], value, work_price[copy])
 
 
 def play_rule(

@@ -66,10 +66,10 @@ class FleetRule(Policy):
         slack_s, room_s, backlog_s = (
             _array(values) for values in (view.slack_s, view.full_s - view.least_s, view.backlog_s)
         )
-        columns = (view.in_cloud, view.weight, view.least_quality, view.full_quality)
-        cloud, weight, least, full = (_array(values) for values in columns)
+        columns = (view.in_cloud, view.weight, view.least_quality, view.full_quality, view.work_price)
+        cloud, weight, least, full, price = (_array(values) for values in columns)
         share = np.zeros(len(slack_s))
-        kernel.share_all(self.rule, slack_s, room_s, backlog_s, mean_s, cloud, weight, least, full, share)
+        kernel.share_all(self.rule, slack_s, room_s, backlog_s, mean_s, cloud, weight, least, full, price, share)
         return torch.from_numpy(share.reshape(-1, 1, 1, 1)).to(view.due.device)
 
 

@@ -89,7 +89,7 @@ def _worth(
     room_s = seen[site, FULL] - seen[site, LEAST]
     value = value_of(weight, least_quality, full_quality, room_s)
     slack_s = seen[site, SLACK] - (0.0 if cloud else rule.margin_s)
-    share = steps_share(rule, slack_s, room_s, seen[site, BACKLOG], mean_s, cloud, value)
+    share = steps_share(rule, slack_s, room_s, seen[site, BACKLOG], mean_s, cloud, value, seen[site, WORK_PRICE])
     work_s = seen[site, LEAST] + share * room_s
     if slack_s < 0.0:
         worth = -rule.late_penalty * weight

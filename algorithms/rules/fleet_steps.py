@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgegen.algorithms.rules.fleet_constants import ALL, LADDER, Rule
+from edgegen.algorithms.rules.fleet_constants import ALL, LADDER, PRICED, Rule
 from edgegen.envs.core.compiled import inlined
 
 USUAL_VALUE = 0.5
@@ -33,6 +33,7 @@ def steps_share(
     mean_s: float,
     cloud: bool,
     value: float = USUAL_VALUE,
+    work_price: float = 0.0,
 ) -> float:
     """Share of the steps between the fewest and all.
 
@@ -44,7 +45,11 @@ def steps_share(
         mean_s: Mean backlog of all sites, s.
         cloud: Whether that is the cloud, where nobody waits.
         value: Gain of a second, as by :func:`value_of`.
+        work_price: What the objective's tariffs charge for a second at a site; rules by prices make no more steps than
+            the fewest where they gain less.
     """
+    if rule.router == PRICED and work_price > value and not cloud:
+        return 0.0
     if rule.steps == ALL:
         return 1.0
     share = timely_share(slack_s, room_s)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.tunable import Constants, Tunable, constant
-from edgegen.algorithms.rules.routing import RoutingRule, expected_delay, occupied
+from edgegen.algorithms.rules.routing import RoutingRule, expected_cost, occupied
 from edgegen.envs.offloading.view import RouterView
 
 
@@ -78,7 +78,7 @@ class PricedGreedy(RoutingRule):
             wait_s = ahead / capacity
             relative = (task.workload_gcycles / mean).clamp_min(1e-6)[..., None]
             taken_s = task.workload_gcycles[..., None] / capacity
-            cost = expected_delay(view, task, ahead) + (relative**-prices.patience - 1) * wait_s
+            cost = expected_cost(view, task, ahead) + (relative**-prices.patience - 1) * wait_s
             cost = cost + prices.work_price * taken_s
             behind = torch.exp((wait_s.amin(-1, keepdim=True) - wait_s) / prices.push_decay_s)
             pushed_s = mean[..., None] * relative**prices.push_power / capacity

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory, Policy, sample_shares
 from edgegen.envs.offloading.physics import in_order_of_service, service_delay
+from edgegen.envs.offloading.terms import Facts
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 
 
@@ -141,7 +142,7 @@ class PowerOfTwo(RoutingRule):
 
 
 class LeastDelay(RoutingRule):
-    """The least delay a server can expect from what it knows itself.
+    """The least delay a server can expect from what it knows itself; the least cost, where the objective names terms.
 
     That is the observed backlog plus the work it has placed itself in this slot, scaled by the number of servers on
     the assumption that the others do as it does.
@@ -159,14 +160,14 @@ class LeastDelay(RoutingRule):
         for n in occupied(tasks):  # a server's own tasks in turn; copies and servers side by side
             task = tasks.at_index(n)
             ahead = view.backlog_gcycles[:, None] + servers * own
-            best = expected_delay(view, task, ahead).argmin(-1)
+            best = expected_cost(view, task, ahead).argmin(-1)
             chosen[..., n] = best
             own.scatter_add_(-1, best[..., None], (task.workload_gcycles * task.present)[..., None])
         return chosen, memory
 
 
 class OptTS(RoutingRule):
-    """Greedy with full knowledge: each task, in order of service, where its delay is least given all placed before.
+    """Greedy with full knowledge: each task, in order of service, where it costs least given all placed before.
 
     The published upper bound. It is myopic, not a true optimum, and no server could know what it uses.
     """
@@ -183,11 +184,17 @@ class OptTS(RoutingRule):
         work = tasks.workload_gcycles * tasks.present
         # Places that are empty in all copies are skipped.
         _, servers, indices = in_order_of_service(tasks.present.any(0, keepdim=True), view.by_server)
-        alone = expected_delay(view, tasks, torch.zeros_like(ahead)[:, None, None])  # [E, B, N, B]
+        alone = None  # a delay is that without any work ahead, and the wait; another objective may be anything
+        if view.objective is None:
+            alone = expected_delay(view, tasks, torch.zeros_like(ahead)[:, None, None])  # [E, B, N, B]
         for n, b in zip(
             indices.tolist(), servers.tolist(), strict=True
         ):  # inherently sequential: each choice depends on all before it
-            best = (alone[:, b, n] + ahead / view.capacity_gcycles_s).argmin(-1, keepdim=True)
+            if alone is None:
+                cost = expected_cost(view, tasks.at_index(n), ahead[:, None], origin=b)[:, 0]
+            else:
+                cost = alone[:, b, n] + ahead / view.capacity_gcycles_s
+            best = cost.argmin(-1, keepdim=True)
             chosen[:, b, n] = best[:, 0]
             ahead.scatter_add_(1, best, work[:, b, n, None])
         return chosen, memory
@@ -210,17 +217,49 @@ def expected_delay(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor) -> Ten
     Returns:
         Delays ``[E, B, (N,) B]``, s; the last axis is the server.
     """
+    return _expected(view, tasks, ahead_gcycles, slice(None)).delays.total_s
+
+
+def expected_cost(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origin: int | None = None) -> Tensor:
+    """What each task would cost on each server by the objective of its world; the delay, s, if that names no term.
+
+    Args:
+        view: The servers.
+        tasks: Tasks ``[E, B]`` or ``[E, B, N]``.
+        ahead_gcycles: Work ahead on each server, broadcasting with ``[E, B, (N,) B]``.
+        origin: Where tasks arrived that are asked about; everywhere if None. The axis B of origins then has length 1.
+
+    Returns:
+        Costs ``[E, B, (N,) B]``; the last axis is the server.
+    """
+    facts = _expected(view, tasks, ahead_gcycles, slice(None) if origin is None else slice(origin, origin + 1))
+    if view.objective is None:
+        return facts.delays.total_s
+    cost: Tensor = view.objective.cost(facts)
+    return cost
+
+
+def _expected(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origins: slice) -> Facts:
+    """What would happen to tasks of some origins on each server; tensors broadcast with ``[E, B, (N,) B]``."""
     copies, servers = tasks.present.shape[:2]
     extra = (1,) * (tasks.present.dim() - 2)
     local = torch.eye(servers, dtype=torch.bool, device=ahead_gcycles.device).view(1, servers, *extra, servers)
     per_server = (copies, 1, *extra, servers)
     per_link = (copies, servers if view.rate_mbit_s.dim() == 3 else 1, *extra, servers)
-    return service_delay(
-        tasks.size_mbit[..., None],
-        tasks.workload_gcycles[..., None],
-        tasks.result_mbit[..., None],
-        local,
+    rate = view.rate_mbit_s.view(per_link)
+    size, work, result = (
+        values[:, origins, ..., None] for values in (tasks.size_mbit, tasks.workload_gcycles, tasks.result_mbit)
+    )
+    own = local[:, origins]
+    delays = service_delay(
+        size,
+        work,
+        result,
+        own,
         ahead_gcycles,
         view.capacity_gcycles_s.view(per_server),
-        view.rate_mbit_s.view(per_link),
-    ).total_s
+        rate[:, origins] if rate.shape[1] > 1 else rate,
+    )
+    slot_s = 0.0 if view.objective is None else view.objective.scenario.slot_s
+    server = torch.arange(servers, device=ahead_gcycles.device)
+    return Facts(server, own, size, work, result, delays, view.slot * slot_s)

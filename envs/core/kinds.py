@@ -7,8 +7,8 @@ A kind is one entry of a registry (:mod:`edgegen.envs.core.registry`). Others th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgegen.envs.core.agents import Agents, PlainAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
+from edgegen.envs.core.objectives import terms_of
 from edgegen.envs.core.plugins import plugged
 from edgegen.envs.core.registry import Registry
 from edgegen.envs.core.timeline import Timeline
@@ -136,6 +137,7 @@ class Kind:
         columns: Columns of the list of scenarios.
         caption: What stands below that list.
         descriptions_apart: Whether descriptions stand below it, where there is no room for a column of them.
+        judged: What else is different where a scenario names terms of its objective, by the names of these attributes.
     """
 
     name: str
@@ -172,6 +174,28 @@ class Kind:
     columns: tuple[Column, ...] = ()
     caption: str = ""
     descriptions_apart: bool = False
+    judged: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_terms(self, names: Collection[str]) -> Kind:
+        """Return the kind as it is for scenarios whose objective names some terms: what is reported and shown."""
+        if not names:
+            return self
+        known = terms_of(getattr(self.scenario, "judged_as", self.name))
+        amounts = [
+            Measure(term.title, term.metric, 4) for name in names if (term := known.get(name)) and term.metric
+        ]
+        parts = [term for term in known.values() if term.usual or term.name in names]
+        changed = replace(self, **self.judged)
+        return replace(
+            changed,
+            metrics=(*changed.metrics, *(part.part for part in parts), *(amount.metric for amount in amounts)),
+            shown=(*changed.shown, *amounts),
+            detailed=(
+                *changed.detailed,
+                *amounts,
+                *(Measure(f"{changed.quantity}: {part.name}", part.part, 4) for part in parts),
+            ),
+        )
 
 
 def register(kind: Kind) -> Kind:
@@ -220,5 +244,5 @@ def kind_named(name: Any, what: str = "The kind", file: Path | None = None) -> K
 
 
 def kind_of(scenario: WorldScenario) -> Kind:
-    """Return the kind of a scenario."""
-    return kind_named(scenario.kind)
+    """Return the kind of a scenario, with what the scenario's objective changes in it."""
+    return kind_named(scenario.kind).with_terms(getattr(scenario, "objective", ()))

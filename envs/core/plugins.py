@@ -1,9 +1,10 @@
-"""Plugins: rules, methods and worlds from outside of the package, wherever a name is taken.
+"""Plugins: rules, methods, worlds and terms of objectives from outside of the package, wherever a name is taken.
 
 A plugin is named by reference, ``path.py:NAME`` or ``package.module:NAME``, or is an entry point of an installed
 package. What it is follows from its type: a policy class is a rule, a ``Method`` can be trained, a ``Kind`` is a kind
-of world. The environment variable ``EDGEGEN_PLUGINS`` carries references, and modules that register what they hold, to
-every process: env runners, trials of a sweep and the live service are processes of their own.
+of world, a ``Term`` is one of an objective. The environment variable ``EDGEGEN_PLUGINS`` carries references, and
+modules that register what they hold, to every process: env runners, trials of a sweep and the live service are
+processes of their own.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from edgegen.envs.core.paths import beside as path_beside
 
 PLUGINS_VARIABLE = "EDGEGEN_PLUGINS"
 """Environment variable with references, and names of modules to import, separated by commas."""
-GROUPS = ("edgegen.kinds", "edgegen.methods", "edgegen.rules")
+GROUPS = ("edgegen.kinds", "edgegen.terms", "edgegen.methods", "edgegen.rules")
 """Groups of entry points, in the order in which they are asked: a rule may be for a kind of the same package."""
 PYTHON = (".py",)
 
 _PATH_VARIABLE = "PYTHONPATH"
 _ADOPTERS = {
     "edgegen.envs.core.kinds": "edgegen.envs.core.kinds",
+    "edgegen.envs.core.objectives": "edgegen.envs.core.objectives",
     "edgegen.algorithms.methods.registry": "edgegen.algorithms.methods.registry",
     "edgegen.serve.kinds.registry": "edgegen.serve.kinds.registry",
     "edgegen.algorithms.core.policy": "edgegen.algorithms.core.plugged",
@@ -178,7 +180,7 @@ def _adopted(reference: str, what: str) -> str:
         _busy.pop()
     raise InputError(
         f"{what} is {_described(found)}, but must be a rule (a class derived from Policy), a method (a Method), a "
-        "kind of world (a Kind) or how one is served (a Served)."
+        "kind of world (a Kind), how one is served (a Served) or a term of an objective (a Term)."
     )
 
 

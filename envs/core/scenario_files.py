@@ -16,9 +16,12 @@ from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
 from edgegen.envs.core.named_files import CSV, PARQUET, YAML, find_file, is_file_name
 from edgegen.envs.core.paths import as_path, beside, is_there
+from edgegen.envs.core.plugins import plugged
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
 
+TERMS_FIELD = "objective"
+"""Field whose parts are names of terms, or references to them."""
 SCENARIO_FOLDER = Path(__file__).parents[1] / "scenarios"
 
 
@@ -108,7 +111,10 @@ def with_overrides(
                 f"Scenario '{what}' has no field '{name}'; fields are {', '.join(known)}.{did_you_mean(head, known)}"
             )
         if not rest:
-            result[head] = value
+            result[head] = with_terms_named(value) if head == TERMS_FIELD else value
+            continue
+        if head == TERMS_FIELD:
+            _set_weight(result, rest, value, what)
             continue
         parts = _parts(model.model_fields[head].annotation)
         if not parts or (head in result and not isinstance(result[head], dict)):
@@ -122,6 +128,40 @@ def with_overrides(
     return result
 
 
+def with_terms_named(weights: Any, file: Path | None = None) -> Any:
+    """Return weights of an objective with references to plugins replaced by the names of their terms.
+
+    Args:
+        weights: What a field ``objective`` holds.
+        file: The file that names them, if one does.
+
+    Raises:
+        InputError: If a plugin can not be used.
+    """
+    if not isinstance(weights, dict):
+        return weights
+    return {plugged(name, file) if isinstance(name, str) else name: weight for name, weight in weights.items()}
+
+
+def _terms_beside(path: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a variant's changes with the terms that its file names."""
+    before = f"{TERMS_FIELD}."
+    return {
+        before + plugged(name.removeprefix(before), path) if name.startswith(before) else name: value
+        if name != TERMS_FIELD
+        else with_terms_named(value, path)
+        for name, value in changes.items()
+    }
+
+
+def _set_weight(data: dict[str, Any], name: str, weight: Any, what: str) -> None:
+    """Set the weight of a term, in place."""
+    weights = data.setdefault(TERMS_FIELD, {})
+    if not isinstance(weights, dict):
+        raise InputError(f"Scenario '{what}': the field '{TERMS_FIELD}' must map terms to their weights.")
+    weights[plugged(name)] = weight
+
+
 def _merged(wanted: str, kind: str, model: type[WorldScenario], extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     stem, variant = split_variant(wanted)
     path = _path_of(wanted, kind)
@@ -133,6 +173,8 @@ def _merged(wanted: str, kind: str, model: type[WorldScenario], extending: tuple
     for field in model.files:
         data = _beside(path, field, data)
         variants = {name: _beside(path, field, changes) for name, changes in variants.items()}
+    if TERMS_FIELD in data:
+        data[TERMS_FIELD] = with_terms_named(data[TERMS_FIELD], path)
     base = data.pop("extends", None)
     if base is not None:
         # A file is looked for beside the one that extends it, a name among the shipped ones.
@@ -145,7 +187,7 @@ def _merged(wanted: str, kind: str, model: type[WorldScenario], extending: tuple
         if variant not in variants:
             known = ", ".join(variants) or "none"
             raise InputError(f"Scenario '{stem}' has no variant '{variant}'; it has: {known}.")
-        data = with_overrides(data, variants[variant], wanted, model)
+        data = with_overrides(data, _terms_beside(path, variants[variant]), wanted, model)
         data["name"] = f"{data['name']}:{variant}"
     return data
 

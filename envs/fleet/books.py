@@ -11,6 +11,7 @@ from edgegen.envs.core.compiled import compiled
 from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.models import MOST_POINTS, Exponential, Points
 from edgegen.envs.fleet.scenario import FleetScenario, Floats
+from edgegen.envs.fleet.terms import day_of, rates_of
 
 
 class Fixed(NamedTuple):
@@ -45,6 +46,10 @@ class Fixed(NamedTuple):
         hop_price: Cost of a request that runs away from home.
         refuse_price: Cost of a refused request, times its weight; infinite if none can be refused.
         forgetful: Whether a site that fails loses its models.
+        rates: What the tariffs of the objective charge ``[H, S + 1, 3]``, columns as in
+            :mod:`edgegen.envs.fleet.terms`; H is 0 if there are none.
+        part_s: Length of a part of the day with prices of its own, s.
+        begins_s: Time of day at which episodes begin, s.
     """
 
     speed: Floats
@@ -74,6 +79,9 @@ class Fixed(NamedTuple):
     hop_price: float
     refuse_price: float
     forgetful: bool
+    rates: Floats
+    part_s: float
+    begins_s: float
 
 
 HEARD_PACE, STARTED, PASSED = range(3)
@@ -165,6 +173,8 @@ def fixed_of(scenario: FleetScenario) -> Fixed:
         float(scenario.hop_price),
         np.inf if scenario.refuse_price is None else float(scenario.refuse_price),
         scenario.outages is not None and not scenario.outages.keeps_models,
+        rates_of(scenario),
+        *day_of(scenario),
     )
 
 

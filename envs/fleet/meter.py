@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,11 @@ from numpy.typing import NDArray
 
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import Array, Meter, Values
+from edgegen.envs.core.objectives import TERM_PREFIX, Objective
 from edgegen.envs.fleet import physics
 from edgegen.envs.fleet.draws import Ints, Requests
 from edgegen.envs.fleet.scenario import Floats
+from edgegen.envs.fleet.terms import Facts, amounts_of
 from edgegen.envs.fleet.world import FleetOutcome, FleetWorld
 
 PERCENTILES = {"p50_delay_s": 50, "p95_delay_s": 95, "p99_delay_s": 99}
@@ -19,12 +22,13 @@ PERCENTILES = {"p50_delay_s": 50, "p95_delay_s": 95, "p99_delay_s": 99}
 
 
 class _Table(NamedTuple):
-    """Requests in their order ``[N, E]``: whether there is one, its home, what became of it, and its bound."""
+    """Requests in order ``[N, E]``: whether there is one, its home, what became of it, its bound and its number."""
 
     due: NDArray[np.bool_]
     home: Ints
     result: Floats
     bound: Floats
+    number: Ints
 
 
 class UtilityMeter(Meter):
@@ -41,6 +45,8 @@ class UtilityMeter(Meter):
     - ``loads``: Loads per request. ``cloud_share``: Share of requests that ran in the cloud.
     - ``fairness``: Jain's index of the shares in time over the homes that had requests; 1 is fair.
     - ``requests``: Their number, int64.
+
+    Where the objective names terms, what each adds to ``utility``, and the amounts of those that are named.
     """
 
     def __init__(self, world: FleetWorld) -> None:
@@ -60,7 +66,9 @@ class UtilityMeter(Meter):
     def take(self, requests: Requests, results: Floats, loads: Ints) -> None:
         """Take whole episodes into account: what became of each request ``[E, N, 11]``, and the loads ``[E]``."""
         due = np.arange(results.shape[1])[:, None] < requests.number
-        self._table = _Table(due, requests.home.T, results.transpose(1, 0, 2), np.where(due, self._world.bounds.T, 0.0))
+        bound, number = np.where(due, self._world.bounds.T, 0.0), np.arange(results.shape[1])[:, None]
+        table = (due, requests.home.T, results.transpose(1, 0, 2), bound, np.broadcast_to(number, due.shape))
+        self._table = _Table(*table)
         self._loads = loads
 
     def headline(self) -> Array:
@@ -74,7 +82,7 @@ class UtilityMeter(Meter):
         Raises:
             InputError: If an episode has no requests.
         """
-        due, homes, result, bound = self._table or self._stacked()
+        due, homes, result, bound, number = self._table or self._stacked()
         requests = due.sum(0)
         if not requests.all():
             raise InputError(
@@ -111,14 +119,38 @@ class UtilityMeter(Meter):
             "cloud_share": mean(result[..., physics.SITE] == sites),
             "fairness": _fairness(due, timely, homes, sites),
             "requests": requests.astype(np.int64),
+            **self._terms(_Table(due, homes, result, bound, number), mean),
         }
+
+    def _terms(self, table: _Table, mean: Callable[[Floats], Array]) -> Values:
+        """What each term adds to the utility, and amounts of those that the objective names, if it names any."""
+        objective = Objective.of(self._scenario)
+        if objective is None:
+            return {}
+        requests, result = self._world.future, table.result
+        copies = np.broadcast_to(np.arange(self._copies), table.number.shape)
+        asked = {name: getattr(requests, name)[copies, table.number] for name in ("arrival_s", "deadline_s", "weight")}
+        facts = Facts(
+            home=table.home,
+            site=result[..., physics.SITE].astype(np.int64),
+            delay_s=result[..., physics.DELAY],
+            busy_s=result[..., physics.LOADED] + result[..., physics.GENERATION],
+            late=result[..., physics.LATE] > 0,
+            quality=result[..., physics.QUALITY],
+            utility=result[..., physics.UTILITY],
+            **asked,
+        )
+        parts = {TERM_PREFIX + name: mean(values) for name, values in amounts_of(objective, facts).items()}
+        named = [term for term, _ in objective.terms if term.metric and term.name in self._scenario.objective]
+        return parts | {term.metric: mean(term.measure(self._scenario, facts)) for term in named}
 
     def _stacked(self) -> _Table:
         """What the outcomes of all turns say."""
         if not self._outcomes:
             nothing = np.zeros((0, self._copies))
-            return _Table(nothing > 0, nothing.astype(np.int64), np.zeros((*nothing.shape, physics.RESULT)), nothing)
-        names = ("due", "home", "result", "bound")
+            none = nothing.astype(np.int64)
+            return _Table(nothing > 0, none, np.zeros((*nothing.shape, physics.RESULT)), nothing, none)
+        names = ("due", "home", "result", "bound", "number")
         return _Table(*(np.stack([getattr(one, name).numpy() for one in self._outcomes]) for name in names))
 
 

@@ -21,6 +21,7 @@ from edgegen.envs.fleet.draws import ASKED, EXTRA, NOISE, UPLINK, Ints, Requests
 from edgegen.envs.fleet.memory import bring, forget, source_time
 from edgegen.envs.fleet.scenario import Floats
 from edgegen.envs.fleet.sites import begin_s, end_s, expected_s, pace_at, served_s
+from edgegen.envs.fleet.terms import AWAY, BUSY, REQUEST
 
 BACKLOG, LOAD, FULL, LEAST, NETWORK, SLACK, PRICE, SPEED, RESIDENT, PACE, WORK_PRICE = range(11)
 """Columns of what is known of a candidate: s, s, s, s, s, s, price, speed, 0 or 1, share of its speed, price per s."""
@@ -69,6 +70,13 @@ def work_of(fixed: Fixed, requests: Requests, copy: int, k: int, steps: float) -
 
 
 @inlined
+def part_at(fixed: Fixed, now_s: float) -> int:
+    """Number of the part of the day at a time of the episode."""
+    part: int = int((now_s + fixed.begins_s) / fixed.part_s) % fixed.rates.shape[0]
+    return part
+
+
+@inlined
 def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats) -> None:
     """Write what the home of the request that is due knows of each site and, last, of the cloud ``[S + 1, 11]``."""
     k = books.cursor[copy]
@@ -98,6 +106,12 @@ def look(fixed: Fixed, requests: Requests, books: Books, copy: int, seen: Floats
         else:
             backlog, resident, load, network, price = 0.0, 1.0, 0.0, fixed.cloud_s + uplink_s, fixed.cloud_price
             work_price = fixed.cloud_work_price * speed
+        if fixed.rates.shape[0] > 0:
+            charged = fixed.rates[part_at(fixed, now_s), site]
+            price += charged[REQUEST] + charged[BUSY] * load
+            if site != home:
+                price += charged[AWAY]
+            work_price += charged[BUSY]
         seen[site, BACKLOG] = backlog
         seen[site, LOAD] = load
         seen[site, FULL] = full / speed
@@ -187,6 +201,11 @@ def place(fixed: Fixed, requests: Requests, books: Books, copy: int, site: int, 
         books.used_s[copy, site, model] = now_s
         books.free_s[copy, site] = done_s
         books.heard_s[copy, home, site] = max(books.heard_s[copy, home, site], now_s) + expected + service
+    if fixed.rates.shape[0] > 0:
+        charged = fixed.rates[part_at(fixed, now_s), site]
+        price += charged[REQUEST] + charged[BUSY] * (load + generation)
+        if site != home:
+            price += charged[AWAY]
     delay = transfer + wait + load + generation + back
     late = delay > requests.deadline_s[copy, k] + 1e-9
     quality = quality_of(fixed, model, steps, least, full)

@@ -12,10 +12,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from edgegen.envs.core.distributions import Amount
 from edgegen.envs.core.fields import MOST_CELLS, Count, NonNegative, Positive, Share
 from edgegen.envs.core.links import check_rows, form_of
-from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.core.objectives import JudgedScenario
 from edgegen.envs.fleet.models import Curve, Model, Several
 from edgegen.envs.fleet.parts import Bursts, Cloud, Day, HotSpots, Loading, Outages, Popularity, Radio
 from edgegen.envs.fleet.recorded import Recorded
+from edgegen.envs.fleet.terms import check_objective
 
 Sites = Annotated[Count, Field(le=2000)]
 Floats = NDArray[np.float64]
@@ -30,7 +31,7 @@ Rates = Annotated[
 ]
 
 
-class FleetScenario(WorldScenario):
+class FleetScenario(JudgedScenario):
     """Unequal sites that keep some of the models, and a cloud that has all of them.
 
     Attributes:
@@ -76,6 +77,7 @@ class FleetScenario(WorldScenario):
     """
 
     files: ClassVar[tuple[str, ...]] = ("recorded.trace",)
+    judged_as: ClassVar[str] = "fleet"
 
     kind: Literal["fleet"] = "fleet"
     sites: Sites
@@ -151,6 +153,7 @@ class FleetScenario(WorldScenario):
         if self.recorded is not None and (self.bursts or self.day):
             raise ValueError("recorded stands instead of bursts and day; give either")
         self._check_size()
+        check_objective(self)
         return self
 
     def _check_sites(self) -> None:
@@ -191,6 +194,16 @@ class FleetScenario(WorldScenario):
                 f"outages make some {self.changes_at_most:.3g} changes of a site in an episode, too many for "
                 f"{self.sites} sites; raise mean_up_s or mean_down_s"
             )
+
+    @property
+    def powered(self) -> tuple[int, str]:
+        """See :attr:`JudgedScenario.powered`."""
+        return len(self.speed), "speed"
+
+    @property
+    def placed(self) -> tuple[int, str]:
+        """See :attr:`JudgedScenario.placed`."""
+        return self.sites, "site"
 
     @property
     def kinds_of_models(self) -> tuple[Model, ...]:

@@ -37,6 +37,7 @@ class FleetOutcome:
         result: What became of them ``[E, 11]``, columns as in :mod:`edgegen.envs.fleet.physics`, float64.
         bound: What they would be worth on an idle fleet ``[E]``, see :func:`edgegen.envs.fleet.bounds.idle_bounds`.
         loads: Loads so far ``[E]``, int64.
+        number: Number of the request that was placed in the episode ``[E]``, int64.
     """
 
     rewards: Mapping[str, Tensor]
@@ -45,6 +46,7 @@ class FleetOutcome:
     result: Tensor | None = None
     bound: Tensor | None = None
     loads: Tensor | None = None
+    number: Tensor | None = None
 
 
 class FleetWorld(World):
@@ -233,8 +235,8 @@ class FleetWorld(World):
         reward = self._tensor(utility[:, None])
         rewards = {ROUTER: reward, ALLOCATOR: reward}
         self._advance(rewards)
-        due_, home_, result_, bound_ = (torch.from_numpy(values) for values in (due, home, result, bound))
-        return FleetOutcome(rewards, due_, home_, result_, bound_, torch.from_numpy(self.books.loads.copy()))
+        columns = (due, home, result, bound, self.books.loads.copy(), cursor)
+        return FleetOutcome(rewards, *(torch.from_numpy(values) for values in columns))
 
     def _of(self, name: str) -> np.ndarray:
         """A column of the request that is due in each copy ``[E]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgegen.envs.core.kinds import Column, Kind, Measure, Traits
 from edgegen.envs.offloading.agents import OffloadingAgents
-from edgegen.envs.offloading.meter import DelayMeter
+from edgegen.envs.offloading.meter import OBJECTIVE, DelayMeter
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
 
@@ -37,6 +37,16 @@ def _traits(scenario: OffloadingScenario) -> Traits:
     }
 
 
+_METRICS = ("mean_delay_s", "transfer_s", "wait_s", "compute_s", "return_s", "p95_delay_s", "p99_delay_s")
+_DETAILED = (
+    Measure("  transfer, s", "transfer_s", None),
+    Measure("  wait, s", "wait_s", None),
+    Measure("  compute, s", "compute_s", None),
+    Measure("  return, s", "return_s", None),
+    Measure("p95 delay, s", "p95_delay_s", None),
+    Measure("p99 delay, s", "p99_delay_s", None),
+)
+
 KIND = Kind(
     name="offloading",
     scenario=OffloadingScenario,
@@ -61,20 +71,25 @@ KIND = Kind(
     counted="tasks",
     reference="capacity-weighted",
     averaged="Delays are averaged over tasks.",
-    metrics=("mean_delay_s", "transfer_s", "wait_s", "compute_s", "return_s", "p95_delay_s", "p99_delay_s"),
-    detailed=(
-        Measure("  transfer, s", "transfer_s", None),
-        Measure("  wait, s", "wait_s", None),
-        Measure("  compute, s", "compute_s", None),
-        Measure("  return, s", "return_s", None),
-        Measure("p95 delay, s", "p95_delay_s", None),
-        Measure("p99 delay, s", "p99_delay_s", None),
-    ),
+    metrics=_METRICS,
+    detailed=_DETAILED,
     columns=(
         Column("servers", lambda scenario: str(scenario.servers)),
         Column("tasks/slot", _tasks),
         Column("load", lambda scenario: f"{scenario.load:.2f}"),
     ),
     caption="tasks/slot: per server; load: offered work over the capacity of all servers.",
+    judged={
+        "metric": OBJECTIVE,
+        "quantity": "objective",
+        "axis": "mean objective of a task in an episode",
+        "suffix": "",
+        "unit": "",
+        "interval_name": "objective_interval",
+        "averaged": "The objective, its terms and delays are averaged over tasks.",
+        "metrics": (OBJECTIVE, *_METRICS),
+        "shown": (Measure("delay, s", "mean_delay_s", None),),
+        "detailed": (Measure("mean delay, s", "mean_delay_s", None), *_DETAILED),
+    },
 )
 """The entry of the registry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgegen.envs.core.kinds import Array, Meter, Values
 from edgegen.envs.offloading.physics import SlotOutcome
 from edgegen.envs.offloading.world import OffloadingWorld
 
+OBJECTIVE = "objective"
+"""The metric that decides where the objective names terms: its mean over tasks."""
 PARTS = ("transfer_s", "wait_s", "compute_s", "return_s")
 """Parts of the service delay."""
 
@@ -22,7 +25,8 @@ class DelayMeter(Meter):
     """Service delays: means over tasks, their parts, and percentiles.
 
     Values: ``mean_delay_s`` and its parts ``transfer_s``, ``wait_s``, ``compute_s`` and ``return_s``; ``p95_delay_s``
-    and ``p99_delay_s``; the number of ``tasks``, int64.
+    and ``p99_delay_s``; the number of ``tasks``, int64. Where the objective names terms, also ``objective``, its mean
+    over tasks, what each term adds to that, and the mean amounts of those that are named.
     """
 
     def __init__(self, world: OffloadingWorld) -> None:
@@ -30,15 +34,16 @@ class DelayMeter(Meter):
         self._scenario = world.scenario
         self._first = world.state.first_episode
         self._outcomes: list[SlotOutcome] = []
+        self._objective = world.objective
 
     def add(self, role: str, view: Any, outcome: SlotOutcome) -> None:
         """See :meth:`Meter.add`."""
         self._outcomes.append(outcome)
 
     def headline(self) -> Array:
-        """Mean service delays, s."""
-        delays: Array = self.values()["mean_delay_s"]
-        return delays
+        """Mean service delays, s; mean costs where the objective names terms."""
+        means: Array = self.values()["mean_delay_s" if self._objective is None else OBJECTIVE]
+        return means
 
     def values(self) -> Values:
         """See :meth:`Meter.values`.
@@ -70,9 +75,21 @@ class DelayMeter(Meter):
         percentiles = np.array([np.percentile(delay[a:b], (95, 99)) for a, b in itertools.pairwise(bounds)])
         parts = {part: mean(gather([getattr(outcome.delays, part) for outcome in outcomes])[order]) for part in PARTS}
         return {
+            **self._judged(lambda values: mean(gather(values)[order])),
             "mean_delay_s": mean(delay),
             **parts,
             "p95_delay_s": percentiles[:, 0],
             "p99_delay_s": percentiles[:, 1],
             "tasks": tasks,
         }
+
+    def _judged(self, mean: Callable[[list[Tensor]], Array]) -> Values:
+        """The objective and its terms, from what takes means of values of all slots; nothing where there are none."""
+        if self._objective is None:
+            return {}
+        costs = [outcome.worse for outcome in self._outcomes]
+        amounts = {
+            term.name: mean([outcome.amounts[term.name] for outcome in self._outcomes])
+            for term, _ in self._objective.terms
+        }
+        return {OBJECTIVE: mean(costs), **self._objective.reported(amounts)}

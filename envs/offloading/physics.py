@@ -9,7 +9,8 @@ waits for the backlog at the start of the slot and for everything placed on its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -164,6 +165,8 @@ class SlotOutcome:
         server: Server it was placed on ``[M]``.
         delays: Parts of its service delay ``[M]``, s.
         shape: ``(E, B, N)``.
+        amounts: What the terms of the scenario's objective measure, by name ``[M]`` each; none where it names no term.
+        cost: What it costs by them ``[M]``; None where that is its delay.
     """
 
     copy: Tensor
@@ -172,6 +175,13 @@ class SlotOutcome:
     server: Tensor
     delays: Delays
     shape: tuple[int, int, int]
+    amounts: Mapping[str, Tensor] = field(default_factory=dict)
+    cost: Tensor | None = None
+
+    @property
+    def worse(self) -> Tensor:
+        """What is to be made small of each task ``[M]``: its cost; where the objective names no term, its delay, s."""
+        return self.delays.total_s if self.cost is None else self.cost
 
     def dense(self, values: Tensor) -> Tensor:
         """Lay values ``[M]`` of the placed tasks out as ``[E, B, N]``, zero where there is no task."""
@@ -179,8 +189,8 @@ class SlotOutcome:
 
     @property
     def rewards(self) -> dict[str, Tensor]:
-        """Minus the delays of each router's tasks, summed ``[E, B]``, s."""
-        return {ROUTER: -self.dense(self.delays.total_s).sum(-1)}
+        """Minus the costs of each router's tasks, summed ``[E, B]``; delays, s, where the objective names no term."""
+        return {ROUTER: -self.dense(self.worse).sum(-1)}
 
     def sum_per_copy(self, values: Tensor) -> Tensor:
         """Sum values ``[M]`` over the tasks of each copy, float64 ``[E]``."""

@@ -15,7 +15,7 @@ from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, m
 
 from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, Positive
 from edgegen.envs.core.links import check_rows, form_of
-from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.core.objectives import JudgedScenario
 from edgegen.envs.offloading.demands import MOST_TASKS, Demand, IntegerRange, Quantity
 from edgegen.envs.offloading.servers import MOST_SERVERS, Outages, Reports, ServerSets
 from edgegen.envs.offloading.traffic import Traffic, most_tasks
@@ -37,7 +37,7 @@ Rates = Annotated[
 ]
 
 
-class OffloadingScenario(WorldScenario):
+class OffloadingScenario(JudgedScenario):
     """A set of edge servers and the work that reaches them.
 
     Every server is also an agent: it places the tasks of its own users on one of the servers.
@@ -67,6 +67,7 @@ class OffloadingScenario(WorldScenario):
     """
 
     files: ClassVar[tuple[str, ...]] = ("traffic.recorded",)
+    judged_as: ClassVar[str] = "offloading"
 
     kind: Literal["offloading"] = "offloading"
     slot_s: Positive = 1.0
@@ -158,13 +159,18 @@ class OffloadingScenario(WorldScenario):
 
     @model_serializer(mode="wrap")
     def _without_what_is_drawn(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = dump(self)
+        data = self._given(dump(self))
         if self.server_sets is not None:
             for name in SERVER_FIELDS:
                 data.pop(name, None)
         if not self.demands:
             data.pop("demands", None)
         return data
+
+    @property
+    def powered(self) -> tuple[int, str]:
+        """See :attr:`JudgedScenario.powered`."""
+        return self.servers, "server"
 
     @property
     def members(self) -> tuple[OffloadingScenario, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from edgegen.envs.core.objectives import Objective
 from edgegen.envs.core.world import View
 
 ROUTER = "router"
@@ -55,6 +56,7 @@ class RouterView(View):
         available: Servers that can take work ``[E, B]``, bool; None where all can. A live service knows of some that
             can not; in the simulator every server takes what it is given.
         by_server: Whether the tasks of a slot are served server by server instead of index by index.
+        objective: What a placement costs, for policies that minimise it; the delay where there is none.
     """
 
     slot: int
@@ -64,6 +66,7 @@ class RouterView(View):
     tasks: Tasks = field(metadata={"open_axes": (2,)})
     available: Tensor | None = field(default=None, kw_only=True)
     by_server: bool = field(default=False, kw_only=True)
+    objective: Objective | None = field(default=None, kw_only=True)
 
     @property
     def truth(self) -> RouterView:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.core.fields import check_copies
+from edgegen.envs.core.objectives import Objective
 from edgegen.envs.core.world import Role, World
 from edgegen.envs.offloading.draws import LEAST_SEEN, draw_episodes, draw_servers
 from edgegen.envs.offloading.physics import Progress, SlotOutcome, drain_backlog, place
 from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.terms import judged
 from edgegen.envs.offloading.view import ROUTER, HeardView, RouterView
 
 
@@ -81,6 +83,7 @@ class OffloadingWorld(World):
         self.copies = copies
         self.device = torch.device(device)
         self.dtype = dtype
+        self.objective = Objective.of(scenario)
         self.reset(seed=0)
 
     def reset(self, seed: int | None = None, first_episode: int = 0) -> RouterView:
@@ -118,6 +121,7 @@ class OffloadingWorld(World):
             self.rate_mbit_s,
             self._arrivals.slot(slot),
             by_server=self.scenario.service_order == "by_server",
+            objective=self.objective,
         )
         history = self.state.history_gcycles
         if self._age is None or history is None:
@@ -137,6 +141,7 @@ class OffloadingWorld(World):
             actual,
             age.to(self.dtype),
             by_server=actual.by_server,
+            objective=self.objective,
         )
 
     def decide(self, action: Tensor) -> SlotOutcome:
@@ -150,7 +155,10 @@ class OffloadingWorld(World):
         """
         if self.done:
             raise ValueError("the episode is over; call reset()")
-        outcome, placed = place(self.observe().truth, action, progress=self.progress)
+        seen = self.observe().truth
+        outcome, placed = place(seen, action, progress=self.progress)
+        if self.objective is not None:
+            outcome = judged(self.objective, seen, outcome, self.state.slot * self.scenario.slot_s)
         capacity = self.capacity_gcycles_s
         if self._share is not None:
             capacity = capacity * self._share[:, self.state.slot]

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from edgegen.envs.core.kinds import Array, Meter, Values
+from edgegen.envs.core.objectives import Objective
 from edgegen.envs.provisioning.physics import SlotOutcome
 from edgegen.envs.provisioning.view import CACHER, AllocatorView, CacherView
 from edgegen.envs.provisioning.world import CacheOutcome, ProvisioningWorld
+
+AMOUNT = "amount of "
+"""What sums of terms of the objective are called."""
 
 
 class CostMeter(Meter):
@@ -27,6 +31,7 @@ class CostMeter(Meter):
         ``fetch_s``: Time to fetch newly cached models over the backhaul, per frame and cell, s.
         ``overflow_gb``: Storage that decisions took beyond what there is, before they were amended, per frame and cell.
         ``mean_reward``: Reward of a frame, as learners see it: with penalties for decisions that had to be amended.
+        Where the objective names terms, what each adds to ``mean_cost``, and the amounts of those that are named.
     """
 
     def __init__(self, world: ProvisioningWorld) -> None:
@@ -72,7 +77,24 @@ class CostMeter(Meter):
             "overflow_gb": sums["overflow_gb"] / decisions,
             "mean_reward": sums["reward"] / decisions,
         }
-        return {name: _array(value) for name, value in means.items()}
+        return {name: _array(value) for name, value in {**means, **self._terms(means)}.items()}
+
+    def _terms(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What each term adds to the cost, and amounts of those that the objective names; nothing if it names none."""
+        objective = Objective.of(self._scenario)
+        if objective is None:
+            return {}
+        decisions = self._scenario.frames * self._scenario.cells
+        amounts = {
+            "delay": means["delay_s"],
+            "tv": means["tv"],
+            "late": means["late_share"],
+            "fetch": means["fetch_s"],
+            "overflow": self._sums["kept_beyond_gb"] / decisions,
+        }
+        requests = requests_per_episode(self._scenario)
+        further = [term.name for term, _ in objective.terms if term.name not in amounts]
+        return objective.reported(amounts | {name: self._sums[AMOUNT + name] / requests for name in further})
 
 
 def requests_per_episode(scenario: object) -> int:
@@ -105,4 +127,5 @@ def _of_slot(outcome: SlotOutcome) -> dict[str, Tensor]:
         "hits": outcome.hit,
         "useless": outcome.useless,
         "late": outcome.late,
+        **{AMOUNT + name: values for name, values in outcome.amounts.items()},
     }

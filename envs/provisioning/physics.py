@@ -7,7 +7,8 @@ and codes named in :mod:`edgegen.envs.provisioning.scenario`; no loop runs over 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from edgegen.envs.core.radio import link_rate
 from edgegen.envs.provisioning.amenders import fit_bandwidth, fit_compute, steps_from_share
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
+from edgegen.envs.provisioning.terms import Facts, further_cost
 from edgegen.envs.provisioning.view import ALLOCATOR, CACHER, AllocatorView
 
 
@@ -53,9 +55,10 @@ class SlotOutcome:
         late: Requests with a delay beyond the scenario's limit, bool.
         delays: Parts of the delay, s.
         tv: Total variation of the picture, lower is better.
-        cost: Weighted sum of delay and TV.
+        cost: Weighted sum of delay and TV, and of what else the objective names.
         reward: Minus the mean cost of a cell's users, and minus the penalty for late requests ``[..., C]``.
         frame_reward: Reward of the frame that this slot is the last of ``[E, C]``; None in all others.
+        amounts: What further terms of the scenario's objective measure, by name; they are part of the cost.
     """
 
     bandwidth: Tensor
@@ -69,6 +72,7 @@ class SlotOutcome:
     cost: Tensor
     reward: Tensor
     frame_reward: Tensor | None = None
+    amounts: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def rewards(self) -> dict[str, Tensor]:
@@ -117,13 +121,20 @@ def serve(
     delay_s, tv = delays.total_s, curves.tv(made)
     cost = scenario.delay_weight * delay_s + (1 - scenario.delay_weight) * tv
     late = torch.zeros_like(cost, dtype=torch.bool)
-    reward = -cost.mean(-1)
     if scenario.max_delay_s is not None:
         late = delay_s > scenario.max_delay_s
+    amounts: Mapping[str, Tensor] = {}
+    if scenario.objective:
+        slot = observation.frame * scenario.slots_per_frame + observation.slot
+        facts = Facts(hit.expand(cost.shape), delays, tv, late, upload_mbit, result_mbit, slot)
+        further, amounts = further_cost(scenario, facts)
+        cost = cost + further
+    reward = -cost.mean(-1)
+    if scenario.max_delay_s is not None:
         reward = reward - scenario.late_penalty * late.to(cost.dtype).mean(-1)
     useless = hit & (steps < curves.a1_steps)
     hit = hit.expand(cost.shape)
-    return SlotOutcome(bandwidth, compute, hit, steps, useless, late, delays, tv, cost, reward)
+    return SlotOutcome(bandwidth, compute, hit, steps, useless, late, delays, tv, cost, reward, amounts=amounts)
 
 
 def _backhaul_share_mbit_s(scenario: ProvisioningScenario, hit: Tensor) -> Tensor | float:

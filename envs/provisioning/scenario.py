@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edgegen.envs.core.distributions import Amount, Span
 from edgegen.envs.core.fields import MOST_CELLS, SINGLE_MAX, Count, NonNegative, Positive, Real, Share
-from edgegen.envs.core.world import WorldScenario
+from edgegen.envs.core.objectives import JudgedScenario
 from edgegen.envs.provisioning.curves import CONSTANTS, CurveSet, load_curves
 from edgegen.envs.provisioning.parts import (
     AllocationRule,
@@ -48,7 +48,7 @@ def _curves_tag(value: Any) -> str:
     return "(drawn)" if drawn else "(listed)"
 
 
-class ProvisioningScenario(WorldScenario):
+class ProvisioningScenario(JudgedScenario):
     """Edge servers that cache generative models for the users of their cells, and a cloud that holds all models.
 
     Attributes:
@@ -92,9 +92,11 @@ class ProvisioningScenario(WorldScenario):
         switching_weight: Taken from a frame's reward per second it takes to fetch newly cached models [κ].
         caching_amender: Name of the rule that makes caching decisions fit the storage.
         allocation_amender: How raw actions become shares.
+        slot_s: Length of a slot, s; only what electricity costs depends on it.
     """
 
     files: ClassVar[tuple[str, ...]] = ("curves",)
+    judged_as: ClassVar[str] = "provisioning"
 
     kind: Literal["provisioning"] = "provisioning"
     cells: Several = 1
@@ -139,6 +141,7 @@ class ProvisioningScenario(WorldScenario):
     switching_weight: NonNegative = 0.0
     caching_amender: Literal["drop", "penalty"] = "drop"
     allocation_amender: AllocationRule = AllocationRule()
+    slot_s: Positive | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -190,6 +193,18 @@ class ProvisioningScenario(WorldScenario):
                 "curves, cloud_time_factor and the weights of penalties"
             )
         return self
+
+    def _given(self, data: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`JudgedScenario._given`."""
+        data = super()._given(data)
+        if self.slot_s is None:
+            data.pop("slot_s", None)
+        return data
+
+    @property
+    def powered(self) -> tuple[int, str]:
+        """See :attr:`JudgedScenario.powered`."""
+        return self.cells, "cell"
 
     @property
     def cells_of_an_episode(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from edgegen.algorithms.core.policy import Memory, Policy
 from edgegen.envs.core.errors import InputError
+from edgegen.envs.core.objectives import Objective
 from edgegen.envs.core.paths import replacing
 from edgegen.envs.core.scenarios import as_scenario
 from edgegen.envs.offloading.physics import drain_backlog, in_order_of_service, place
@@ -129,7 +130,9 @@ def _serve(
         backlog = _pause(scenario, next_slot, slot, backlog, capacity, backlogs)
         rows = slice(first, end)
         tasks, recorded = _tasks(trace, rows, scenario.servers)
-        observation = RouterView(slot, backlog, capacity, rate, tasks, by_server=by_server)
+        observation = RouterView(
+            slot, backlog, capacity, rate, tasks, by_server=by_server, objective=Objective.of(scenario)
+        )
         server = recorded
         if server is None:
             assert policy is not None  # replay() has refused this
@@ -166,6 +169,7 @@ def _as_type(observation: RouterView, dtype: torch.dtype) -> RouterView:
         observation.rate_mbit_s.to(dtype),
         Tasks(tasks.present, tasks.size_mbit.to(dtype), tasks.workload_gcycles.to(dtype), tasks.result_mbit.to(dtype)),
         by_server=observation.by_server,
+        objective=observation.objective,
     )
 
 

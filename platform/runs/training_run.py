@@ -73,7 +73,7 @@ class TrainingRun:
                     self.run["mlflow_run_id"] = self.tracker.run_id
                 episodes, saved, interrupted, cpu_seconds = self._train_through_faults(checkpoint)
             with noting_stops():  # all is done; whoever asks to stop now waits for the records
-                self._publish(episodes.get(self.learner.headline, []), saved)
+                self._publish(episodes.get(self._headline[0], []), saved)
             status = "KILLED" if interrupted else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -212,12 +212,12 @@ class TrainingRun:
             self._tracked_episodes = max(self._tracked_episodes, len(algorithm.episodes))
             self.tracker.log_metrics([*rows, (algorithm.slots_sampled, self._per_slot(algorithm, result))])
         if self.listener.on_episode is not None:
-            recent = [episode[self.learner.headline] for episode in algorithm.episodes[-10:]]
+            recent = [episode[self._headline[0]] for episode in algorithm.episodes[-10:]]
             mean = sum(recent) / len(recent) if recent else float("nan")
             finished = len(algorithm.episodes)
             together = algorithm.settings.copies * max(1, self.processes.num_env_runners)
             left = -(-max(0, int(self.run["episodes"]) - finished) // together) * together
-            report = EpisodeReport(finished, finished + left, self.learner.headline_label, mean)
+            report = EpisodeReport(finished, finished + left, self._headline[1], mean)
             self.listener.on_episode(report)
 
     def _per_slot(self, algorithm: JointAlgorithm, result: dict[str, Any]) -> dict[str, float]:
@@ -296,7 +296,12 @@ class TrainingRun:
         from edgegen.platform.figures.plots import plot_training
 
         title = f"{self.run['algorithm']} {self.run['preset']} on {self.scenario.name}"
-        return plot_training(headline, self.out / CURVE_FILE, title, self.learner.headline_label)
+        return plot_training(headline, self.out / CURVE_FILE, title, self._headline[1])
+
+    @property
+    def _headline(self) -> tuple[str, str]:
+        """What learning curves show, and its label."""
+        return self.learner.headline_in(self.scenario)
 
 
 def _columns(episodes: list[dict[str, float]]) -> dict[str, list[float]]:

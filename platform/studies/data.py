@@ -14,7 +14,7 @@ import numpy as np
 
 from edgegen.algorithms.methods.registry import headline_of
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.kinds import Array, Kind, kind_named
+from edgegen.envs.core.kinds import Array, Kind, kind_named, kind_of
 from edgegen.envs.core.threads import available_cpus
 from edgegen.platform.engine.doing import read_done, read_json, unit_folder
 from edgegen.platform.engine.tuning import Spent, Tuning
@@ -43,7 +43,8 @@ def collect(plan: Plan, experiment: ExperimentPlan, runs: Path, mlflow: Mapping[
         runs: Folder of the study.
         mlflow: ``parent`` and, by unit, ``units``: ids of runs; empty without tracking.
     """
-    headline, kind = headline_of(experiment.kind), kind_named(experiment.kind, "The kind of a study's data")
+    world = next(iter(experiment.evaluations.values())).world
+    headline, kind = headline_of(experiment.kind, world), kind_of(world)
     information: dict[str, str] = {}
     spent: dict[str, list[tuple[float, int]]] = {}
     cells = []
@@ -366,4 +367,5 @@ class ExperimentData:
 
 
 def _kind(data: Mapping[str, Any]) -> Kind:
-    return kind_named(data["kind"], "The kind of a study's data")
+    terms = data["worlds"][0]["world"].get("objective", ())
+    return kind_named(data["kind"], "The kind of a study's data").with_terms(terms)

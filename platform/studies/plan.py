@@ -169,6 +169,13 @@ class _Builder:
         kinds = {kind_of(world).name for world in worlds}
         if len(kinds) > 1:
             raise InputError(f"its scenarios are of the kinds {' and '.join(sorted(kinds))}; they must be of one.")
+        named = {tuple(sorted(getattr(world, "objective", ()))): world.name for world in worlds}
+        if len(named) > 1:
+            first, second = list(named)[:2]
+            raise InputError(
+                f"the objective of '{named[first]}' names {', '.join(first) or 'no terms'} and that of "
+                f"'{named[second]}' {', '.join(second) or 'no terms'}; scenarios of an experiment must name the same."
+            )
         kind = kind_of(worlds[0])
         reference = experiment.reference or kind.reference
         if reference not in experiment.rules:

@@ -110,7 +110,7 @@ class PPOTraining(_Training):
         run, world = folder / RUN_FOLDER, as_scenario(self.world, OffloadingScenario)
         delays = ppo.train_ppo(world, settings, self.episodes, self.seed, run, self.checkpoint_every, effort.note)
         self._keep(folder, lambda target: ppo.export_ppo(run, target))
-        return {headline_of(self.world.kind): delays}
+        return {headline_of(self.world.kind, self.world): delays}
 
     def policy(self, folder: Path, evaluation: Evaluation) -> Policy:
         """See :meth:`Unit.policy`."""
@@ -149,4 +149,4 @@ def _play_stream(unit: Unit, folder: Path, policy_name: str) -> None:
     """Let a rule play the training episodes of a unit's seed, and keep what learning curves show."""
     policy = make_policy(policy_name, unit.world, unit.seed)
     values = play_training_stream(unit.world, policy, unit.seed, unit.episodes)
-    write_json(folder / TRAINING_FILE, {"episodes": {headline_of(unit.world.kind): values}})
+    write_json(folder / TRAINING_FILE, {"episodes": {headline_of(unit.world.kind, unit.world): values}})

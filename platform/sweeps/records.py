@@ -109,7 +109,7 @@ class SweepRecords(Records):
         own = dict(report["seeds"][str(seed)])
         metrics = {
             f"validation/{self.sweep.metric}": own.pop("validation"),
-            f"training/{self.sweep.learner.headline}": own.pop("training"),
+            f"training/{self.sweep.learner.headline_in(self.sweep.world)[0]}": own.pop("training"),
             **{f"loss/{name.removesuffix('_loss')}": value for name, value in own.items()},
             **{f"process/{name}": value for name, value in report["process"].items()},
         }

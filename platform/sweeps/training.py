@@ -131,7 +131,8 @@ class SeedsTraining:
             explore=validation.actions == "sampled",
             validation=True,
         )
-        headline = [episode[self.sweep.learner.headline] for episode in algorithm.episodes[before:]]
+        shown, _ = self.sweep.learner.headline_in(self.sweep.world)
+        headline = [episode[shown] for episode in algorithm.episodes[before:]]
         return {
             "validation": float(np.mean(results[self.sweep.metric])),
             "training": float(np.mean(headline)),

@@ -42,15 +42,17 @@ def delay_to_others(outcome: SlotOutcome, left_gcycles: Tensor, capacity_gcycles
 
 
 def own_delay(outcome: SlotOutcome, after: RouterView) -> Tensor:
-    """Delay of each placed task itself, s ``[M]``, as published."""
+    """Cost of each placed task itself ``[M]``: its delay, s, as published, or what the objective says."""
     del after
-    return outcome.delays.total_s
+    return outcome.worse
 
 
 def all_delay(outcome: SlotOutcome, after: RouterView) -> Tensor:
-    """Delay of each placed task and what it adds to others, s ``[M]``."""
+    """Cost of each placed task, and of the delay that it adds to others ``[M]``; s where delay is the objective."""
     truth = after.truth
-    return outcome.delays.total_s + delay_to_others(outcome, truth.backlog_gcycles, truth.capacity_gcycles_s)
+    others_s = delay_to_others(outcome, truth.backlog_gcycles, truth.capacity_gcycles_s)
+    weight = 1.0 if after.objective is None else after.objective.weight("delay")
+    return outcome.worse + (others_s if weight == 1.0 else weight * others_s)
 
 
 CREDITS: dict[str, Callable[[SlotOutcome, RouterView], Tensor]] = {"own": own_delay, "all": all_delay}

@@ -205,9 +205,9 @@ class Router(ABC):
         )
 
     def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
-        """What placements cost, s ``[M]``: the delay of the task itself, as published."""
+        """What placements cost ``[M]``: the delay of the task itself, s, as published; or what the objective says."""
         del settings, after
-        return outcome.delays.total_s
+        return outcome.worse
 
     def prior(self, state: Tensor) -> Tensor | None:
         """What the temperature pulls towards in states ``[G, rows, D]``, ``[G, rows, B]``; uniform if None."""
