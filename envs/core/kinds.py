@@ -181,9 +181,7 @@ class Kind:
         if not names:
             return self
         known = terms_of(getattr(self.scenario, "judged_as", self.name))
-        amounts = [
-            Measure(term.title, term.metric, 4) for name in names if (term := known.get(name)) and term.metric
-        ]
+        amounts = [Measure(term.title, term.metric, 4) for name in names if (term := known.get(name)) and term.metric]
         parts = [term for term in known.values() if term.usual or term.name in names]
         changed = replace(self, **self.judged)
         return replace(

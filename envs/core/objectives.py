@@ -69,28 +69,15 @@ class Term:
         return float(scenario.objective.get(self.name, usual))
 
 
-_SHIPPED = {
-    "offloading": ("delay", "energy", "electricity", "transfer"),
-    "provisioning": ("delay", "tv", "late", "fetch", "overflow", "energy", "electricity", "transfer", "cloud"),
-    "fleet": ("quality", "lateness", "delay", "hops", "cloud", "refusal", "energy", "electricity", "transfer"),
-}
-
-TERMS: Registry[Term] = Registry(
-    "term",
-    {
-        f"{kind}:{name}": f"edgegen.envs.{kind}.terms:{name.upper()}"
-        for kind, names in _SHIPPED.items()
-        for name in names
-    },
-)
-"""The registry, by ``kind:name``."""
+TERMS: Registry[Term] = Registry("term", {})
+"""The registry, by ``kind:name``; ``terms.py`` of a kind adds what the package has when its scenarios are imported."""
 
 
 def register(term: Term) -> Term:
     """Add a term; registering the same one again changes nothing.
 
     Raises:
-        InputError: If its kind has a term of this name, or its name can not stand in a file.
+        InputError: If its kind has a term of this name, or the name is no word.
     """
     if not all(part.isidentifier() for part in term.name.split("-")):
         raise InputError(f"The name of a term is '{term.name}', but must be words of letters and digits.")

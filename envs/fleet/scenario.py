@@ -16,6 +16,7 @@ from edgegen.envs.core.objectives import JudgedScenario
 from edgegen.envs.fleet.models import Curve, Model, Several
 from edgegen.envs.fleet.parts import Bursts, Cloud, Day, HotSpots, Loading, Outages, Popularity, Radio
 from edgegen.envs.fleet.recorded import Recorded
+from edgegen.envs.fleet.terms import KIND as TERMS_KIND
 from edgegen.envs.fleet.terms import check_objective
 
 Sites = Annotated[Count, Field(le=2000)]
@@ -77,7 +78,7 @@ class FleetScenario(JudgedScenario):
     """
 
     files: ClassVar[tuple[str, ...]] = ("recorded.trace",)
-    judged_as: ClassVar[str] = "fleet"
+    judged_as: ClassVar[str] = TERMS_KIND
 
     kind: Literal["fleet"] = "fleet"
     sites: Sites

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.objectives import Objective, Term
+from edgegen.envs.core.objectives import Objective, Term, register
 
 if TYPE_CHECKING:
     from edgegen.envs.fleet.scenario import FleetScenario
@@ -254,3 +254,6 @@ TRANSFER = tariff_term(
     lambda scenario: Tariff(away=np.array([[scenario.upload_mbit + scenario.result_mbit]])),
     "transfer_mbit",
 )
+
+for _term in (QUALITY, LATENESS, DELAY, HOPS, CLOUD, REFUSAL, ENERGY, ELECTRICITY, TRANSFER):
+    register(_term)

@@ -18,6 +18,7 @@ from edgegen.envs.core.links import check_rows, form_of
 from edgegen.envs.core.objectives import JudgedScenario
 from edgegen.envs.offloading.demands import MOST_TASKS, Demand, IntegerRange, Quantity
 from edgegen.envs.offloading.servers import MOST_SERVERS, Outages, Reports, ServerSets
+from edgegen.envs.offloading.terms import KIND as TERMS_KIND
 from edgegen.envs.offloading.traffic import Traffic, most_tasks
 
 SERVER_FIELDS = ("capacity_gcycles_s", "rate_mbit_s")
@@ -67,7 +68,7 @@ class OffloadingScenario(JudgedScenario):
     """
 
     files: ClassVar[tuple[str, ...]] = ("traffic.recorded",)
-    judged_as: ClassVar[str] = "offloading"
+    judged_as: ClassVar[str] = TERMS_KIND
 
     kind: Literal["offloading"] = "offloading"
     slot_s: Positive = 1.0

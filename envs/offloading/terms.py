@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from edgegen.envs.core.objectives import Objective, Term
+from edgegen.envs.core.objectives import Objective, Term, register
 from edgegen.envs.offloading.physics import Delays, SlotOutcome
 from edgegen.envs.offloading.view import RouterView
 
@@ -86,6 +86,9 @@ ELECTRICITY = Term(
     needs=("power_w", "electricity"),
 )
 TRANSFER = Term(name="transfer", kind=KIND, title="transfer, Mbit", metric="transfer_mbit", measure=transfer_mbit)
+
+for _term in (DELAY, ENERGY, ELECTRICITY, TRANSFER):
+    register(_term)
 
 
 def judged(objective: Objective, view: RouterView, outcome: SlotOutcome, now_s: float) -> SlotOutcome:

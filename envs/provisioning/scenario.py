@@ -27,6 +27,7 @@ from edgegen.envs.provisioning.parts import (
     Mobility,
     SkewnessChain,
 )
+from edgegen.envs.provisioning.terms import KIND as TERMS_KIND
 
 MOST_LOSS_DB = 300
 """Largest path loss or gain, dB; single precision ends near 380."""
@@ -96,7 +97,7 @@ class ProvisioningScenario(JudgedScenario):
     """
 
     files: ClassVar[tuple[str, ...]] = ("curves",)
-    judged_as: ClassVar[str] = "provisioning"
+    judged_as: ClassVar[str] = TERMS_KIND
 
     kind: Literal["provisioning"] = "provisioning"
     cells: Several = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from edgegen.envs.core.objectives import Objective, Term
+from edgegen.envs.core.objectives import Objective, Term, register
 
 if TYPE_CHECKING:
     from edgegen.envs.provisioning.physics import DelayParts
@@ -133,6 +133,9 @@ ELECTRICITY = Term(
 )
 TRANSFER = Term(name="transfer", kind=KIND, title="backhaul, Mbit", metric="transfer_mbit", measure=transfer_mbit)
 CLOUD = Term(name="cloud", kind=KIND, title="in the cloud", metric="cloud_share", measure=in_cloud)
+
+for _term in (DELAY, TV, LATE, FETCH, OVERFLOW, ENERGY, ELECTRICITY, TRANSFER, CLOUD):
+    register(_term)
 
 OF_EVERY_COST = frozenset({"delay", "tv"})
 """Terms that are in the cost of a request anyway."""

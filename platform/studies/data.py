@@ -367,5 +367,5 @@ class ExperimentData:
 
 
 def _kind(data: Mapping[str, Any]) -> Kind:
-    terms = data["worlds"][0]["world"].get("objective", ())
-    return kind_named(data["kind"], "The kind of a study's data").with_terms(terms)
+    kind = kind_named(data["kind"], "The kind of a study's data")
+    return kind.with_terms(data["worlds"][0]["world"].get("objective", ()) if data.get("worlds") else ())
