@@ -287,10 +287,10 @@ class ExperimentData:
 
     def __init__(self, data: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> None:
         self.raw = data
+        self.kind: Kind = _kind(data)  # before all else: data of a kind that nobody knows are told by that
         self._titles = {name: str(method["title"]) for name, method in data["methods"].items()}
         self._titles = {**(labels or {}), **self._titles}
         self.experiment = Experiment.model_validate(data["experiment"])
-        self.kind: Kind = _kind(data)
         self.reference: str = data["reference"]
         self.places: list[Place] = [(world["scenario"], world["value"]) for world in data["worlds"]]
         self._cells: dict[tuple[Place, str], Found] = {}
