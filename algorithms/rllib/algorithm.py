@@ -184,6 +184,12 @@ class JointAlgorithm(Algorithm):
         """Make the updates that a module is owed."""
         rows = batch_size * max(1, int(self.config.num_learners))
         timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.slots_sampled}
+        if (here := local_learner(self)) is not None:
+            due = int(self.owed_updates[module_id])
+            here.update_here(module_id, (self.replays[module_id].sample(rows) for _ in range(due)), timesteps)
+            self.owed_updates[module_id] -= due
+            self.updates[module_id] += due
+            return
         result = None
         while self.owed_updates[module_id] >= 1:
             batch = MultiAgentBatch({module_id: SampleBatch(self.replays[module_id].sample(rows))}, rows)
@@ -220,6 +226,8 @@ class JointAlgorithm(Algorithm):
             local_env_runner=self.config.num_env_runners == 0,
         )
         self.metrics.aggregate([metrics for metrics, _ in collected], key=ENV_RUNNER_RESULTS)
+        if (here := local_learner(self)) is not None:
+            self._learner_results = [here.report()]
         if self._learner_results:
             self.metrics.aggregate(self._learner_results, key=LEARNER_RESULTS)
             self._learner_results = []

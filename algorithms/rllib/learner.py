@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 import torch
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ from edgegen.algorithms.rllib.role import Learning
 GENERATOR = "chain_noise_generator"
 PEER_TIMEOUT_S = 120.0
 """How long a learner waits for the gradients of the others before it takes them for lost, s."""
+
+
+def _total(results: dict[str, Tensor]) -> Any:
+    """Sum of the losses among the results of an update."""
+    return sum(value for name, value in results.items() if name.endswith("_loss"))
 
 
 class JointLearner(OpenLearner):
@@ -35,6 +41,8 @@ class JointLearner(OpenLearner):
     def build(self) -> None:
         """Build modules and optimizers, make the target networks, seed the chain noise."""
         self._learning: Learning = self.config.learning()
+        self._rows: dict[str, int] = {}
+        self._sums: dict[str, tuple[dict[str, Any], int]] = {}
         super().build()
         for module in self.networks().values():
             if isinstance(module, TargetNetworkAPI):
@@ -76,15 +84,49 @@ class JointLearner(OpenLearner):
         """Update module by module; the soft targets follow at once."""
         losses = {}
         for module_id, columns in batch.items():
-            module = self.networks()[module_id]
-            results = self.update_module(module_id, module, {k: v.transpose(0, 1) for k, v in columns.items()})
-            with torch.no_grad():
-                pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
-                for network, target in pairs:
-                    torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self._settings.tau)
+            results = self._update_from(module_id, columns)
             self.metrics.log_dict(results, key=module_id, window=1)
-            losses[module_id] = sum(value for name, value in results.items() if name.endswith("_loss"))
+            losses[module_id] = _total(results)
         return losses
+
+    def _update_from(self, module_id: str, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Update a module and its soft targets from columns ``[rows, G, ...]``; returns what to log."""
+        module = self.networks()[module_id]
+        results = self.update_module(module_id, module, {k: v.transpose(0, 1) for k, v in columns.items()})
+        with torch.no_grad():
+            pairs = module.get_target_network_pairs() if isinstance(module, TargetNetworkAPI) else ()
+            for network, target in pairs:
+                torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self._settings.tau)
+        return results
+
+    def update_here(self, module_id: str, batches: Iterable[dict[str, Tensor]], timesteps: dict[str, Any]) -> None:
+        """Update a module from batches that are in this process, without what RLlib does around every single one.
+
+        Args:
+            module_id: The module.
+            batches: Columns ``[rows, G, ...]`` of each update, drawn one after the other.
+            timesteps: See :meth:`after_gradient_based_update`.
+        """
+        slots = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        for columns in batches:
+            self.count_update()
+            results = self._update_from(module_id, {name: value.to(self.device) for name, value in columns.items()})
+            sums, number = self._sums.get(module_id, ({}, 0))
+            self._sums[module_id] = ({name: sums.get(name, 0) + value for name, value in results.items()}, number + 1)
+            for role in self._learning.roles.values():
+                role.after_update(self, slots)
+            self._rows[module_id] = self._rows.get(module_id, 0) + len(columns[Columns.OBS])
+
+    def report(self) -> Any:
+        """What the updates in this process since the last report were like, on average, as RLlib aggregates it."""
+        for module_id, rows in self._rows.items():
+            self.log_trained(module_id, rows)
+        for module_id, (sums, number) in self._sums.items():
+            means = {name: value / number for name, value in sums.items()}
+            self.metrics.log_dict(means, key=module_id, window=1)
+            self.metrics.log_value((module_id, self.TOTAL_LOSS_KEY), _total(means), window=1)
+        self._rows, self._sums = {}, {}
+        return self.metrics.reduce()
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the optimizers of a role."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms import algorithm as rllib_algorithm
@@ -20,6 +21,7 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.env import env_runner_group
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -29,6 +31,8 @@ _reserved: ContextVar[PlacementGroup | None] = ContextVar("reserved", default=No
 
 class OpenLearner(TorchLearner):
     """A TorchLearner that lets a subclass say how weights begin, how an update is made, and where it is."""
+
+    _weights_seq_no: int
 
     @property
     def device(self) -> torch.device:
@@ -53,11 +57,19 @@ class OpenLearner(TorchLearner):
         """Restore a state even if its weights are older than the present ones, which RLlib would keep."""
         super().set_state({name: value for name, value in state.items() if name != WEIGHTS_SEQ_NO})
         if WEIGHTS_SEQ_NO in state:
-            self._weights_seq_no: int = state[WEIGHTS_SEQ_NO]
+            self._weights_seq_no = state[WEIGHTS_SEQ_NO]
 
     def __init__(self, **arguments: Any) -> None:
         with seeding_lightly():
             super().__init__(**arguments)
+
+    def count_update(self) -> None:
+        """Count an update that is made without RLlib's method for one."""
+        self._weights_seq_no += 1
+
+    def log_trained(self, module_id: str, rows: int) -> None:
+        """Log what RLlib logs of the rows that a module was trained with."""
+        self._log_steps_trained_metrics(MultiAgentBatch({module_id: SampleBatch({"rows": np.empty(rows)})}, rows))
 
     def _make_modules_ddp_if_necessary(self) -> None:
         self.begin_alike()
@@ -183,6 +195,8 @@ def seeding_lightly() -> Iterator[None]:
 
 
 def _decide_determinism(mode: bool, *, warn_only: bool = False) -> None:
+    memory: Any = torch.utils.deterministic
+    memory.fill_uninitialized_memory = False  # for finding faults: it fills what is written next
     torch.set_deterministic_debug_mode(("warn" if warn_only else "error") if mode else "default")
 
 

@@ -29,6 +29,7 @@ class TensorReplay:
         self.generator = torch.Generator().manual_seed(seed)
         self.columns: Columns = {}
         self.added = torch.zeros(groups, dtype=torch.long)
+        self._first_rows = torch.arange(groups) * capacity
 
     @property
     def sizes(self) -> Tensor:
@@ -72,8 +73,11 @@ class TensorReplay:
         """Draw transitions uniformly, with replacement, from every ring: ``[batch_size, G, ...]`` by name."""
         random = torch.rand((batch_size, self.groups), generator=self.generator)
         place = (random * self.sizes).long()
-        group = torch.arange(self.groups)
-        return {name: value[group, place] for name, value in self.columns.items()}
+        row = (place + self._first_rows).t().reshape(-1)
+        drawn = {name: value.flatten(0, 1).index_select(0, row) for name, value in self.columns.items()}
+        # Rows of a group lie side by side in memory, because that is how networks take them.
+        shape = (self.groups, batch_size)
+        return {name: value.view(*shape, *value.shape[1:]).transpose(0, 1) for name, value in drawn.items()}
 
     def get_state(self) -> dict[str, Any]:
         """Return copies of the contents that were filled, the counters and the generator's state."""
