@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.tunable import Constants, Tunable, constant
-from edgegen.algorithms.rules.routing import RoutingRule, expected_cost, occupied
+from edgegen.algorithms.rules.routing import RoutingRule, expected_cost, occupied, worth_compiling
 from edgegen.envs.offloading.view import RouterView
 
 
@@ -63,11 +63,33 @@ class PricedGreedy(RoutingRule):
 
     def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        tasks, prices = view.tasks, self.prices
-        copies, servers, _ = tasks.present.shape
+        tasks = view.tasks
         done = memory["work_gcycles"] + (tasks.workload_gcycles * tasks.present).sum(-1)
         count = memory["tasks"] + tasks.present.sum(-1)
         mean = torch.where(count > 0, done / count.clamp_min(1), torch.ones_like(done)).clamp_min(1e-9)
+        chosen = (self._compiled if worth_compiling(view) else self._in_torch)(view, mean)
+        return chosen, {"work_gcycles": done, "tasks": count}
+
+    def _compiled(self, view: RouterView, mean: Tensor) -> Tensor:
+        from edgegen.algorithms.rules import routing_kernel as kernel
+
+        prices, room = self.prices, kernel.scratch(view.backlog_gcycles, 3)
+        relative = (view.tasks.workload_gcycles / mean[..., None]).clamp_min(1e-6)
+        patience, pushed = relative**-prices.patience - 1, mean[..., None] * relative**prices.push_power
+        number = room.dtype.type
+        constants = (
+            number(1 + prices.crowding * (room.shape[1] - 1)),
+            number(prices.work_price),
+            number(prices.push_price),
+            number(prices.push_decay_s),
+        )
+        chosen = torch.empty_like(view.tasks.present, dtype=torch.long, memory_format=torch.contiguous_format)
+        kernel.place_at_prices(kernel.slot_of(view), patience.numpy(), pushed.numpy(), constants, chosen.numpy(), room)
+        return chosen
+
+    def _in_torch(self, view: RouterView, mean: Tensor) -> Tensor:
+        tasks, prices = view.tasks, self.prices
+        copies, servers, _ = tasks.present.shape
         capacity = view.capacity_gcycles_s[:, None]
         counted = 1 + prices.crowding * (servers - 1)
         own = view.backlog_gcycles.new_zeros(copies, servers, servers)
@@ -85,7 +107,7 @@ class PricedGreedy(RoutingRule):
             best = (cost + prices.push_price * pushed_s * behind).argmin(-1)
             chosen[..., n] = best
             own.scatter_add_(-1, best[..., None], (task.workload_gcycles * task.present)[..., None])
-        return chosen, {"work_gcycles": done, "tasks": count}
+        return chosen
 
 
 PRICED_GREEDY = Tunable(Prices, lambda scenario, prices, seed: PricedGreedy(prices, seed))

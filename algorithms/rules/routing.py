@@ -14,6 +14,9 @@ from edgegen.envs.offloading.physics import in_order_of_service, service_delay
 from edgegen.envs.offloading.terms import Facts
 from edgegen.envs.offloading.view import ROUTER, RouterView, Tasks
 
+COMPILED = 100_000
+"""From how many pairs of a place for a task and a server on a slot is placed by compiled code."""
+
 
 class RoutingRule(Policy):
     """A rule that chooses where tasks run."""
@@ -153,6 +156,19 @@ class LeastDelay(RoutingRule):
 
     def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
+        if worth_compiling(view):
+            return self._compiled(view), memory
+        return self._in_torch(view), memory
+
+    def _compiled(self, view: RouterView) -> Tensor:
+        from edgegen.algorithms.rules import routing_kernel as kernel
+
+        chosen = torch.empty_like(view.tasks.present, dtype=torch.long, memory_format=torch.contiguous_format)
+        room = kernel.scratch(view.backlog_gcycles)
+        kernel.place_least_delay(kernel.slot_of(view), room.dtype.type(room.shape[1]), chosen.numpy(), room)
+        return chosen
+
+    def _in_torch(self, view: RouterView) -> Tensor:
         tasks = view.tasks
         copies, servers, _ = tasks.present.shape
         own = view.backlog_gcycles.new_zeros(copies, servers, servers)
@@ -163,7 +179,7 @@ class LeastDelay(RoutingRule):
             best = expected_cost(view, task, ahead).argmin(-1)
             chosen[..., n] = best
             own.scatter_add_(-1, best[..., None], (task.workload_gcycles * task.present)[..., None])
-        return chosen, memory
+        return chosen
 
 
 class OptTS(RoutingRule):
@@ -177,7 +193,19 @@ class OptTS(RoutingRule):
 
     def act(self, role: str, view: RouterView, memory: Memory, explore: bool = True) -> tuple[Tensor, Memory]:
         """See :meth:`Policy.act`."""
-        view = view.truth
+        if worth_compiling(view):
+            return self._compiled(view.truth), memory
+        return self._in_torch(view.truth), memory
+
+    def _compiled(self, view: RouterView) -> Tensor:
+        from edgegen.algorithms.rules import routing_kernel as kernel
+
+        chosen = torch.empty_like(view.tasks.present, dtype=torch.long, memory_format=torch.contiguous_format)
+        room = kernel.scratch(view.backlog_gcycles)
+        kernel.place_knowing_all(kernel.slot_of(view), view.by_server, chosen.numpy(), room)
+        return chosen
+
+    def _in_torch(self, view: RouterView) -> Tensor:
         tasks = view.tasks
         chosen = torch.zeros_like(tasks.present, dtype=torch.long)
         ahead = view.backlog_gcycles.clone()
@@ -197,7 +225,17 @@ class OptTS(RoutingRule):
             best = cost.argmin(-1, keepdim=True)
             chosen[:, b, n] = best[:, 0]
             ahead.scatter_add_(1, best, work[:, b, n, None])
-        return chosen, memory
+        return chosen
+
+
+def worth_compiling(view: RouterView) -> bool:
+    """Whether a slot is so large that compiled code pays for its own import.
+
+    On a GPU and with an objective, whose terms may be anything, it stays in torch. Both give the same decisions.
+    """
+    if view.backlog_gcycles.is_cuda or view.objective is not None:
+        return False
+    return view.tasks.present.numel() * view.backlog_gcycles.shape[1] >= COMPILED
 
 
 def occupied(tasks: Tasks) -> list[int]:
