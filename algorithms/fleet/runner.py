@@ -55,11 +55,10 @@ class FleetEnvRunner(JointEnvRunner):
     def _play(self, world: FleetWorld, explore: bool) -> JointFragment:
         policy, scenario, requests = cast(FleetPolicy, self.policy), world.scenario, world.future
         policy.refresh()
-        begun = self._episodes_begun * max(1, int(self.config.num_env_runners))
         if not explore or self.config.in_evaluation:
             utility = mean_utility(requests, play_brain(scenario, policy.brain, requests)[2])
             roles: dict[str, Fragment] = {}
-        elif evolves(self.settings, begun):
+        elif evolves(self.settings, self.episodes_begun):
             utility, roles = self._generation(scenario, policy.brain, requests)
         else:
             utility, roles = self._labelled(scenario, policy.brain, requests)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.core.trained import TrainedPolicy
+from edgegen.algorithms.rllib.asynchronous.checkpoint import gather, read_shards
 from edgegen.algorithms.rllib.placement import release, reserve
 from edgegen.algorithms.rllib.private import local_learner, placed
 from edgegen.algorithms.rllib.replay import TensorReplay
@@ -56,6 +57,7 @@ class JointAlgorithm(Algorithm):
         slots_sampled: Slots played so far, summed over copies.
         updates: Updates made so far by module.
         owed_updates: Updates that are due by module; parts of one add up.
+        notices: What was out of the ordinary, in sentences that nobody has read yet.
     """
 
     def setup(self, config: Any) -> None:
@@ -81,6 +83,7 @@ class JointAlgorithm(Algorithm):
         self.slots_sampled = 0
         self.updates = dict.fromkeys(self.replays, 0)
         self.owed_updates = dict.fromkeys(self.replays, 0.0)
+        self.notices: list[str] = []
         self._learner_results: list[Any] = []
         self._lives = 0
         self._next_probe = 0.0
@@ -283,6 +286,12 @@ class JointAlgorithm(Algorithm):
             saved = state.get(WORLDS, {})
             self._restore_worlds(saved, progress.get("runners", len(saved)))
 
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Continue from a checkpoint; also of an asynchronous training, whose replay is in several parts."""
+        super().restore_from_path(path, *args, **kwargs)
+        if self.replays and (files := read_shards(path)):
+            self.owed_updates = gather(files, self.replays)
+
     def _restore_worlds(self, saved: dict[int, dict[str, Any]], before: int) -> None:
         """Let every runner continue; if there are others than before, they begin beside those.
 
@@ -319,6 +328,13 @@ class JointAlgorithm(Algorithm):
             lambda runner: function(runner, ray.get(shared)), local_env_runner=False, remote_worker_ids=indices
         )
 
+    def figures(self) -> dict[str, float] | None:
+        """What tells asynchronous training from synchronous, by name; None for this one."""
+        return None
+
+    def settle(self) -> None:
+        """Wait until nothing is under way: nothing ever is between two steps, but in asynchronous training."""
+
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Look for lost env runners that are back, and bring them up to date.
 
@@ -337,6 +353,7 @@ class JointAlgorithm(Algorithm):
             self._next_probe = time.monotonic() + PROBE_EVERY_S
         if not back:
             return []
+        self.settle()
         env_runner_group.sync_weights(
             from_worker_or_learner_group=self.learner_group,
             to_worker_indices=back,

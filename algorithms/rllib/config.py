@@ -22,6 +22,9 @@ from edgegen.envs.core.world import WorldScenario
 ENV_NAME = "edgegen-array"
 """A name only: array env runners make their simulators from ``env_config``, RLlib never makes an env."""
 
+STALENESS = 4.0
+"""How old weights may get, in fragments of every env runner, unless told otherwise."""
+
 
 class JointConfig(AlgorithmConfig):
     """An AlgorithmConfig of a method, whose own settings are one validated pydantic model.
@@ -44,6 +47,8 @@ class JointConfig(AlgorithmConfig):
         self.min_time_s_per_iteration = None
         self.min_sample_timesteps_per_iteration = 0
         self.placement_wait_s: float | None = None
+        self.staleness: float = STALENESS
+        self.replay_shards = 0
         # RLlib would let a process that failed wait a minute, and everybody else with it.
         self.delay_between_env_runner_restarts_s = 0.0
         self.env_runner_health_probe_timeout_s = 1.0
@@ -100,6 +105,21 @@ class JointConfig(AlgorithmConfig):
         """
         self.resources(placement_strategy=strategy)
         self.placement_wait_s = wait_s
+        return self
+
+    def asynchronous(self, staleness: float = STALENESS, shards: int = 0) -> Self:
+        """Let env runners play and learners learn without taking turns; both must be remote.
+
+        Args:
+            staleness: After how many fragments of every env runner a fragment is learned from at the latest, counted
+                from the weights it was played with: learners go on by half of them while it is played, and half of
+                them wait.
+            shards: Replay shards; 0 is one for every host of env runners.
+        """
+        from edgegen.algorithms.rllib.asynchronous.algorithm import AsynchronousAlgorithm
+
+        self.algo_class = AsynchronousAlgorithm
+        self.staleness, self.replay_shards = staleness, shards
         return self
 
     def build_learner_group(

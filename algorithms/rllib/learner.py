@@ -36,7 +36,12 @@ class JointLearner(OpenLearner):
     Several learners take equal parts of every batch and step with the mean of their gradients. They draw the same noise
     and each uses the part for its own rows. So L learners with b rows each do what one does with L · b rows, and
     all of them have the same state.
+
+    Attributes:
+        student: What fetches batches in asynchronous training; None in synchronous training.
     """
+
+    student: Any = None
 
     def build(self) -> None:
         """Build modules and optimizers, make the target networks, seed the chain noise."""
@@ -173,6 +178,28 @@ class JointLearner(OpenLearner):
         torch.distributed.all_reduce(flat, group=self._peers)
         parts = (flat / self.config.num_learners).to(self.device).split([gradient.numel() for gradient in gradients])
         return tuple(part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True))
+
+    def tell(self, values: list[int]) -> list[int]:
+        """Hand some numbers of the first learner to all of them."""
+        told = torch.tensor(values, dtype=torch.long)
+        torch.distributed.broadcast(told, src=0, group=self._peers)
+        return [int(value) for value in told]
+
+    def least(self, value: int) -> int:
+        """The least of a number over all learners."""
+        least = torch.tensor(value, dtype=torch.long)
+        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN, group=self._peers)
+        return int(least)
+
+    def deciding_weights(self) -> dict[str, dict[str, Any]]:
+        """Weights of the networks that decide, by module, as arrays."""
+        return {
+            name: {
+                parameter: value.detach().cpu().numpy()
+                for parameter, value in getattr(module, self._learning.roles[name].deciding).state_dict().items()
+            }
+            for name, module in self.networks().items()
+        }
 
     def noise(self, draw: Callable[[int, torch.Generator], Tensor | None], rows: int) -> Tensor | None:
         """Draw the noise for this learner's rows of the batch.

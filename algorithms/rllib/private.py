@@ -132,6 +132,10 @@ class PlacedEnvRunnerGroup(EnvRunnerGroup):
             rest["config"] = self._remote_config
         return super()._make_worker(worker_index=worker_index, **rest)
 
+    def under_way(self, tag: str) -> list[Any]:
+        """References of the calls that ``foreach_env_runner_async`` started under a tag, for ``ray.wait``."""
+        return [call for call, (own, _) in self._worker_manager._in_flight_req_to_actor_id.items() if own == tag]
+
 
 class PlacedLearnerGroup(LearnerGroup):
     """A learner group that works across machines, and whose state is written by the process that asks for it.
@@ -147,6 +151,10 @@ class PlacedLearnerGroup(LearnerGroup):
             super().__init__(**arguments)
         finally:
             learner_group._get_backend_config = before
+
+    def start(self, function: Any, *arguments: Any) -> list[Any]:
+        """Start ``function(learner, *arguments)`` on all remote learners; returns references of what they return."""
+        return [worker.apply.remote(function, *arguments) for worker in self._workers]
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """None: all of the state is written as one."""

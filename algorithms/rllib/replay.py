@@ -105,3 +105,22 @@ class TensorReplay:
             self.columns[name] = ring
         self.added = state["added"].clone()
         self.generator.set_state(state["generator"])
+
+    def take_rows(self, state: dict[str, Any], part: int = 0, parts: int = 1) -> None:
+        """Append rows of a saved replay, which may be of another capacity, oldest first.
+
+        Args:
+            state: What ``get_state`` returned.
+            part: Number of the part to take.
+            parts: Into how many the rows are dealt, in turn.
+        """
+        if not state["columns"]:
+            return
+        filled = next(iter(state["columns"].values())).shape[1]
+        added = state["added"][:, None]
+        row = torch.arange(part, filled, parts)
+        # A ring that was overwritten begins behind its newest row.
+        place = (torch.where(added > filled, added % filled, 0) + row) % filled
+        group = torch.arange(len(added))[:, None]
+        columns = {name: value[group, place] for name, value in state["columns"].items()}
+        self.add(columns, row < added)

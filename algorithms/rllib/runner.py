@@ -52,7 +52,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         memory: What the policy remembers. It is kept across episodes, as in the published code of LAD-TS.
         admitted: Whether this process takes part in the training; a new one in the place of one that died does not
             until it was told how far the others are.
+        player: What plays in asynchronous training; None in synchronous training.
     """
+
+    player: Any = None
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         with seeding_lightly():
@@ -110,6 +113,11 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     def rounds_played(self) -> int:
         """Rounds of the present episode that are over."""
         return self.simulator.round
+
+    @property
+    def episodes_begun(self) -> int:
+        """Episodes begun so far over all runners, as if all had begun as many."""
+        return self._episodes_begun * max(1, int(self.config.num_env_runners))
 
     def assert_healthy(self) -> None:
         """Raise if the runner can not sample."""
@@ -171,8 +179,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         assert role is not None  # a turn is only taken where one is due
         if role == self._slowest:
             training = explore and not self.config.in_evaluation
-            begun = self._episodes_begun * max(1, int(self.config.num_env_runners))
-            self.learning.explore(self.policy, begun, training)
+            self.learning.explore(self.policy, self.episodes_begun, training)
         view = self._observe()
         if role not in self._begun:
             self.memory |= self.policy.begin(role, view)

@@ -33,6 +33,9 @@ class Processes(BaseModel):
         gpus_per_learner: GPUs of a remote learner; fractions share one.
         placement: ``pack`` them on few nodes, or ``spread`` them over many.
         fragment_length: What every env runner plays between two rounds of updates: slots (LAD-TS) or frames (T2DRL).
+        asynchronous: Whether env runners play and learners learn without taking turns; there is at least one of each.
+        staleness: In asynchronous training, how old weights may get, in fragments of every env runner.
+        replay_shards: In asynchronous training, processes that keep the replay; 0 is one for every host of env runners.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +47,16 @@ class Processes(BaseModel):
     gpus_per_learner: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = 0.0
     placement: Literal["pack", "spread"] = "pack"
     fragment_length: Annotated[int, Field(ge=1, le=100_000)] = 1
+    asynchronous: bool = False
+    staleness: Annotated[float, Field(ge=2, le=1_000, allow_inf_nan=False)] = 4.0
+    replay_shards: Annotated[int, Field(ge=0, le=1_024)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_each(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("asynchronous"):
+            return values | {name: values.get(name) or 1 for name in ("num_env_runners", "num_learners")}
+        return values
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -53,6 +66,8 @@ class Processes(BaseModel):
             )
         if self.gpus_per_learner > 1 and not self.gpus_per_learner.is_integer():
             raise ValueError(f"gpus_per_learner is {self.gpus_per_learner:g}, but must be a fraction of one or whole")
+        if self.replay_shards and not self.asynchronous:
+            raise ValueError(f"replay_shards is {self.replay_shards}, but means nothing without asynchronous")
         return self
 
     def apply(self, config: JointConfig, wait_s: float | None = None) -> JointConfig:
@@ -72,6 +87,8 @@ class Processes(BaseModel):
             num_cpus_per_learner=self.cpus_per_learner,
             num_gpus_per_learner=self.gpus_per_learner,
         )
+        if self.asynchronous:
+            config.asynchronous(self.staleness, self.replay_shards)
         return config.placement("SPREAD" if self.placement == "spread" else "PACK", wait_s)
 
     @property
@@ -135,7 +152,9 @@ class RunnerWatch:
         return False
 
     def look(self, algorithm: Any) -> None:
-        """Compare the env runners of an algorithm with what they were."""
+        """Compare the env runners of an algorithm with what they were, and pass its own notices on."""
+        while algorithm.notices:
+            self._tell(algorithm.notices.pop(0))
         runners = algorithm.config.num_env_runners
         if not runners:
             return

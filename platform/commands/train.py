@@ -105,6 +105,28 @@ def train(
             help="Slots (ladts) or frames (t2drl) that every env runner plays between two rounds of updates.",
         ),
     ] = 1,
+    asynchronous: Annotated[
+        bool,
+        typer.Option(
+            "--asynchronous/--no-asynchronous",
+            help="Env runners play and learners learn without taking turns: faster on many cores, not repeatable. At "
+            "least one remote process of each.",
+        ),
+    ] = False,
+    staleness: Annotated[
+        float,
+        typer.Option(
+            min=2, max=1_000, help="With --asynchronous: how old weights may get, in fragments of every env runner."
+        ),
+    ] = 4.0,
+    replay_shards: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1_024,
+            help="With --asynchronous: processes that keep the replay; 0 is one per host of env runners.",
+        ),
+    ] = 0,
     wait: Annotated[
         float | None,
         typer.Option(
@@ -160,6 +182,9 @@ def train(
         "gpus_per_learner": gpus_per_learner,
         "placement": placement.value,
         "fragment_length": fragment_length,
+        "asynchronous": asynchronous,
+        "staleness": staleness,
+        "replay_shards": replay_shards,
     }
     start = (
         _resumed(resume, episodes, cluster, _given(context, processes), tracking)
@@ -330,6 +355,13 @@ def report_training(notes: Console, result: TrainResult) -> None:
     done = len(next(iter(result.episodes.values()), []))
     what = "Stopped after" if result.interrupted else "Trained for"
     notes.print(f"{what} {done} episodes ({result.seconds:.0f} s); the run is in {result.out}", soft_wrap=True)
+    if (old := result.asynchronous) is not None:
+        notes.print(
+            f"Weights were {old['staleness_updates']:,.0f} updates old on average, "
+            f"{old['staleness_updates_max']:,.0f} at most ({old['staleness_slots']:,.0f} and "
+            f"{old['staleness_slots_max']:,.0f} slots).",
+            soft_wrap=True,
+        )
     if result.mlflow_uri is not None:
         notes.print(f"MLflow:   {how_to_look(result.mlflow_uri)}", soft_wrap=True)
     if result.interrupted:
@@ -352,6 +384,7 @@ def training_json(result: TrainResult) -> dict[str, object]:
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,
         "interrupted": result.interrupted,
+        "asynchronous": result.asynchronous,
         "mlflow_run_id": result.mlflow_run_id,
         "mlflow_uri": None if result.mlflow_uri is None else shown(result.mlflow_uri),
     }

@@ -114,6 +114,7 @@ class TrainResult:
         mlflow_run_id: Run in MLflow, if tracked.
         mlflow_uri: Where that is.
         rivals: Rules to compare it with first.
+        asynchronous: How old weights were, and what waited, by name; None of a synchronous training.
     """
 
     out: Path
@@ -125,6 +126,7 @@ class TrainResult:
     mlflow_run_id: str | None
     mlflow_uri: str | None
     rivals: tuple[str, ...]
+    asynchronous: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class TrainingRun:
         self.scenario = self.learner.build_scenario(dict(run["scenario"]))
         self.tracker: Tracker | None = None
         self._tracked_episodes = 0
+        self._figures: dict[str, float] | None = None
         self._stop_request = StopRequest()
 
     def go(self, checkpoint: Path | None) -> TrainResult:
@@ -91,6 +92,7 @@ class TrainingRun:
             mlflow_run_id=self.tracker.run_id if self.tracker else None,
             mlflow_uri=self.tracker.uri if self.tracker else None,
             rivals=self.learner.rivals,
+            asynchronous=self._figures,
         )
 
     def _session(self) -> AbstractContextManager[None]:
@@ -148,7 +150,9 @@ class TrainingRun:
                 try:
                     write_json(self.out / RUN_FILE, self.run)
                     interrupted = self._loop(algorithm, watch)
-                    return _columns(algorithm.episodes), self._save(algorithm), interrupted
+                    saved = self._save(algorithm)  # asynchronous training finishes what is under way first
+                    self._figures = algorithm.figures()
+                    return _columns(algorithm.episodes), saved, interrupted
                 finally:
                     self._stop(algorithm)
 
@@ -229,6 +233,8 @@ class TrainingRun:
             for name, value in result.get("learners", {}).get(module_id, {}).items():
                 if name in TRACKED or name.endswith("_loss"):
                     values[prefix + name] = float(value)
+        for name, value in (algorithm.figures() or {}).items():
+            values[f"slot/asynchronous/{name}"] = value
         return values
 
     def _save(self, algorithm: JointAlgorithm) -> Path:
@@ -237,6 +243,7 @@ class TrainingRun:
 
         from edgegen.algorithms.core.codec import save_policy
 
+        algorithm.settle()
         finished = len(algorithm.episodes)
         target = self.out / f"{CHECKPOINT_PREFIX}{finished:06d}"
         temporary = self.out / f".{target.name}.part"

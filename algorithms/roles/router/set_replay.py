@@ -51,6 +51,11 @@ class ReplayByServers(TensorReplay):
             self._ring(length).set_state(saved)
         self.generator.set_state(state["generator"])
 
+    def take_rows(self, state: dict[str, Any], part: int = 0, parts: int = 1) -> None:
+        """Append rows of a saved replay to the rings of their lengths; see :meth:`TensorReplay.take_rows`."""
+        for length, saved in state["rings"].items():
+            self._ring(length).take_rows(saved, part, parts)
+
     def _ring(self, length: int) -> TensorReplay:
         if length not in self.rings:
             self.rings[length] = TensorReplay(1, self.capacity, self.seed + length)
