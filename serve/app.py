@@ -21,7 +21,7 @@ from edgegen.serve.edge_config import reserved
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.links import url_key
 from edgegen.serve.http.web import create_app
-from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, lasting, make_parts, parts_of
+from edgegen.serve.kinds.cast import CACHER, ROUTER, allocators, following, lasting, make_parts, parts_of
 from edgegen.serve.request_log import log_to_stdout
 from edgegen.serve.telemetry.instruments import RayInstruments
 from edgegen.serve.telemetry.measured import Measured
@@ -50,7 +50,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
         InputError: If its kind can not be served, the policy does not exist or does not fit the edges, an edge has no
             room for a model, or a model is a folder without a pipeline.
     """
-    config = lasting(config)  # replicas may run in another folder
+    config = lasting(following(config))  # replicas may run in another folder
     if config.keys is not None:
         config = config.model_copy(update={"keys": str(as_path(config.keys, "Key file").absolute())})
     make_parts(config, parts_of(config))  # fail here and not in a replica

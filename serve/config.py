@@ -52,7 +52,7 @@ class ServiceConfig(Frozen):
         guard: What it must not fall behind in: ``utility``, or ``delay`` alone.
         guard_block_s: Length of the guard's blocks of time, s.
         follow: A registered policy as ``models:/NAME@ALIAS``; each version that the alias points at becomes the canary,
-            or takes charge at once where ``canary_blocks`` is 0.
+            or takes charge at once where ``canary_blocks`` is 0. If left out, the alias in ``policy``, if there is one.
         follow_s: Time between two looks at the alias, s.
         decision_budget_s: Computing time that a decision may take, s.
         decision_strikes: Decisions in a row that may fail or be over budget before the policy rests.

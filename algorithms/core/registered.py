@@ -63,6 +63,12 @@ def is_registered(policy: str) -> bool:
     return policy.startswith(MODELS_PREFIX)
 
 
+def is_alias(policy: str) -> bool:
+    """Whether the name of a policy is that of a registered model by an alias, which may move on."""
+    match = _NAME.fullmatch(policy)
+    return match is not None and match["alias"] is not None
+
+
 def pinned(uri: str) -> str:
     """Return the name of the very version that a name stands for now: aliases move on.
 

@@ -2,7 +2,8 @@
 
 Policies change while requests go on: a new one is tried on the service as it is before it gets a slot, and the old one
 stays if it fails. A candidate that falls behind the policy in charge loses its slot by itself, see
-:mod:`edgegen.serve.control.guard`; a share of the requests, by their keys, is its canary.
+:mod:`edgegen.serve.control.guard`; a share of the requests, by their keys, is its canary. A policy that has taken
+charge and then fails so often that it has to rest gives the charge back.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Slots:
 
     Attributes:
         incumbent: The policy in charge.
+        former: The one that was in charge before it, if it may have the charge back.
         candidate: The policy that gets a share, if any.
         shadow: The policy that is asked besides, if any.
         share: Share of the requests that the candidate gets.
@@ -79,6 +81,7 @@ class Slots:
         settled: int = 0,
     ) -> None:
         self.incumbent = seat
+        self.former: Seat | None = None
         self.candidate: Seat | None = None
         self.shadow: Seat | None = None
         self.share = 0.0
@@ -95,7 +98,7 @@ class Slots:
         """
         seat.try_out(servers)
         self._event(f"The policy '{seat.label}' took charge instead of '{self.incumbent.label}'.")
-        self.incumbent, self.candidate, self._guard = seat, None, None
+        self.former, self.incumbent, self.candidate, self._guard = self.incumbent, seat, None, None
 
     def try_canary(self, seat: Seat, share: float, servers: Sequence[Server]) -> None:
         """Give a candidate a share of the requests.
@@ -122,7 +125,7 @@ class Slots:
         """Give the charge to the candidate, if there is one."""
         if self.candidate is not None:
             self._event(f"The policy '{self.candidate.label}' took charge instead of '{self.incumbent.label}'.")
-            self.incumbent, self.candidate, self._guard = self.candidate, None, None
+            self.former, self.incumbent, self.candidate, self._guard = self.incumbent, self.candidate, None, None
 
     def retire(self, reason: str) -> None:
         """Take the candidate's slot away, if there is one."""
@@ -140,7 +143,7 @@ class Slots:
     def choose(self, task: Task, open_servers: Sequence[Server]) -> Choice:
         """Let the policy decide whose request it is.
 
-        A candidate that fails so often that it has to rest loses its slot.
+        A candidate that fails so often that it has to rest loses its slot, a policy in charge gives that back.
 
         Raises:
             PolicyFailedError: If the policy in charge fails.
@@ -161,7 +164,13 @@ class Slots:
         elif self.candidate is not None:
             self.candidate.pass_by(task, open_servers)
         if not canary:
-            chosen = seat.choose(task, open_servers)
+            try:
+                chosen = seat.choose(task, open_servers)
+            except PolicyFailedError as error:
+                if self.former is None or not seat.resting:
+                    raise
+                seat = self._give_back(self.former, str(error))
+                chosen = seat.choose(task, open_servers)
         return Choice(chosen, seat.label, canary, self._ask_shadow(task, open_servers, chosen))
 
     def answered(self, key: str, value: float, now: float) -> None:
@@ -209,6 +218,12 @@ class Slots:
                 "failures": self.candidate.failures,
             }
         return {"shadow": shadow, "canary": candidate, "events": self.events[-5:]}
+
+    def _give_back(self, former: Seat, reason: str) -> Seat:
+        """Give the charge back; a candidate is dropped, since it was compared with the one that fails."""
+        self._event(f"The policy '{self.incumbent.label}' gave the charge back to '{former.label}': {reason}.")
+        self.incumbent, self.former, self.candidate, self._guard = former, None, None, None
+        return former
 
     def _ask_shadow(self, task: Task, open_servers: Sequence[Server], chosen: str) -> str:
         if self.shadow is None:

@@ -17,7 +17,7 @@ from typing import Any
 from edgegen.algorithms.core.catalog import find_policy_folder, make_policy, plain_name, split_roles
 from edgegen.algorithms.core.codec import read_manifest
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.registered import fetch, is_registered, pinned, tracking_uri
+from edgegen.algorithms.core.registered import fetch, is_alias, is_registered, pinned, tracking_uri
 from edgegen.algorithms.core.rulebook import rule_book
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import DEFAULT_KIND, kind_named
@@ -104,6 +104,16 @@ def make_parts(config: ServiceConfig, parts: Mapping[str, Part], only: tuple[str
             )
         policies[role] = made[part]
     return policies
+
+
+def following(config: ServiceConfig) -> ServiceConfig:
+    """Return a config that follows the alias by which its policy is named, unless it says what it follows.
+
+    A policy that is named by its version, ``models:/NAME/VERSION``, is meant to stay.
+    """
+    if config.follow is None and is_alias(config.policy):
+        return config.model_copy(update={"follow": config.policy})
+    return config
 
 
 def lasting(config: ServiceConfig) -> ServiceConfig:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.algorithms.core.registered import pinned
+from edgegen.algorithms.core.registered import fetch, is_registered, pinned
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import Frozen, Positive
 from edgegen.serve.config import ServiceConfig
@@ -144,15 +144,23 @@ class Changing:
         return parts, seat, caching
 
     async def _follow(self, alias: str) -> None:
+        told = ""
         while True:
             try:
                 version = await asyncio.to_thread(pinned, alias)
                 if version != self._followed:
-                    known, self._followed = self._followed, version
-                    if known is not None or self._config.policy != version:
-                        await self._take(version)
+                    # What can not be fetched now may be there the next time; what does not fit will not.
+                    names = {version, await asyncio.to_thread(_fetched, version)}
+                    try:
+                        if self._followed is not None or self._config.policy not in names:
+                            await self._take(version)
+                    finally:
+                        self._followed = version
+                told = ""
             except InputError as error:
-                logger.warning("the alias can not be followed: %s", error)
+                if str(error) != told:  # and not at every look, as long as it is the same
+                    told = str(error)
+                    logger.warning("the alias can not be followed: %s", error)
             except Exception:  # it may be there again the next time
                 logger.exception("the alias %s can not be followed", alias)
             await asyncio.sleep(self._config.follow_s)
@@ -164,3 +172,8 @@ class Changing:
     def state(self) -> dict[str, Any]:
         """Describe what is followed, and what was refused."""
         return {"follow": self._config.follow, "version": self._followed, "refused": self.last_refusal}
+
+
+def _fetched(version: str) -> str:
+    """Another name of a version: the folder that it is in after it was fetched."""
+    return str(fetch(version)) if is_registered(version) else version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,31 @@ def test_a_policy_rests_after_failures_in_a_row_and_comes_back():
     house.clock.now += 1
     assert house.choose().server == "b"
     assert seat.healthy
+
+
+def test_a_policy_that_took_charge_and_fails_gives_it_back():
+    house = House()
+    task, options = Task("m", "a", 1.0, 0.1, 0.1), house.servers
+    new = house.seat(1, "new", Trust(strikes=3, rest_s=30.0))
+    house.slots.swap(new, options)
+    assert house.slots.choose(task, options).server == "b"
+    new.policy.answer = RuntimeError("out of memory")
+    for _ in range(2):  # two failures in a row may pass
+        with pytest.raises(PolicyFailedError):
+            house.slots.choose(task, options)
+        assert house.slots.incumbent is new
+    choice = house.slots.choose(task, options)  # the third request is decided by the one from before
+    assert (choice.server, choice.policy) == ("a", "old")
+    assert house.slots.events[-1] == (
+        "The policy 'new' gave the charge back to 'old': policy 'new' failed: RuntimeError: out of memory."
+    )
+    # There is nobody before it: a rest is a rest.
+    old: Any = house.slots.incumbent
+    old.policy.answer = RuntimeError("out of memory")
+    for _ in range(6):
+        with pytest.raises(PolicyFailedError):
+            house.slots.choose(task, options)
+    assert house.slots.incumbent.label == "old"
 
 
 def test_failures_with_a_success_between_them_are_not_in_a_row():

@@ -13,7 +13,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.serve.config import load_config
 from edgegen.serve.control.jobs import Job
 from edgegen.serve.control.steps import Placed
-from edgegen.serve.kinds.cast import Part, allocators, live_roles, make_parts, parts_of
+from edgegen.serve.kinds.cast import Part, allocators, following, live_roles, make_parts, parts_of
 from edgegen.serve.kinds.registry import scenario_of
 
 
@@ -47,6 +47,13 @@ def test_who_is_not_named_is_the_usual_rule_of_the_services_kind_or_the_edges_th
     assert parts_of(config("router=least-delay")) == {"router": Part("offloading", "least-delay")}
     others = parts_of(config("cacher=price-greedy"))
     assert others == {"router": Part("offloading", "least-delay"), "cacher": Part("fleet", "price-greedy")}
+
+
+def test_a_policy_by_alias_is_followed_and_one_by_version_is_meant_to_stay():
+    assert following(config("models:/mine@champion")).follow == "models:/mine@champion"
+    assert following(config("models:/mine@champion", follow="models:/other@best")).follow == "models:/other@best"
+    for stays in ("models:/mine/3", "models:/mine/latest", "least-delay", "router=least-delay"):
+        assert following(config(stays)).follow is None
 
 
 def test_roles_may_be_of_different_kinds(run):

@@ -135,6 +135,31 @@ def test_what_an_alias_points_at_is_followed(blocks, slot, make_config, monkeypa
     serve(scenario, config.model_copy(update={"follow_s": 0.05}))
 
 
+def test_what_can_not_be_fetched_is_looked_for_again_and_told_once(make_config, monkeypatch, caplog):
+    looked = []
+
+    def fetch(version):
+        looked.append(version)
+        raise InputError("The files are away.")
+
+    monkeypatch.setattr(changing, "pinned", lambda alias: "models:/mine/3")
+    monkeypatch.setattr(changing, "fetch", fetch)
+
+    async def scenario(client, edges, gateway):
+        for _ in range(100):
+            if len(looked) > 3:
+                break
+            await asyncio.sleep(0.1)
+        state = await policy(client)
+        assert (state["version"], state["label"]) == (None, "least-delay")
+
+    serve(scenario, make_config(follow="models:/mine@best").model_copy(update={"follow_s": 0.05}))
+    assert len(looked) > 3
+    assert [record.getMessage() for record in caplog.records if "can not be followed" in record.getMessage()] == [
+        "the alias can not be followed: The files are away."
+    ]
+
+
 @pytest.mark.parametrize("kind", ["offloading", "fleet"])
 def test_a_gateway_is_warmed_up_before_it_knows_any_edge(kind, run, make_config):
     for name in (str(run), "least-delay") if kind == "offloading" else ("price-greedy", "earliest"):
