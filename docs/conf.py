@@ -46,7 +46,7 @@ napoleon_use_ivar = True
 
 
 NAVIGATION = {
-    "Guides": ["researcher", "operator", "learn-back", "cluster", "kubernetes", "reproduce", "/CONTRIBUTING"],
+    "Guides": ["researcher", "operator", "learn-back", "cluster", "kubernetes", "day-2", "reproduce", "/CONTRIBUTING"],
     "Topics": [
         "simulator",
         "ladts",

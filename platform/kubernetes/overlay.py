@@ -56,7 +56,7 @@ def overlay(
     sites = sites_of(service, values)
     way = Path(os.path.relpath(manifests.resolve(), out.resolve())).as_posix()
     made: dict[str, list[Any]] = {
-        KUSTOMIZATION: [_kustomization(service, values, sites, way)],
+        KUSTOMIZATION: [_kustomization(service, values, sites, way, _links(values, manifests))],
         "serve-config.yaml": [serve_config],
         "sites.yaml": [_sites(_gateways_of(manifests), service, values, sites)],
         "disruption.yaml": [_disruption(gateway_pods(service) + len(sites) + 1)],
@@ -88,7 +88,25 @@ def _gateways_of(manifests: Path) -> dict[str, Any]:
     return copy.deepcopy(dict(group))
 
 
-def _kustomization(service: ServiceConfig, values: Values, sites: Sequence[Site], way: str) -> dict[str, Any]:
+def _links(values: Values, manifests: Path) -> list[dict[str, Any]]:
+    """Changes of the alerts: each links to its section of the website."""
+    if values.docs_url is None:
+        return []
+    groups = read_mapping(manifests / "monitoring" / "rules.yaml", "Manifest")["spec"]["groups"]
+    return [
+        {
+            "op": "replace",
+            "path": f"/spec/groups/{group}/rules/{number}/annotations/runbook_url",
+            "value": f"{values.docs_url}/day-2.html#{rule['alert'].lower()}",
+        }
+        for group, rules in enumerate(groups)
+        for number, rule in enumerate(rules["rules"])
+    ]
+
+
+def _kustomization(
+    service: ServiceConfig, values: Values, sites: Sequence[Site], way: str, links: list[dict[str, Any]]
+) -> dict[str, Any]:
     resources = [f"{way}/base", "disruption.yaml"]
     resources += ["ways-in.yaml"] if ways_in(service, values) else []
     resources += [f"{way}/monitoring"] if values.monitoring else []
@@ -102,6 +120,7 @@ def _kustomization(service: ServiceConfig, values: Values, sites: Sequence[Site]
         "node-local-dns": values.node_local_dns,
         "incremental-upgrade": values.upgrade == "steps",
     }
+    alerts = [{"target": {"kind": "PrometheusRule", "name": "edgegen"}, "patch": manifest(links)}] if links else []
     images = {
         "edgegen": values.image_of(any(site.gpus for site in sites)),
         "edgegen-mlflow": values.image_of_mlflow,
@@ -113,7 +132,7 @@ def _kustomization(service: ServiceConfig, values: Values, sites: Sequence[Site]
         "resources": resources,
         "components": [f"{way}/components/{name}" for name, there in wanted.items() if there],
         "images": [image_entry(name, image) for name, image in images.items()],
-        "patches": _patches(service, values),
+        "patches": _patches(service, values) + alerts,
         # The text becomes that of spec.serveConfigV2; the ConfigMap itself goes to no cluster.
         "configMapGenerator": [
             {

@@ -104,6 +104,7 @@ class Values(Frozen):
         backup: Whether MLflow's database is dumped every night.
         object_store: Whether MLflow's artifacts are in an object store.
         monitoring: Whether there is a Prometheus operator.
+        docs_url: Address of edgegen's pages as a website, to which alerts then link.
         node_local_dns: Whether names are looked up at a cache on every node.
         upgrade: ``cluster``: a new Ray cluster takes over at once. ``steps``: in steps, through a Gateway of its own.
             ``none``: where there is no room for two.
@@ -130,6 +131,7 @@ class Values(Frozen):
     backup: Flag = False
     object_store: Flag = False
     monitoring: Flag = False
+    docs_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None = None
     node_local_dns: Flag = False
     upgrade: Literal["cluster", "steps", "none"] = "cluster"
     gateway_class: ClassName | None = None
@@ -148,6 +150,8 @@ class Values(Frozen):
                 raise ValueError(
                     f"{name} is given, but with upgrade: steps the way in is the Gateway that KubeRay makes"
                 )
+        if self.docs_url is not None and not self.monitoring:
+            raise ValueError("docs_url is given, but monitoring is false, so that there are no alerts")
         if self.store_addresses and not self.object_store:
             raise ValueError("store_addresses is given, but object_store is false")
         return self

@@ -105,4 +105,19 @@ def test_every_alert_has_a_test(rules):
     for group in rules["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("warning", "critical")
-            assert set(rule["annotations"]) == {"summary", "description"}
+            assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+
+
+def test_every_alert_has_its_section_in_the_guide(rules):
+    page = Path(__file__).parents[2] / "docs" / "day-2.md"
+    _, _, alerts = page.read_text().partition("\n## Alerts\n")
+    sections = {
+        title: text for title, _, text in (part.partition("\n") for part in re.split(r"^### ", alerts, flags=re.M)[1:])
+    }
+    told = {rule["alert"]: rule["annotations"]["runbook_url"] for group in rules["groups"] for rule in group["rules"]}
+    assert set(sections) == set(told)
+    for name, text in sections.items():
+        assert told[name] == f"docs/day-2.md#{name.lower()}"
+        assert all(word in text for word in ("**Means:**", "**Look:**", "**Do:**")), name
+    critical = {rule["alert"] for rule in rules["groups"][0]["rules"] if rule["labels"]["severity"] == "critical"}
+    assert critical == {name for name, text in sections.items() if "**Critical.**" in text}

@@ -43,6 +43,7 @@ EVERYTHING = {
     "backup": True,
     "object_store": True,
     "monitoring": True,
+    "docs_url": "https://docs.example.org/edgegen",
     "node_local_dns": True,
     "upgrade": "none",
     "queue": "night",
@@ -148,6 +149,11 @@ def test_values_arrive(everything):
     store = pick(everything[""], "NetworkPolicy", "mlflow-object-store")["spec"]["egress"][0]
     assert store["to"] == [{"ipBlock": {"cidr": "10.1.0.0/16"}}]
     pick(everything[""], "NetworkPolicy", "allow-node-local-dns")
+    rules = [rule for group in pick(everything[""], "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+    assert len(rules) > 10
+    for rule in rules:
+        url = f"https://docs.example.org/edgegen/day-2.html#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == url
 
 
 def test_ways_in_wait_for_the_service_and_are_let_through(everything):
