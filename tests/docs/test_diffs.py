@@ -27,7 +27,7 @@ def test_a_diff_applies_and_its_tests_pass(diff, tmp_path):
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=tmp_path, capture_output=True, text=True)
     assert lint.returncode == 0, lint.stdout
     tests = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *brought, "tests/envs/core/test_kinds.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *brought, "tests/test_house.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
         capture_output=True,
