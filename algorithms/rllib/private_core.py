@@ -42,3 +42,15 @@ def actors() -> list[dict[str, Any]]:
     from ray._private import state
 
     return list(state.actors().values())
+
+
+def write_state_when_asked(controller: Any) -> None:
+    """Keep Tune from writing the state of an experiment whenever a trial has written so many checkpoints.
+
+    It does so that its state never names a checkpoint that was dropped; at a thousand trials that is megabytes with
+    every other report. Whoever calls this has to keep track of the newest checkpoints some other way.
+
+    Args:
+        controller: Tune's controller, as schedulers are given it.
+    """
+    controller._checkpoint_manager._sync_every_n_trial_checkpoints = None

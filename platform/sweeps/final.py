@@ -188,7 +188,7 @@ class FinalStand(engine.Watcher):
             return
         self._views[identity] = view_of(self._units[identity], before.number, self._root, status)
         for watcher in self._watchers:
-            watcher.watch(self.views)
+            watcher.watch(self.views, [self._views[identity]])
 
 
 def view_of(unit: FinalTraining, number: int, root: Path, status: str) -> TrialView:

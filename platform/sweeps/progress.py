@@ -38,14 +38,14 @@ class SweepProgress(LiveTable):
         self._trials: list[TrialView] = []
         self._told: set[str] = set()
 
-    def watch(self, trials: Sequence[TrialView]) -> None:
+    def watch(self, trials: Sequence[TrialView], changed: Sequence[TrialView]) -> None:
         """Take note of how the trials stand."""
         if self._at_start is None:  # what an earlier process did says nothing about the speed of this one
             self._at_start = self._done(trials)
         self._trials = list(trials)
         if self._live is not None:
             return
-        for trial in trials:
+        for trial in changed:
             if trial.ended and trial.identity not in self._told:
                 self._told.add(trial.identity)
                 self.console.print(f"{self._line(trial)}  {self.headline()}", soft_wrap=True)
@@ -109,9 +109,8 @@ class SweepProgress(LiveTable):
 
 def best_of(sweep: CheckedSweep, trials: Sequence[TrialView]) -> TrialView | None:
     """Return the trial with the best last value among those that trained the longest; None without any value."""
-    known = [trial for trial in trials if trial.objective is not None]
-    ranked = ranking(sweep, known)
-    return ranked[0] if ranked else None
+    known = (trial for trial in trials if trial.history)
+    return min(known, key=lambda trial: rank(sweep, trial), default=None)
 
 
 def ranking(sweep: CheckedSweep, trials: Sequence[TrialView]) -> list[TrialView]:
@@ -120,10 +119,14 @@ def ranking(sweep: CheckedSweep, trials: Sequence[TrialView]) -> list[TrialView]
     Values after different amounts of training can not be compared, and those that were stopped were stopped for a
     reason.
     """
-    sign = 1 if sweep.mode == "min" else -1
-    full = sweep.spec.budget.episodes
     known = [trial for trial in trials if trial.objective is not None]
-    return sorted(known, key=lambda trial: (-min(trial.episodes, full), sign * (trial.objective or 0.0), trial.number))
+    return sorted(known, key=lambda trial: rank(sweep, trial))
+
+
+def rank(sweep: CheckedSweep, trial: TrialView) -> tuple[float, ...]:
+    """What trials with a value are ranked by; less is better."""
+    sign = 1 if sweep.mode == "min" else -1
+    return -min(trial.episodes, sweep.spec.budget.episodes), sign * (trial.objective or 0.0), trial.number
 
 
 def short(value: object) -> str:

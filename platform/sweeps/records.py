@@ -15,7 +15,7 @@ from edgegen.platform.files import write_json
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.sweeps.bar import TunedResult, ValidatedTuning
 from edgegen.platform.sweeps.checked import CheckedSweep
-from edgegen.platform.sweeps.progress import best_of
+from edgegen.platform.sweeps.progress import best_of, rank
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, WAITING, TrialView
 from edgegen.platform.sweeps.training import seed_folder
 
@@ -43,6 +43,8 @@ class SweepRecords(Records):
         self.sweep = sweep
         self.entries: list[Mapping[str, Any]] = []
         self._best: tuple[int, float | None] | None = None
+        self._leader: TrialView | None = None
+        self._ended: set[str] = set()
         self._seen: dict[str, tuple[Any, ...]] = {}
         super().__init__(
             *(store, "sweep", identity, sweep.spec.name, _parameters(sweep), [STAGE, TRIAL, SEED]),
@@ -54,16 +56,26 @@ class SweepRecords(Records):
             last = max(best, key=lambda metric: (metric.timestamp, metric.step))
             self._best = (last.step, last.value)
 
-    def watch(self, trials: Sequence[TrialView]) -> None:
-        """Bring the records up to date with the trials of the present stage."""
-        for trial in trials:
+    def watch(self, trials: Sequence[TrialView], changed: Sequence[TrialView] | None = None) -> None:
+        """Bring the records up to date with the trials of the present stage, all of them or those that changed."""
+        for trial in trials if changed is None else changed:
             if self._seen.get(trial.identity) != (seen := (trial.status, len(trial.history), trial.checkpoint)):
                 self._record(trial)
                 self._seen[trial.identity] = seen
-        best, ended = best_of(self.sweep, trials), sum(trial.ended for trial in trials)
+        if changed is None or self._leader is None or any(self._matters(trial) for trial in changed):
+            self._leader = best_of(self.sweep, trials)
+        self._ended.update(trial.identity for trial in (trials if changed is None else changed) if trial.ended)
+        best, ended = self._leader, len(self._ended)
         if best is not None and "entry" not in best.config and (ended, best.objective) != self._best:
             self._best = (ended, best.objective)
             self.log([(ended, {f"best/{self.sweep.metric}": best.objective or 0.0})])
+
+    def _matters(self, trial: TrialView) -> bool:
+        """Whether another trial may lead now that this one has changed."""
+        leader = self._leader
+        if leader is None or trial.identity == leader.identity:
+            return True
+        return trial.objective is not None and rank(self.sweep, trial) < rank(self.sweep, leader)
 
     def settle(self, stage: str, trials: Sequence[TrialView]) -> None:
         """Complete the records of a stage, and delete those of trials that Tune has no memory of.

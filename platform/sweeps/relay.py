@@ -6,6 +6,7 @@ here holds nothing; whoever watches belongs to this process.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray.tune import Callback
+
+from edgegen.platform.sweeps.history import history_of
 
 RUNNING, WAITING, FINISHED, FAILED = "running", "waiting", "finished", "failed"
 _STATUS = {"RUNNING": RUNNING, "TERMINATED": FINISHED, "ERROR": FAILED}
@@ -79,8 +82,8 @@ class TrialView:
 class Watcher(Protocol):
     """Is told how the trials stand whenever something has happened."""
 
-    def watch(self, trials: Sequence[TrialView]) -> None:
-        """Look at all trials, in order of their numbers."""
+    def watch(self, trials: Sequence[TrialView], changed: Sequence[TrialView]) -> None:
+        """Look at all trials, in order of their numbers, and at those that changed since the last time."""
 
 
 class Stand:
@@ -93,7 +96,7 @@ class Stand:
     def __init__(self) -> None:
         self.trials: list[TrialView] = []
 
-    def watch(self, trials: Sequence[TrialView]) -> None:
+    def watch(self, trials: Sequence[TrialView], changed: Sequence[TrialView]) -> None:
         """Remember."""
         self.trials = list(trials)
 
@@ -112,59 +115,79 @@ def watching(watchers: Sequence[Watcher]) -> Iterator[None]:
 
 
 class Relay(Callback):  # type: ignore[misc]  # Ray has no types
-    """Tells the watchers after every step of Tune in which something changed."""
+    """Tells the watchers after every step of Tune in which something happened, at no cost for trials it did not."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Any, ...]] = []
+        self._changed: dict[str, Any] = {}
+        self._known = 0
+        self._first = 1
+        self._views: list[TrialView] = []
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note it."""
+        self._changed[trial.trial_id] = trial
+
+    on_trial_restore = on_trial_save = on_trial_result = on_trial_start
+    on_trial_complete = on_trial_error = on_trial_recover = on_trial_start
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Compare with the last step; Tune makes ten empty ones a second."""
-        if (stand := stand_of(trials)) != self._seen:
-            self._tell(trials, stand)
+        """Tell what happened; in most steps nothing does."""
+        if self._changed or len(trials) != self._known:
+            self._tell(trials)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Tell at least once: an experiment that is restored after its last step makes no further one."""
-        if not self._seen:
-            self._tell(trials, stand_of(trials))
+        self._changed = {trial.trial_id: trial for trial in trials}
+        self._tell(trials)
 
-    def _tell(self, trials: list[Any], stand: list[tuple[Any, ...]]) -> None:
-        self._seen = stand
-        views = views_of(trials)
+    def _tell(self, trials: list[Any]) -> None:
+        for trial in trials[self._known :]:
+            # Tune numbers the tags of trials as they are created, some searchers from 0 and some from 1.
+            self._first = min(self._first, _number(trial))
+            self._changed[trial.trial_id] = trial
+        self._known = len(trials)
+        changed = [view_of(trial, self._first) for trial in self._changed.values()]
+        self._changed.clear()
+        for view in changed:
+            self._put(view)
         for watcher in _watchers:
-            watcher.watch(views)
+            watcher.watch(self._views, changed)
+
+    def _put(self, view: TrialView) -> None:
+        """Put a view in its place, among the others in order of their numbers."""
+        place = bisect_left(self._views, view.number, key=_by_number)
+        self._views[place : place + (place < len(self._views) and self._views[place].number == view.number)] = [view]
 
 
-def stand_of(trials: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """What changes when something has happened to Tune's trials that is worth remembering."""
-    return [
-        (
-            trial.trial_id,
-            trial.status,
-            len((trial.last_result or {}).get("history", ())),
-            trial.checkpoint.path if trial.checkpoint else None,
-        )
-        for trial in trials
-    ]
+def view_of(trial: Any, first: int) -> TrialView:
+    """Describe one of Tune's trials.
+
+    Args:
+        trial: The trial.
+        first: Tune's number of the first of all.
+    """
+    return TrialView(
+        identity=trial.trial_id,
+        number=_number(trial) - first,
+        status=_STATUS.get(trial.status, WAITING),
+        config=dict(trial.config),
+        history=tuple(history_of(trial.trial_id)),
+        schedule=tuple((start, values) for start, values in (trial.last_result or {}).get("schedule", ())),
+        checkpoint=Path(trial.checkpoint.path) if trial.checkpoint else None,
+        restarts=trial.num_failures,
+        error=Path(trial.error_file) if trial.error_file else None,
+    )
 
 
 def views_of(trials: Sequence[Any]) -> list[TrialView]:
-    """Describe Tune's trials, in order of their numbers."""
-    # Tune numbers the tags of trials as they are created, some searchers from 0 and some from 1; lists of restored
-    # trials are in another order.
-    numbers = {trial.trial_id: int(str(trial.experiment_tag).split("_")[0].split("@")[0]) for trial in trials}
-    first = min(numbers.values(), default=0)
-    views = [
-        TrialView(
-            identity=trial.trial_id,
-            number=numbers[trial.trial_id] - first,
-            status=_STATUS.get(trial.status, WAITING),
-            config=dict(trial.config),
-            history=tuple((trial.last_result or {}).get("history", ())),
-            schedule=tuple((start, values) for start, values in (trial.last_result or {}).get("schedule", ())),
-            checkpoint=Path(trial.checkpoint.path) if trial.checkpoint else None,
-            restarts=trial.num_failures,
-            error=Path(trial.error_file) if trial.error_file else None,
-        )
-        for trial in trials
-    ]
-    return sorted(views, key=lambda view: view.number)
+    """Describe Tune's trials, in order of their numbers; lists of restored ones are in another order."""
+    first = min(map(_number, trials), default=0)
+    return sorted((view_of(trial, first) for trial in trials), key=_by_number)
+
+
+def _number(trial: Any) -> int:
+    return int(str(trial.experiment_tag).split("_")[0].split("@")[0])
+
+
+def _by_number(view: TrialView) -> int:
+    return view.number

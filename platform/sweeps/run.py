@@ -37,12 +37,13 @@ from edgegen.platform.screen import activity
 from edgegen.platform.sweeps.bar import TunedResult, result_of, tunings_of
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.final import FinalStand, final_training
+from edgegen.platform.sweeps.history import remember
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, TUNED, SweepRecords
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, Stand, TrialView, Watcher, watching
 from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
 from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
-from edgegen.platform.sweeps.state import forget, put_state_back
+from edgegen.platform.sweeps.state import forget, put_state_back, states_folder
 from edgegen.platform.sweeps.trial import SWEEP_FILE
 
 ENTRIES_FILE = "entries.json"
@@ -181,7 +182,7 @@ class _Sweep:
         with watching(watchers), progress.shown(), own_handlers_kept(), warnings.catch_warnings():
             # Optuna is told again what a trial reports again after going back to a checkpoint.
             warnings.filterwarnings("ignore", message="The reported value is ignored")
-            self._tuner().fit()
+            self._tuner(read_json(self.folder / SWEEP_FILE)["identity"]).fit()
         timed_out = budget.time_s is not None and time.monotonic() - began >= budget.time_s
         trials = stand.trials
         if not timed_out and (len(trials) < budget.trials or not all(trial.ended for trial in trials)):
@@ -192,12 +193,14 @@ class _Sweep:
         write_json(done, [trial.to_json() for trial in trials])
         return trials
 
-    def _tuner(self) -> Any:
+    def _tuner(self, identity: str) -> Any:
         folder = self.folder / SEARCH
         if put_state_back(folder):
+            remember(states_folder(folder))
             return restored_tuner(self.sweep, self.folder, SEARCH)
         forget(folder)  # whatever there is was killed before its first step
-        return search_tuner(self.sweep, self.folder, SEARCH)
+        remember(states_folder(folder))
+        return search_tuner(self.sweep, self.folder, SEARCH, identity)
 
     def _settle(self, stage: str, trials: Sequence[TrialView]) -> None:
         if self.records is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
+from edgegen.algorithms.rllib.private_core import write_state_when_asked
 from edgegen.platform.sweeps.checked import CheckedSweep
+from edgegen.platform.sweeps.history import HistoryKeeper, history_of
 from edgegen.platform.sweeps.relay import Relay
+from edgegen.platform.sweeps.searching import StudyPlan, StudySearch
 from edgegen.platform.sweeps.space import Domain
-from edgegen.platform.sweeps.state import StateKeeper
+from edgegen.platform.sweeps.state import StateKeeper, written_by
 from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE
 from edgegen.platform.sweeps.trial import SweepTrial
 
@@ -28,7 +31,7 @@ RETRIES = 3
 it ran; nodes that may be taken away any time make the last two ordinary."""
 
 _ENVIRONMENT = {
-    "TUNE_GLOBAL_CHECKPOINT_S": "0",  # remember every step: a trial must be known before its first checkpoint
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # at the beginning and the end; in between StateKeeper says when
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow keeps the records
     "RAY_AIR_NEW_OUTPUT": "0",  # the sweep has a display of its own
@@ -37,7 +40,29 @@ _ENVIRONMENT = {
 }
 
 
-class RememberingASHA(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no types
+class _Attended:
+    """A scheduler's part that shows whoever keeps Tune's state how it is written."""
+
+    _attends: Any = None
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """See Tune; the first call comes before the first step is over."""
+        if self._attends is not tune_controller:
+            self._attends = tune_controller
+            write_state_when_asked(tune_controller)
+            written_by(tune_controller.save_to_dir)
+        return super().choose_trial_to_run(tune_controller)  # type: ignore[misc]  # a scheduler's
+
+
+class PlainScheduler(_Attended, FIFOScheduler):  # type: ignore[misc]  # Ray has no types
+    """One trial after the other, each to its end."""
+
+
+class PopulationScheduler(_Attended, PopulationBasedTraining):  # type: ignore[misc]  # Ray has no types
+    """Population-based training."""
+
+
+class RememberingASHA(_Attended, AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no types
     """Successive halving that goes on where it was: Tune restores trials and searcher, but not the scheduler.
 
     What every restored trial reported is entered into the rungs again, in order of the episodes.
@@ -51,14 +76,14 @@ class RememberingASHA(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has
         """Recall before the first decision, when all restored trials are known."""
         if not self._remembered:
             self._remembered = True
-            self.recall({trial.trial_id: (trial, trial.last_result) for trial in tune_controller.get_trials()})
+            self.recall([(trial, history_of(trial.trial_id)) for trial in tune_controller.get_trials()])
         return super().choose_trial_to_run(tune_controller)
 
-    def recall(self, trials: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> None:
-        """Enter what trials reported earlier; each is a trial and its last result, by identity."""
+    def recall(self, trials: Iterable[tuple[Any, Sequence[Mapping[str, Any]]]]) -> None:
+        """Enter what trials reported earlier; each with its reports."""
         (bracket,) = self._brackets
-        for trial, result in trials.values():
-            for report in (result or {}).get("history", ()):
+        for trial, reports in trials:
+            for report in reports:
                 bracket.on_result(trial, report[EPISODES], self._metric_op * report[OBJECTIVE])
 
 
@@ -74,20 +99,30 @@ class ClipToSpace:
         return {**config, "settings": settings}
 
 
-def search_tuner(sweep: CheckedSweep, folder: Path, stage: str) -> tune.Tuner:
-    """Return the tuner of the search."""
+def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tune.Tuner:
+    """Return the tuner of the search.
+
+    Args:
+        sweep: The sweep.
+        folder: Its folder.
+        stage: Name of the experiment.
+        name: What no other sweep is called.
+
+    Raises:
+        InputError: If the searcher's database can not be used.
+    """
     spec = sweep.spec
-    space = {name: domain.tune() for name, domain in sweep.space.items()}
+    population = spec.scheduler.kind == "pbt"
     return _tuner(
         sweep,
         folder,
         stage,
-        {"settings": space},
+        {"settings": {name: domain.tune() for name, domain in sweep.space.items()}} if population else {},
         tune.TuneConfig(
-            search_alg=_searcher(sweep),
+            search_alg=_searcher(sweep, name),
             scheduler=_scheduler(sweep),
             num_samples=spec.budget.trials,
-            max_concurrent_trials=None if spec.scheduler.kind == "pbt" else spec.resources.concurrent,
+            max_concurrent_trials=None if population else spec.resources.concurrent,
             time_budget_s=spec.budget.time_s,
             **_common(sweep),
         ),
@@ -129,7 +164,7 @@ def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any],
         run_config=tune.RunConfig(
             name=stage,
             storage_path=str(folder),
-            callbacks=[StateKeeper(), Relay()],
+            callbacks=[HistoryKeeper(), StateKeeper(), Relay()],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=KEPT_CHECKPOINTS[sweep.spec.scheduler.kind]
@@ -139,21 +174,16 @@ def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any],
     )
 
 
-def _searcher(sweep: CheckedSweep) -> Searcher | SearchAlgorithm:
-    import optuna
-    from optuna.samplers import RandomSampler, TPESampler
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _searcher(sweep: CheckedSweep, name: str) -> Searcher | SearchAlgorithm:
     searcher = sweep.spec.searcher
     if sweep.spec.scheduler.kind == "pbt":  # the whole population is drawn at once; Tune allows no other searcher
         return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=sweep.spec.resources.concurrent or 0)
-    if searcher.kind == "random":
-        sampler: Any = RandomSampler(seed=searcher.seed)
-    else:
-        # Trials that are still running count as bad ones, so that parallel ones do not all try the same place.
-        sampler = TPESampler(seed=searcher.seed, n_startup_trials=searcher.startup_trials, constant_liar=True)
-    return OptunaSearch(sampler=sampler)
+    plan = StudyPlan(
+        name, searcher.kind, searcher.seed, searcher.startup_trials, sweep.mode, sweep.space, searcher.storage
+    )
+    found = StudySearch(plan)
+    _ = found.study  # a database that can not be used is to be found before anything is started
+    return found
 
 
 def _scheduler(sweep: CheckedSweep) -> TrialScheduler:
@@ -171,7 +201,7 @@ def _scheduler(sweep: CheckedSweep) -> TrialScheduler:
             name: list(domain.values) if domain.kind == "choice" else domain.tune()
             for name, domain in sweep.space.items()
         }
-        return PopulationBasedTraining(
+        return PopulationScheduler(
             time_attr=EPISODES,
             perturbation_interval=scheduler.interval_episodes or budget.report_every,
             hyperparam_mutations={"settings": moved},
@@ -180,4 +210,4 @@ def _scheduler(sweep: CheckedSweep) -> TrialScheduler:
             custom_explore_fn=ClipToSpace(sweep.space),
             log_config=False,
         )
-    return FIFOScheduler()
+    return PlainScheduler()

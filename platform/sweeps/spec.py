@@ -16,14 +16,17 @@ class Searcher(Frozen):
     """Who proposes values.
 
     Attributes:
-        kind: ``random``, or ``tpe``: Optuna's tree-structured Parzen estimator.
+        kind: ``random``, or one of Optuna's: ``tpe``, the tree-structured Parzen estimator; ``gp``, a Gaussian process;
+            ``cmaes``, an evolution strategy.
         seed: Seed of the proposals.
-        startup_trials: Trials that ``tpe`` draws at random before it begins to learn.
+        startup_trials: Trials that are drawn at random before it begins to learn.
+        storage: URL of a database for the study, such as ``sqlite:///study.db``; in memory if not given.
     """
 
-    kind: Literal["random", "tpe"] = "tpe"
+    kind: Literal["random", "tpe", "gp", "cmaes"] = "tpe"
     seed: Seed = 0
     startup_trials: Count = 10
+    storage: str | None = None
 
 
 class Scheduler(Frozen):
@@ -199,6 +202,8 @@ class SweepSpec(Frozen):
                 f"searcher.kind is {self.searcher.kind}, but the population of scheduler pbt is drawn at random; "
                 "write searcher: {kind: random}"
             )
+        if scheduler.kind == "pbt" and self.searcher.storage is not None:
+            raise ValueError("searcher.storage is given, but the population of scheduler pbt has no study; remove it")
         if scheduler.kind == "pbt" and budget.trials < 2:
             raise ValueError(f"budget.trials is {budget.trials}, but scheduler pbt needs a population of at least 2")
         return self

@@ -11,6 +11,7 @@ from ray.tune import Trainable
 from edgegen.platform.engine.doing import read_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.sweeps.checked import recalled
+from edgegen.platform.sweeps.history import FIRST, REPORTS
 from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE, SeedsTraining, newest_checkpoint
 
 SWEEP_FILE = "sweep.json"
@@ -23,7 +24,8 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
     Its config holds ``folder``, where the sweep is described; ``stage``, the name of Tune's experiment; and
     ``settings``, the values of the space.
 
-    A result holds ``objective`` and ``episodes`` of the last report, and ``history`` and ``schedule`` of the training.
+    A result holds ``objective`` and ``episodes`` of the last report, the reports that are new (see
+    :mod:`edgegen.platform.sweeps.history`), and the ``schedule`` of the training.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -47,17 +49,20 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         sweep = recalled(read_json(folder / SWEEP_FILE))
         self.training = SeedsTraining(sweep, sweep.spec.seeds, [(0, dict(config["settings"]))])
         self._own_folder = folder / config["stage"] / self.trial_id
+        self._told = 0
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and validate."""
         training = self.training
         if not training.history and (found := newest_checkpoint(self._own_folder)) is not None:
-            training.load(found)  # written, but the driver was killed before it heard of it
+            self._load(found)  # written, but the driver was killed before it heard of it
         report = training.report()
+        first, self._told = self._told, len(training.history)
         return {
             OBJECTIVE: report[OBJECTIVE],
             EPISODES: report[EPISODES],
-            "history": list(training.history),
+            FIRST: first,
+            REPORTS: training.history[first:],
             "schedule": list(training.schedule),
             "done": training.over,
         }
@@ -68,4 +73,8 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a checkpoint, this trial's own or, in population-based training, another's."""
-        self.training.load(Path(str(checkpoint)))
+        self._load(Path(str(checkpoint)))
+
+    def _load(self, checkpoint: Path) -> None:
+        self.training.load(checkpoint)
+        self._told = 0  # the driver may not have heard of all that led there

@@ -160,8 +160,9 @@ def test_the_table_shows_every_state_the_best_and_the_time_left(monkeypatch):
     monkeypatch.setattr("edgegen.platform.sweeps.progress.time.monotonic", lambda: next(clock))
     out = io.StringIO()
     progress = SweepProgress(SWEEP, Console(file=out, width=160), "small: search", 4)
-    progress.watch([view(0, 2.0)])  # stopped early in an earlier process: no work of this one
-    progress.watch([view(0, 2.0), view(1, 1.0, 1.0, 0.5), view(2, 3.0, status=FAILED), view(3, 3.0, status=RUNNING)])
+    progress.watch([view(0, 2.0)], [view(0, 2.0)])  # stopped early in an earlier process: no work of this one
+    now = [view(0, 2.0), view(1, 1.0, 1.0, 0.5), view(2, 3.0, status=FAILED), view(3, 3.0, status=RUNNING)]
+    progress.watch(now, now[1:])
     # Behind us 1 at the start, now 3 1/3 trials; 2 1/3 in 100 s, so 2/3 take 28.6 s.
     assert progress.headline() == (
         "3 of 4 trials, 1 running, 1 failed, best mean_delay_s 0.5 (trial 1), 1 min 40 s elapsed, at most 29 s left"

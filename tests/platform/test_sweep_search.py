@@ -1,8 +1,10 @@
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from edgegen.platform.sweeps.checked import make_sweep
+from edgegen.platform.sweeps.history import remember
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView, views_of
 from edgegen.platform.sweeps.search import ClipToSpace, RememberingASHA
 from edgegen.platform.sweeps.space import Domain
@@ -15,10 +17,19 @@ SPEC = {
 }
 
 
+def reports(*values):
+    """Reports of these values, one every four episodes."""
+    return [{"episodes": 4 * (number + 1), "objective": value} for number, value in enumerate(values)]
+
+
 def result(*values):
-    """The last result of a trial that reported these values, one every four episodes."""
-    history = [{"episodes": 4 * (number + 1), "objective": value} for number, value in enumerate(values)]
-    return {"history": history, "episodes": 4 * len(values), "objective": values[-1]} if values else {}
+    """The last result of a trial that reported these values."""
+    return {"episodes": 4 * len(values), "objective": values[-1]} if values else {}
+
+
+@pytest.fixture
+def histories(tmp_path):
+    return remember(tmp_path)
 
 
 def asha():
@@ -31,6 +42,15 @@ def trial(name, *values):
     return SimpleNamespace(trial_id=name, status="TERMINATED", last_result=result(*values))
 
 
+class Controller:
+    """Tune's controller, as far as schedulers look at it."""
+
+    def __init__(self, trials):
+        self.get_trials = lambda: trials
+        self.save_to_dir = None
+        self._checkpoint_manager = SimpleNamespace(_sync_every_n_trial_checkpoints=2)
+
+
 def test_halving_goes_on_where_it_was():
     stories = {"a": (1.0, 0.9, 0.8), "b": (2.0, 1.5), "c": (3.0,), "d": (0.5, 0.7)}
     lived = asha()
@@ -40,7 +60,7 @@ def test_halving_goes_on_where_it_was():
         for number in range(len(values)):
             lived.on_trial_result(None, trial(name), result(*values[: number + 1]))
     restored = asha()
-    restored.recall({name: (trial(name), result(*values)) for name, values in stories.items()})
+    restored.recall([(trial(name), reports(*values)) for name, values in stories.items()])
     assert [rung for _, rung in restored._brackets[0]._rungs] == [rung for _, rung in lived._brackets[0]._rungs]
     for scheduler in (lived, restored):
         scheduler.on_trial_add(None, trial("e"))
@@ -50,14 +70,15 @@ def test_halving_goes_on_where_it_was():
     assert fresh.on_trial_result(None, trial("e"), result(1.7)) == "CONTINUE"  # had it forgotten
 
 
-def test_it_recalls_once_and_before_the_first_decision():
+def test_it_recalls_once_and_before_the_first_decision(histories):
     scheduler = asha()
-    trials = [trial("a", 1.0, 0.5), trial("b")]
-    controller = SimpleNamespace(get_trials=lambda: trials)
+    histories.add("a", {"first": 0, "reports": reports(1.0, 0.5)})
+    controller: Any = Controller([trial("a", 1.0, 0.5), trial("b")])
     scheduler.choose_trial_to_run(controller)
     recorded = [dict(rung) for _, rung in scheduler._brackets[0]._rungs]
     assert recorded == [{}, {"a": -0.5}, {"a": -1.0}]
     scheduler.choose_trial_to_run(controller)
+    assert controller._checkpoint_manager._sync_every_n_trial_checkpoints is None
     assert [dict(rung) for _, rung in scheduler._brackets[0]._rungs] == recorded
 
 
@@ -69,8 +90,9 @@ def test_moved_values_stay_in_their_ranges():
     assert config == {"folder": "f", "settings": {"a": 1.0, "b": 8, "c": "y"}}
 
 
-def test_trials_are_numbered_as_they_were_created():
+def test_trials_are_numbered_as_they_were_created(histories):
     def tuned(name, tag, status, values=()):
+        histories.add(name, {"first": 0, "reports": reports(*values)})
         return SimpleNamespace(
             trial_id=name,
             experiment_tag=tag,
@@ -110,13 +132,11 @@ def test_searchers_and_schedulers_follow_the_spec():
     pbt = make_sweep({**SPEC, "scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}})
     assert isinstance(search._scheduler(pbt), PopulationBasedTraining)
     drawn = []
-    for kind in ("random", "tpe"):
+    for kind in ("random", "tpe", "gp", "cmaes"):
         for _ in range(2):
-            searcher = search._searcher(make_sweep({**SPEC, "searcher": {"kind": kind, "seed": 3}}))
-            searcher.set_search_properties("objective", "min", {"actor_lr": sweep.space["actor_lr"].tune()})
-            drawn.append([searcher.suggest(str(number))["actor_lr"] for number in range(3)])
-    assert drawn[0] == drawn[1]  # the same seed
-    assert drawn[2] == drawn[3]
+            searcher = search._searcher(make_sweep({**SPEC, "searcher": {"kind": kind, "seed": 3}}), "s")
+            drawn.append([searcher.suggest(str(number))["settings"]["actor_lr"] for number in range(3)])
+    assert drawn[::2] == drawn[1::2]  # the same seed
     assert all(1e-4 <= value <= 1e-2 for values in drawn for value in values)
 
 
@@ -127,9 +147,7 @@ def test_the_best_is_the_best_of_the_longest_trained(mode):
     sweep = make_sweep({**SPEC, **({} if mode == "min" else {"algorithm": "t2drl", "metric": "hit_ratio"})})
 
     def view(number, status, *values):
-        return TrialView(
-            str(number), number, status, {"settings": {}}, tuple(result(*values).get("history", ())), (), None
-        )
+        return TrialView(str(number), number, status, {"settings": {}}, tuple(reports(*values)), (), None)
 
     trials = [
         view(0, FINISHED, 5.0, 5.0, 5.0, 3.0),

@@ -76,14 +76,14 @@ def test_a_trial_is_the_training_of_its_settings_judged_on_validation_arrivals(t
         while len(algorithm.episodes) < 12:
             algorithm.train()
         judged = evaluate(sweep.world, algorithm.policy(), 4, 5, validation=True)
-        report = results[-1]["history"][-1]["seeds"][str(seed)]
+        report = results[-1]["reports"][-1]["seeds"][str(seed)]
         assert report["validation"] == judged["mean_delay_s"].mean()
         assert report["validation"] != evaluate(sweep.world, algorithm.policy(), 4, 5)["mean_delay_s"].mean()
         last = [episode["delay_mean_s"] for episode in algorithm.episodes[8:]]
         assert report["training"] == pytest.approx(sum(last) / 4)
         algorithm.stop()
         shutil.rmtree(algorithm.logdir)
-    means = [report["validation"] for report in results[-1]["history"][-1]["seeds"].values()]
+    means = [report["validation"] for report in results[-1]["reports"][-1]["seeds"].values()]
     assert results[-1]["objective"] == pytest.approx(sum(means) / 2)
 
     (tmp_path / "saved").mkdir()
