@@ -87,6 +87,12 @@ class _OneSentenceGroup(TyperGroup):
             _fail(f"The output can not be written: {reason_of(error)}.", EXIT_OUTPUT)
         sys.exit(code if isinstance(code, int) else 0)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command: two words of which the second is no file name are one."""
+        if args[:2] == ["sweep", "status"]:
+            args = ["sweep-status", *args[2:]]
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # a class of typer's that has moved as well
         """Run a command. Pipes to other processes that break are faults; the base class ends in silence for any."""
         try:
@@ -153,6 +159,7 @@ for _command in (
     train.train,
     tune.tune,
     sweep.sweep,
+    sweep.sweep_status,
     compare.evaluate,
     compare.compare,
     play.play,

@@ -15,6 +15,7 @@ from edgegen.platform.commands.options import (
     input_file,
     output_folder,
     progress_console,
+    run_folder,
     write_then_show,
 )
 from edgegen.platform.defaults import RUNS
@@ -82,3 +83,21 @@ def sweep(
         typer.echo(str(folder))
 
     write_then_show([] if json is None else [lambda: write_json(json, read_json(report / "report.json"))], show)
+
+
+def sweep_status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=str, callback=run_folder, help="Folder of a sweep.")],
+) -> None:
+    """Show how a sweep stands that another terminal, or machine, runs: edgegen sweep status DIR does the same."""
+    import time
+
+    from edgegen.platform.sweeps.status import SweepStatus
+
+    shown_on = console()
+    status = SweepStatus(folder, shown_on)
+    if not shown_on.is_interactive or status.over:
+        shown_on.print(status.render())
+        return
+    with status.shown():
+        while not status.over:
+            time.sleep(1.0)

@@ -44,6 +44,7 @@ from edgegen.platform.sweeps.relay import FAILED, FINISHED, Stand, TrialView, Wa
 from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
 from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
 from edgegen.platform.sweeps.state import forget, put_state_back, states_folder
+from edgegen.platform.sweeps.status import StatusLog
 from edgegen.platform.sweeps.trial import SWEEP_FILE
 
 ENTRIES_FILE = "entries.json"
@@ -177,7 +178,8 @@ class _Sweep:
         budget = self.sweep.spec.budget
         title = f"{self.sweep.spec.name}: search"
         progress, stand = SweepProgress(self.sweep, self.notes, title, budget.trials), Stand()
-        watchers: list[Watcher] = [stand, progress, *([self.records] if self.records is not None else [])]
+        watchers: list[Watcher] = [stand, progress, StatusLog(self.folder, SEARCH)]
+        watchers += [self.records] if self.records is not None else []
         began = time.monotonic()
         with watching(watchers), progress.shown(), own_handlers_kept(), warnings.catch_warnings():
             # Optuna is told again what a trial reports again after going back to a checkpoint.
@@ -238,7 +240,9 @@ class _Sweep:
             Play(rule, world, rule, evaluations=(evaluation,), explore=explore)
             for rule in dict.fromkeys((*rules, reference))
         ]
-        stand = FinalStand(units, self.folder, [] if self.records is None else [self.records])
+        watchers: list[Watcher] = [StatusLog(self.folder, FINAL)]
+        watchers += [self.records] if self.records is not None else []
+        stand = FinalStand(units, self.folder, watchers)
         tunings = tunings_of(self.sweep, evaluation)
         everything: list[Unit] = [*units, *tunings, *plays]
         jobs = spec.resources.concurrent or room_for(everything)

@@ -67,7 +67,7 @@ def every_command():
     """Every command, those of groups as two words, and its function."""
     commands: Any = app.registered_commands
     for command in commands:
-        yield command.callback.__name__, command.callback
+        yield command.callback.__name__.replace("_", "-"), command.callback
     groups: Any = app.registered_groups
     for group in groups:
         for command in group.typer_instance.registered_commands:
