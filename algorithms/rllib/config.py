@@ -119,6 +119,8 @@ class JointConfig(AlgorithmConfig):
         from edgegen.algorithms.rllib.asynchronous.algorithm import AsynchronousAlgorithm
 
         self.algo_class = AsynchronousAlgorithm
+        # There are no connectors whose states could be merged, and a call would wait for whole episodes.
+        self.env_runners(merge_env_runner_states=False, broadcast_env_runner_states=False)
         self.staleness, self.replay_shards = staleness, shards
         return self
 

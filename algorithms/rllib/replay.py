@@ -31,6 +31,12 @@ class TensorReplay:
         self.added = torch.zeros(groups, dtype=torch.long)
         self._first_rows = torch.arange(groups) * capacity
 
+    def hold(self, capacity: int) -> None:
+        """Change the capacity of an empty replay."""
+        assert not self.columns, "rows have their places already"
+        self.capacity = capacity
+        self._first_rows = torch.arange(self.groups) * capacity
+
     @property
     def sizes(self) -> Tensor:
         """Transitions held by each ring ``[G]``."""

@@ -24,6 +24,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.kinds import kind_of
 from edgegen.platform.bench.suite import machine_info
 from edgegen.platform.canvas import drawing, new_figure, no_minor_ticks, plain_numbers, save
+from edgegen.platform.cluster.asynchronous_scaling import AsynchronousScaling, measure_asynchronous
 from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.process import quiet_libraries
 from edgegen.platform.runs.statistics import Interval, mean_interval
@@ -60,6 +61,7 @@ class ScalingReport:
         fixed_ms: Driver's processor time per round however many runners there are, ms.
         update_ms: Processor time of one update, ms.
         updates_per_slot: Updates that the preset makes per slot.
+        asynchronous: The same of asynchronous training, if it was measured.
     """
 
     algorithm: str
@@ -77,6 +79,7 @@ class ScalingReport:
     update_ms: float
     updates_per_slot: float
     machine: dict[str, Any]
+    asynchronous: AsynchronousScaling | None = None
 
     def predicted(self, runners: int) -> float:
         """Slots per second with a core for every process, sampling alone."""
@@ -143,7 +146,10 @@ class ScalingReport:
             for row in self.rows
             if row.runners
         }
-        return {"format": "edgegen-scaling-1", **asdict(self), "predicted_slots_per_s": predictions}
+        values = {"format": "edgegen-scaling-1", **asdict(self), "predicted_slots_per_s": predictions}
+        if self.asynchronous is not None:
+            values["predicted_asynchronous"] = self.asynchronous.predictions()
+        return values
 
 
 def measure_scaling(
@@ -157,6 +163,7 @@ def measure_scaling(
     seed: int = 0,
     address: str | None = None,
     on_measurement: Callable[[str], None] | None = None,
+    asynchronous: bool = True,
 ) -> ScalingReport:
     """Measure sampling with several numbers of env runners, and one update.
 
@@ -171,6 +178,7 @@ def measure_scaling(
         seed: Of arrivals and decisions.
         address: Ray cluster to use; a private one if None.
         on_measurement: Called with what is measured next.
+        asynchronous: Whether to measure asynchronous training, too.
 
     Raises:
         InputError: If a name is unknown, a number impossible, or there is no room.
@@ -190,19 +198,34 @@ def measure_scaling(
     copies = int(settings.copies)
     slots = fragment_length * per_step
     rows, update_ms = [], math.nan
-    options = {"num_cpus": max(os.cpu_count() or 1, max(runners))} if address is None else {}
+    options = {"num_cpus": max(os.cpu_count() or 1, max(runners) + 1)} if address is None else {}
+
+    def build(number: int, **others: Any) -> Any:
+        processes = Processes(num_env_runners=number, fragment_length=fragment_length, **others)
+        config = learner.config().world(world).training(**settings.model_dump())
+        return processes.apply(config).debugging(seed=seed, log_level="ERROR").build_algo()
+
+    apart = None
     with ray_session(address, **options):
         for number in (0, *sorted(set(runners))):
             tell(f"{number} runners" if number else "the driver alone")
-            processes = Processes(num_env_runners=number, fragment_length=fragment_length)
-            config = learner.config().world(world).training(**settings.model_dump())
-            built = processes.apply(config).debugging(seed=seed, log_level="ERROR").build_algo()
+            built = build(number)
             try:
                 rows.append(_measure(built, number, slots, rounds, repeats))
                 if not number:
                     update_ms = _update_ms(built, repeats)
             finally:
                 built.stop()
+        if asynchronous:
+            rounds_of_episode = kind_of(world).rounds(world)
+            apart = measure_asynchronous(
+                lambda number: build(number, asynchronous=True),
+                sorted(set(runners)),
+                max(1, round(rounds * fragment_length / rounds_of_episode)),
+                repeats,
+                float(settings.updates_per_slot),
+                tell,
+            )
     remote = [row for row in rows if row.runners]
     if len(remote) > 1:
         overhead, fixed = np.polyfit([row.runners for row in remote], [row.driver_ms.estimate for row in remote], 1)
@@ -224,6 +247,7 @@ def measure_scaling(
         update_ms=update_ms,
         updates_per_slot=float(settings.updates_per_slot),
         machine=machine_info(),
+        asynchronous=apart,
     )
 
 

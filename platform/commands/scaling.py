@@ -43,6 +43,9 @@ def scaling(
     ] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Fragments of every runner per repeat.")] = 30,
     repeats: Annotated[int, typer.Option(min=3, help="Timed repeats, for the intervals.")] = 5,
+    asynchronous: Annotated[
+        bool, typer.Option(help="Measure asynchronous training, too, and predict how far it scales.")
+    ] = True,
     address: AddressOption = None,
     seed: SeedOption = 0,
     plot: PlotOption = None,
@@ -67,10 +70,16 @@ def scaling(
             seed,
             address,
             lambda name: say(f"Measuring {name}"),
+            asynchronous,
         )
     writes: list[Callable[[], object]] = []
     if json is not None:
         writes.append(lambda: write_json(json, report.to_json()))
     if plot is not None:
         writes.append(lambda: draw_and_say(lambda: plot_scaling(report, plot), notes))
-    write_then_show(writes, lambda: console().print(report.table()))
+
+    def show() -> None:
+        for table in (report.table(), *(report.asynchronous.tables() if report.asynchronous else ())):
+            console().print(table)
+
+    write_then_show(writes, show)

@@ -237,6 +237,19 @@ class AsynchronousAlgorithm(JointAlgorithm):
         """What tells asynchronous training from synchronous: ages of weights, their bound, and what waited."""
         return {**self.books.figures(), "staleness_slots_bound": float(self.bound_slots)}
 
+    def processor_s(self) -> dict[str, float]:
+        """Processor time that each part has taken so far, s, once nothing is under way."""
+        self.settle()
+        runners = self.env_runner_group.foreach_env_runner(_processor_s, local_env_runner=False)
+        learners = ray.get(self.learner_group.start(_processor_s))
+        shards = ray.get([shard.report.remote() for shard in self.shards])
+        return {
+            "runners": sum(runners),
+            "learners": sum(learners),
+            "shards": sum(report["cpu_s"] for report in shards),
+            "driver": time.process_time(),
+        }
+
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """See :meth:`JointAlgorithm.restore_env_runners`; runners that are back play for their shards again."""
         back = super().restore_env_runners(env_runner_group)
@@ -320,3 +333,9 @@ class AsynchronousAlgorithm(JointAlgorithm):
             ray.kill(shard)
         self.env_runner_group.stop()  # before the learners' backend gives the room of all back
         super().cleanup()
+
+
+def _processor_s(process: Any) -> float:
+    """Processor time of a runner's or learner's process so far, s."""
+    del process
+    return time.process_time()

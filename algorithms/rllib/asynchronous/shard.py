@@ -63,7 +63,7 @@ class ReplayShard:
         self.replays: dict[str, TensorReplay] = {}
         for number, (name, role) in enumerate(learning.roles.items()):
             self.replays[name] = role.replay(plan.seed + number + 1_009 * plan.index)
-            self.replays[name].capacity = math.ceil(self.replays[name].capacity / plan.shards)
+            self.replays[name].hold(math.ceil(self.replays[name].capacity / plan.shards))
         self.owed = dict.fromkeys(self.replays, 0.0)
         self.arrived = 0
         self.publication = Publication()

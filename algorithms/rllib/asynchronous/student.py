@@ -9,7 +9,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from edgegen.algorithms.rllib.asynchronous.parcel import Age, Arrays, Pace, Publication, Take, as_tensors
@@ -90,7 +89,7 @@ class Student:
                 asked = None if over else self._ask()
             over = self._learn_from(take, over, lesson)
         lesson.pace = self.pace
-        lesson.metrics = self.learner.metrics.reduce()
+        lesson.metrics = self.learner.report()
         lesson.cpu_s = time.process_time()
         return lesson
 
@@ -158,12 +157,7 @@ class Student:
         return batches if self.learner.least(len(batches)) > 0 else []
 
     def _step(self, role: str, batch: Arrays, clock: int) -> None:
-        rows = next(iter(batch.values())).shape[0]
-        self.learner.update(
-            batch=MultiAgentBatch({role: SampleBatch(as_tensors(batch))}, rows),
-            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: clock},
-            _no_metrics_reduce=True,
-        )
+        self.learner.update_here(role, [as_tensors(batch)], {NUM_ENV_STEPS_SAMPLED_LIFETIME: clock})
 
     def _publish(self, changed: bool) -> None:
         weights = [ray.put(self.learner.deciding_weights())] if changed else self._publication.weights

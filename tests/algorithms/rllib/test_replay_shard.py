@@ -183,6 +183,16 @@ def test_a_replay_of_a_synchronous_training_is_what_one_shard_holds(config, parc
     assert other.owed == {ROUTER: 0.25}
 
 
+def test_a_smaller_replay_draws_from_the_ring_of_each_group():
+    ring = TensorReplay(3, 100)
+    ring.hold(4)
+    ring.add({"x": torch.arange(3)[:, None] * 10 + torch.arange(6)}, torch.ones(3, 6, dtype=torch.bool))
+    drawn = ring.sample(200)["x"]
+    assert [sorted(set(drawn[:, group].tolist())) for group in range(3)] == [
+        [2, 3, 4, 5], [12, 13, 14, 15], [22, 23, 24, 25],
+    ]  # fmt: skip
+
+
 def test_rows_of_an_overwritten_ring_are_taken_oldest_first():
     ring = TensorReplay(2, 4)
     valid = torch.tensor([[True] * 6, [True, False] * 3])
