@@ -18,7 +18,7 @@ from edgegen.envs.core.plugins import with_plugins
 from edgegen.envs.core.scenario_files import named_in, with_overrides
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
-from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, parse_domain
+from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, check_conditions, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
 
 
@@ -160,6 +160,7 @@ def _checked(spec: SweepSpec, known: Mapping[str, Any] | None) -> CheckedSweep:
     described = None if known is None else {**known, "kind": learner.kind_name}  # what is a default is not said
     world: WorldScenario = _world(learner, spec) if described is None else learner.build_scenario(described)
     space = {name: parse_domain(name, line) for name, line in spec.space.items()}
+    check_conditions(space)
     kind = kind_of(world)
     metric = spec.metric or kind.metric
     if metric not in kind.metrics:
@@ -223,8 +224,8 @@ def _check_space(sweep: CheckedSweep) -> None:
     for name, domain in sweep.space.items():
         for value in domain.probes():
             try:
-                sweep.settings({name: value})
-                world = sweep.training_world({name: value})
+                sweep.settings({**domain.example, name: value})
+                world = sweep.training_world({**domain.example, name: value})
             except InputError as error:
                 whole = (
                     domain.kind in ("uniform", "log_uniform") and isinstance(value, float) and not value.is_integer()
@@ -247,6 +248,8 @@ def _check_same_size(world: WorldScenario, changed: WorldScenario, name: str) ->
 def _check_scheduler(sweep: CheckedSweep) -> None:
     if sweep.spec.scheduler.kind != "pbt":
         return
+    if any(domain.when is not None for domain in sweep.space.values()):
+        raise InputError("space holds a condition (when), but scheduler pbt moves values that all trials have.")
     allowed = sweep.learner.in_flight
     for name in sweep.space:
         if name not in allowed:

@@ -198,7 +198,9 @@ def optuna_study(sweep: CheckedSweep, trials: Sequence[TrialView]) -> tuple[optu
         settings = trial.schedule[0][1] if trial.schedule else trial.values
         made.add_trial(
             optuna.trial.create_trial(
-                params=settings, distributions=distributions, value=trial.history[reports - 1]["objective"]
+                params=settings,
+                distributions={name: distributions[name] for name in settings},
+                value=trial.history[reports - 1]["objective"],
             )
         )
     return made, int(known[0].history[reports - 1]["episodes"]) if known else 0

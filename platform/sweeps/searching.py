@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from edgegen.envs.core.errors import InputError, first_line
 from edgegen.envs.urls import shown
 from edgegen.platform.sweeps.history import history_of
-from edgegen.platform.sweeps.space import Domain
+from edgegen.platform.sweeps.space import Domain, in_order
 from edgegen.platform.sweeps.state import trials_in
 from edgegen.platform.sweeps.training import OBJECTIVE
 
@@ -124,7 +124,11 @@ class StudySearch(Searcher):  # type: ignore[misc]  # Ray has no types
         return {"settings": self._drawn(trial)}
 
     def _drawn(self, trial: Trial) -> dict[str, Any]:
-        return {name: trial._suggest(name, domain.optuna()) for name, domain in self.plan.space.items()}
+        drawn: dict[str, Any] = {}
+        for name, domain in in_order(self.plan.space):
+            if domain.applies(drawn):
+                drawn[name] = trial._suggest(name, domain.optuna())
+        return drawn
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """See Tune: what comes on the way does not matter to those who propose."""

@@ -1,7 +1,8 @@
 """What a sweep varies: from a line of YAML to values, for Ray Tune and for Optuna alike.
 
 A line is a field and how its values are drawn: ``actor_lr: {log_uniform: [1e-4, 1e-2]}``. The kinds are ``uniform``,
-``log_uniform``, ``int``, ``log_int`` (each with a lowest and a highest value, both included) and ``choice``.
+``log_uniform``, ``int``, ``log_int`` (each with a lowest and a highest value, both included) and ``choice``. A field
+that only matters where a choice has certain values says so: ``{int: [2, 8], when: {router: diffusion}}``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import yaml
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["uniform", "log_uniform", "int", "log_int", "choice"]
 KINDS: tuple[str, ...] = get_args(Kind)
+WHEN = "when"
+"""Begins a condition in the line of a field."""
 SCENARIO_PREFIX = "scenario."
 """Begins the names of fields of the scenario; others are settings of the algorithm."""
 
@@ -36,10 +39,21 @@ class Domain:
     Attributes:
         kind: One of :data:`KINDS`.
         values: Lowest and highest value, or all choices.
+        when: Another field, and its values with which this one is drawn; None if it always is.
     """
 
     kind: Kind
     values: tuple[Value, ...]
+    when: tuple[str, tuple[Value, ...]] | None = None
+
+    def applies(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether it is drawn, given the values of fields that always are."""
+        return self.when is None or any(_same(drawn.get(self.when[0]), value) for value in self.when[1])
+
+    @property
+    def example(self) -> dict[str, Value]:
+        """Values of other fields with which it is drawn."""
+        return {} if self.when is None else {self.when[0]: self.when[1][0]}
 
     @property
     def low(self) -> float:
@@ -106,6 +120,9 @@ def parse_domain(name: str, line: Any) -> Domain:
         InputError: If it is not one kind with fitting values.
     """
     where = f"space.{name}"
+    if isinstance(line, Mapping) and WHEN in line:
+        kind_only = {key: value for key, value in line.items() if key != WHEN}
+        return replace(parse_domain(name, kind_only), when=_condition(f"{where}.{WHEN}", line[WHEN]))
     if not isinstance(line, Mapping) or len(line) != 1:
         raise InputError(
             f"{where} is {line!r}, but must be one kind with its values, for example {{uniform: [0, 1]}} or "
@@ -128,6 +145,47 @@ def parse_domain(name: str, line: Any) -> Domain:
     if kind.startswith("log") and low <= 0:
         raise InputError(f"{where}.{kind} begins at {values[0]}, but a logarithmic range must begin above 0.")
     return Domain(cast(Kind, kind), (low, high))
+
+
+def check_conditions(space: Mapping[str, Domain]) -> None:
+    """Refuse conditions that can not be told before the field is drawn, or can never be met.
+
+    Raises:
+        InputError: If a condition names something else than a choice that is always drawn, or a value it has not.
+    """
+    for name, domain in space.items():
+        if domain.when is None:
+            continue
+        other, values = domain.when
+        where = f"space.{name}.{WHEN}"
+        if other not in space:
+            raise InputError(f"{where} names '{other}', which is not in space.{did_you_mean(other, space)}")
+        if space[other].kind != "choice" or space[other].when is not None:
+            raise InputError(
+                f"{where} names '{other}', but must name a field that is a choice and has no {WHEN} itself."
+            )
+        for value in values:
+            if not any(_same(value, choice) for choice in space[other].values):
+                raise InputError(f"{where}.{other} holds {value!r}, but its choices are {list(space[other].values)}.")
+
+
+def in_order(space: Mapping[str, Domain]) -> list[tuple[str, Domain]]:
+    """Fields in an order in which they can be drawn: those with conditions last."""
+    return sorted(space.items(), key=lambda item: item[1].when is not None)
+
+
+def _condition(where: str, condition: Any) -> tuple[str, tuple[Value, ...]]:
+    if not isinstance(condition, Mapping) or len(condition) != 1:
+        raise InputError(f"{where} is {condition!r}, but must be one field with its value or a list of values.")
+    other, values = next(iter(condition.items()))
+    listed = values if isinstance(values, list) else [values]
+    if not listed:
+        raise InputError(f"{where}.{other} is an empty list, but must hold at least one value.")
+    return str(other), tuple(listed)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)  # true is no number here
 
 
 def _choice(where: str, values: list[Any]) -> Domain:
