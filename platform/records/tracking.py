@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgegen.algorithms.core.registered import URI_VARIABLE, open_client, tracking_uri
+from edgegen.algorithms.core.registered import URI_VARIABLE, open_client, prepare_mlflow, tracking_uri
 from edgegen.algorithms.store_urls import database_file
 from edgegen.envs.core.errors import InputError, first_line
 from edgegen.envs.urls import shown
@@ -57,6 +57,7 @@ class Store:
         self._heartbeat: Heartbeat | None = None
         self._monitor: Any = None
         self._gave_up = False
+        prepare_mlflow()  # threads that import it side by side meet half of it
         from mlflow.exceptions import MlflowException
 
         with self.loudly():
