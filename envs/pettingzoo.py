@@ -1,8 +1,9 @@
 """Every world for any multi-agent library: one PettingZoo environment, whatever kind of world it is.
 
 Agents are pairs of a role and a site, and act on their turn: PettingZoo's agent-by-agent form (AEC), :func:`env`. Where
-all agents act in every round, as in offloading, there is the parallel form too, :func:`parallel_env`. What agents see
-and do is told by the kind: :class:`edgegen.envs.offloading.agents.OffloadingAgents`,
+all agents act in every round, as in offloading, there is the parallel form too, :func:`parallel_env`, and many copies
+of it at once, :func:`vector_env`. What agents see and do is told by the kind:
+:class:`edgegen.envs.offloading.agents.OffloadingAgents`,
 :class:`edgegen.envs.provisioning.agents.ProvisioningAgents`.
 
 Training in edgegen runs on the batched simulator, which is far faster. This facade is for everything that speaks
@@ -23,8 +24,17 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from edgegen.envs.core.agent_input import checked_max_cycles, checked_option, shown, stream_seed
+from edgegen.envs.core.agent_input import (
+    checked_flag,
+    checked_max_cycles,
+    checked_option,
+    shown,
+    stream_seed,
+    whole_number,
+)
+from edgegen.envs.core.agent_views import DressedAgents, state_of, state_space_of
 from edgegen.envs.core.agents import Agents, Observation
+from edgegen.envs.core.batched import BatchedRounds
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.scenarios import as_scenario
@@ -50,6 +60,9 @@ class Episodes:
         scenario: Name or path of a scenario of any kind, or a scenario.
         max_cycles: Most rounds of an episode, no limit if None.
         render_mode: ``"ansi"`` returns a drawing from ``render()``; ``"human"`` prints it as things happen.
+        normalise: Bring what agents see to numbers of about 1: to [0, 1] between finite bounds, else to
+            sign(x)·ln(1 + |x|).
+        identity: End what an agent sees with a one-hot of who it is, for weights that all agents share.
         options: Further arguments of the kind's agents.
 
     Raises:
@@ -65,9 +78,13 @@ class Episodes:
         scenario: Named = "demo",
         max_cycles: int | None = None,
         render_mode: str | None = None,
+        normalise: bool = False,
+        identity: bool = False,
         **options: Any,
     ) -> None:
         checked_option("render_mode", render_mode, (*RENDER_MODES, None))
+        for name, value in (("normalise", normalise), ("identity", identity)):
+            checked_flag(name, value)
         self.scenario = as_scenario(scenario)
         self.max_cycles = checked_max_cycles(max_cycles)
         self.render_mode = render_mode
@@ -81,6 +98,8 @@ class Episodes:
                 )
         self._world = kind.world(self.scenario)
         self._them: Agents = kind.agents(self._world, **options)
+        if normalise or identity:
+            self._them = DressedAgents(self._them, normalise, identity)
         if self.in_rounds and not self._them.parallel:
             raise InputError(
                 f"scenario '{self.scenario.name}' is of the kind {kind.name}, whose agents take turns; use "
@@ -95,8 +114,17 @@ class Episodes:
         self.agents: list[str] = []
         self.observation_spaces = self._them.observation_spaces
         self.action_spaces = self._them.action_spaces
+        self.state_space = state_space_of(self.observation_spaces, self.possible_agents)
+        self._shown = {agent: _nothing(space) for agent, space in self.observation_spaces.items()}
         self._seeded = False
         self._rounds = 0
+
+    def state(self) -> np.ndarray:
+        """Return what all agents see together, one after the other in the order of ``possible_agents``.
+
+        That is the global view of a centralised critic. An agent that is not acting has what it saw last.
+        """
+        return state_of(self._shown, self.possible_agents)
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """Return the observation space of an agent, the same object on every call."""
@@ -125,8 +153,15 @@ class Episodes:
         self._seeded = True
         self._rounds = 0
         self.agents = list(self.possible_agents)
+        self._shown = {agent: _nothing(space) for agent, space in self.observation_spaces.items()}
         self._them.begin()
         self._show()
+
+    def _see(self) -> Mapping[str, Observation]:
+        """What agents see that act."""
+        seen = self._them.observations()
+        self._shown |= seen
+        return seen
 
     def _play_round(self, actions: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, dict[str, Any]], bool]:
         """Let a round happen; returns rewards of all agents, infos of some, and whether the episode is over."""
@@ -155,7 +190,7 @@ class TurnsEnv(Episodes, AECEnv):  # type: ignore[misc]  # pettingzoo ships no t
 
     def observe(self, agent: str) -> Observation:
         """Return what an agent saw on its last turn, or sees now if it is its turn."""
-        seen = self._views[agent]
+        seen = self._shown[agent]
         return {name: values.copy() for name, values in seen.items()} if isinstance(seen, dict) else seen.copy()
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
@@ -172,7 +207,6 @@ class TurnsEnv(Episodes, AECEnv):  # type: ignore[misc]  # pettingzoo ships no t
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents} | self._them.infos()
         self._skip_agent_selection = None  # PettingZoo's note of who was next before the dead stepped
-        self._views = {agent: _nothing(space) for agent, space in self.observation_spaces.items()}
         self._begin_round()
 
     def step(self, action: Any) -> None:
@@ -207,7 +241,7 @@ class TurnsEnv(Episodes, AECEnv):  # type: ignore[misc]  # pettingzoo ships no t
         """Give the turn to the first agent of the round, and those who act something to see."""
         self._actions: dict[str, Any] = {}
         self.agent_selection = self._them.acting[0]
-        self._views |= self._them.observations()
+        self._see()
 
 
 class RoundsEnv(Episodes, ParallelEnv):  # type: ignore[misc]
@@ -229,7 +263,7 @@ class RoundsEnv(Episodes, ParallelEnv):  # type: ignore[misc]
         """
         del options
         self._begin(seed)
-        return dict(self._them.observations()), {agent: {} for agent in self.agents} | self._them.infos()
+        return dict(self._see()), {agent: {} for agent in self.agents} | self._them.infos()
 
     def step(
         self, actions: dict[str, Any]
@@ -256,7 +290,7 @@ class RoundsEnv(Episodes, ParallelEnv):  # type: ignore[misc]
             raise ValueError("no episode is running; call reset()")
         rewards, infos, over = self._play_round(self._checked_all(actions))
         names = self.agents
-        observations = dict(self._them.observations())
+        observations = dict(self._see())
         self.agents = [] if over else list(names)
         self._show()
         infos = {agent: {} for agent in names} | infos
@@ -286,6 +320,39 @@ def _nothing(space: spaces.Space[Any]) -> Observation:
 def parallel_env(scenario: Named = "demo", **kwargs: Any) -> RoundsEnv:
     """Make the environment in PettingZoo's parallel form; arguments are those of :class:`Episodes`."""
     return RoundsEnv(scenario, **kwargs)
+
+
+def vector_env(
+    scenario: Named = "demo",
+    copies: int = 64,
+    max_cycles: int | None = None,
+    normalise: bool = False,
+    identity: bool = False,
+) -> BatchedRounds:
+    """Make many copies of a world as one environment, whose arrays have a leading axis of copies.
+
+    Args:
+        scenario: Name or path of a scenario whose agents all act in every round, or a scenario.
+        copies: Copies that are played side by side.
+        max_cycles: Most rounds of an episode, no limit if None.
+        normalise: See :class:`Episodes`.
+        identity: See :class:`Episodes`.
+
+    Raises:
+        InputError: If the scenario is unknown, its agents take turns, or an argument has no such value.
+    """
+    world, count = as_scenario(scenario), whole_number(copies)
+    kind = kind_of(world)
+    if kind.batched is None:
+        raise InputError(
+            f"scenario '{world.name}' is of the kind {kind.name}, whose agents take turns; use "
+            "edgegen.envs.pettingzoo.env."
+        )
+    if count is None or count < 1:
+        raise InputError(f"copies is {shown(copies)}, but must be a whole number of at least 1.")
+    for name, value in (("normalise", normalise), ("identity", identity)):
+        checked_flag(name, value)
+    return BatchedRounds(kind.batched(kind.world(world, count), normalise, identity), max_cycles)
 
 
 def raw_env(scenario: Named = "demo", **kwargs: Any) -> TurnsEnv:

@@ -73,6 +73,16 @@ def checked_option(name: str, value: Any, options: Sequence[str | None]) -> None
         raise InputError(f"{name} is {shown(value)}, but must be {', '.join(others)} or {last}.")
 
 
+def checked_flag(name: str, value: Any) -> None:
+    """Check that an argument is true or false.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {shown(value)}, but must be True or False.")
+
+
 def checked_max_cycles(max_cycles: Any) -> int | None:
     """The most steps of an episode, or None for no limit.
 

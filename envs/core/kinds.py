@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.envs.core.agents import Agents, PlainAgents
+from edgegen.envs.core.batched import BatchedAgents
 from edgegen.envs.core.errors import InputError, did_you_mean
 from edgegen.envs.core.objectives import terms_of
 from edgegen.envs.core.plugins import plugged
@@ -110,6 +111,8 @@ class Kind:
         timeline: What records an episode of a world of one copy for a picture; None if there is no picture of them.
         agents: What turns a world of one copy into agents for other libraries; arguments beyond the world are its own.
         default_scenario: The scenario of commands that are told none.
+        batched: What turns a world of many copies into agents of all of them, of ``(world, normalise, identity)``; None
+            where they take turns.
         entries: From a scenario to the entries of the largest tensor of an episode; bounds how many are played at once.
         size: From a scenario to what of its size is worth a column in a table of runs.
         rounds: From a scenario to the rounds of an episode; a round begins with the turn of the slowest role.
@@ -146,6 +149,7 @@ class Kind:
     meter: type[Meter]
     timeline: type[Timeline] | None = None
     agents: Callable[..., Agents] = PlainAgents
+    batched: Callable[..., BatchedAgents] | None = None
     default_scenario: str
     entries: Callable[[Any], int]
     size: Callable[[Any], Mapping[str, Any]]

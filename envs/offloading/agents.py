@@ -14,6 +14,7 @@ from edgegen.envs.core.agents import SLACK, Agents, Observation, Told
 from edgegen.envs.offloading.draws import LEAST_SEEN
 from edgegen.envs.offloading.physics import service_delay, until_done, work_ahead
 from edgegen.envs.offloading.scenario import OffloadingScenario
+from edgegen.envs.offloading.terms import Facts
 from edgegen.envs.offloading.world import OffloadingWorld
 
 TASKS_LEFT = 3
@@ -67,8 +68,9 @@ class OffloadingAgents(Agents):
 
     ## Rewards
 
-    Minus the service delay, in seconds, of the task placed in this step; 0 if the agent had none. The last observation
-    of an episode shows the tasks of the slot that would follow.
+    Minus the service delay, in seconds, of the task placed in this step, or minus its cost where the scenario's
+    objective names terms; 0 if the agent had none. The last observation of an episode shows the tasks of the slot that
+    would follow.
 
     ## Infos
 
@@ -135,7 +137,7 @@ class OffloadingAgents(Agents):
         """Place the waiting task of every agent; when all of the slot are placed, the slot ends."""
         edges = [self.names.index(agent) for agent in actions]
         server = torch.tensor(list(actions.values()), dtype=torch.long)
-        placed = self._place(torch.tensor(edges, dtype=torch.long), server)
+        placed, worse = self._place(torch.tensor(edges, dtype=torch.long), server)
         self._round += 1
         if self._round >= len(self._rounds):
             self.world.decide(self._server)
@@ -143,7 +145,7 @@ class OffloadingAgents(Agents):
         infos = self.infos()
         for at, agent in enumerate(actions):
             infos[agent] |= {"server": int(server[at])} | {part: float(value[at]) for part, value in placed.items()}
-        return {agent: -infos[agent]["delay_s"] for agent in actions}, infos
+        return {agent: -float(cost) for agent, cost in zip(actions, worse, strict=True)}, infos
 
     def infos(self) -> dict[str, dict[str, Any]]:
         """The action masks: everything is allowed to everybody.
@@ -191,8 +193,8 @@ class OffloadingAgents(Agents):
             )
         return "\n".join(lines) + "\n"
 
-    def _place(self, edge: torch.Tensor, server: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Place this round's tasks of the agents ``edge [M]``, in order of service; returns their delays by part."""
+    def _place(self, edge: torch.Tensor, server: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Place this round's tasks of agents ``edge [M]``, in order of service; delays by part, and costs ``[M]``."""
         slot, tasks = self._slot.truth, self._slot.tasks.at_index(self._rounds[self._round][0])
         workload = tasks.workload_gcycles[0, edge]
         ahead, _ = work_ahead(server, workload, self.world.scenario.servers)  # placed by agents before, in this round
@@ -212,7 +214,13 @@ class OffloadingAgents(Agents):
             delays = until_done(delays, server, ahead, workload, progress)
         self._placed[edge, server] += workload
         self._server[0, edge, self._rounds[self._round][0]] = server
-        return {**vars(delays), "delay_s": delays.total_s}
+        parts = {**vars(delays), "delay_s": delays.total_s}
+        if self.world.objective is None:
+            return parts, parts["delay_s"]
+        size_mbit, result_mbit = tasks.size_mbit[0, edge], tasks.result_mbit[0, edge]
+        now_s = slot.slot * self.world.scenario.slot_s
+        facts = Facts(server, server == edge, size_mbit, workload, result_mbit, delays, now_s)
+        return parts, self.world.objective.cost(facts)
 
     def _masks(self) -> dict[str, np.ndarray]:
         return {agent: np.ones(self.world.scenario.servers, dtype=np.int8) for agent in self.names}

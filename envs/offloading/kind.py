@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgegen.envs.core.kinds import Column, Kind, Measure, Traits
 from edgegen.envs.offloading.agents import OffloadingAgents
+from edgegen.envs.offloading.batched import BatchedOffloadingAgents
 from edgegen.envs.offloading.meter import OBJECTIVE, DelayMeter
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.world import OffloadingWorld
@@ -53,6 +54,7 @@ KIND = Kind(
     world=OffloadingWorld,
     meter=DelayMeter,
     agents=OffloadingAgents,
+    batched=BatchedOffloadingAgents,
     default_scenario="demo",
     entries=lambda scenario: scenario.cells_of_an_episode,
     size=lambda scenario: {"servers": scenario.servers, "load": scenario.load},

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from edgegen.algorithms.core.policy import Policy
@@ -20,6 +21,7 @@ from edgegen.envs.offloading.draws import draw_episodes
 from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import ROUTER
 from edgegen.envs.offloading.world import OffloadingWorld
+from edgegen.envs.pettingzoo import parallel_env, vector_env
 from edgegen.platform.bench.measuring import BenchRun, Measurement, rate
 from edgegen.platform.process import quiet_libraries
 
@@ -36,6 +38,9 @@ def simulators(run: BenchRun) -> Iterator[Measurement]:
     for copies in run.copies:
         run.tell(f"the simulator with {copies} copies")
         yield from bench_simulator(scenario, copies, run.repeats, run.seed, run.device)
+    if not is_gpu(run.device):
+        run.tell("the environments of other libraries")
+        yield from bench_environments(run)
 
 
 def policies(run: BenchRun) -> Iterator[Measurement]:
@@ -88,6 +93,34 @@ def bench_simulator(
     yield rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
     drawn = int(tasks.present.sum())
     yield rate(f"arrivals, E = {copies}", "tasks/s", drawn, lambda: simulator.reset(seed), repeats)
+
+
+def bench_environments(run: BenchRun) -> Iterator[Measurement]:
+    """Measure steps of the PettingZoo environments of ``demo``: a round of all agents, in every copy."""
+    scenario = load_scenario("demo")
+    env, steps = parallel_env(scenario, observation="vector"), 50 if run.quick else 300
+    agents, servers = env.possible_agents, scenario.servers
+
+    def alone() -> None:
+        for step in range(steps):
+            if not env.agents:
+                env.reset()
+            env.step({agent: (step + at) % servers for at, agent in enumerate(agents)})
+
+    env.reset(seed=run.seed)
+    yield rate("PettingZoo, parallel form", "steps/s", steps, alone, run.repeats)
+    many = vector_env(scenario, POLICY_COPIES)
+    generator = np.random.default_rng(run.seed)
+    actions = generator.integers(servers, size=(steps, POLICY_COPIES, servers))
+
+    def together() -> None:
+        for chosen in actions:
+            if not many.agents:
+                many.reset()
+            many.step(chosen)
+
+    many.reset(seed=run.seed)
+    yield rate(f"PettingZoo, vector form, E = {POLICY_COPIES}", "steps/s", steps * POLICY_COPIES, together, run.repeats)
 
 
 def bench_policy(

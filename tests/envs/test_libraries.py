@@ -1,7 +1,9 @@
 """Other people's libraries on the PettingZoo environments: they are wrapped, and play or learn a little."""
 
+import importlib.util
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,3 +108,15 @@ def test_no_choice_of_an_agent_that_waits_ends_the_game(observation: str) -> Non
         waited |= not (seen if observation == "vector" else seen["observation"])[TASKS_LEFT]
         env.step(None if truncated else int(rng.integers(env.action_space(agent).n)))
     assert waited
+
+
+def test_torchrl_trains_a_policy_that_all_servers_share() -> None:
+    spec = importlib.util.spec_from_file_location("ippo", Path(__file__).parents[2] / "examples/torchrl/ippo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    ippo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ippo)
+    # Server 0 is a hundred times as fast as the other: whoever learns anything learns to go there.
+    scenario = load_scenario("demo", {"slots": 12, "capacity_gcycles_s": [200, 2], "rate_mbit_s": [450, 450]})
+    rewards = ippo.train(scenario, episodes=12, epochs=12)
+    assert np.mean(rewards[-3:]) > 0.7 * np.mean(rewards[:3])  # minus s

@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import ray
 from gymnasium.utils.env_checker import data_equivalence
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.tune.registry import _global_registry
 
-from edgegen.algorithms.rllib.environments import OFFLOADING_ENV, make_offloading_env, register_rllib_envs
+from edgegen.algorithms.rllib.environments import (
+    OFFLOADING_ENV,
+    TURNS_ENV,
+    make_offloading_env,
+    make_turns_env,
+    register_rllib_envs,
+)
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.offloading.agents import OffloadingAgents
@@ -39,6 +46,8 @@ VALUES = {
     "observation": "dict",
     "max_cycles": 3,
     "render_mode": "ansi",
+    "normalise": True,
+    "identity": True,
 }
 """A value of every argument of the class, none of them RLlib's default."""
 
@@ -77,10 +86,10 @@ def test_servers_whose_reports_are_late_show_their_age() -> None:
         (
             {"scenaro": "demo"},
             r"^env_config of 'edgegen-offloading-v0' has no 'scenaro'; it has scenario, max_cycles, render_mode, "
-            r"observation\. Did you mean 'scenario'\?$",
+            r"normalise, identity, observation\. Did you mean 'scenario'\?$",
         ),
-        ({"seed": 3}, r"has no 'seed'; it has scenario, max_cycles, render_mode, observation\.$"),
-        ({1: 2}, r"has no 1; it has scenario, max_cycles, render_mode, observation\.$"),
+        ({"seed": 3}, r"has no 'seed'; it has scenario, max_cycles, render_mode, normalise, identity, observation\.$"),
+        ({1: 2}, r"has no 1; it has scenario, max_cycles, render_mode, normalise, identity, observation\.$"),
         ({"scenario": "dmeo"}, r"Did you mean 'demo'\?$"),
         ({"observation": "image"}, "observation is 'image', but must be 'dict' or 'vector'"),
         ({"max_cycles": "ten"}, "max_cycles is 'ten', but must be a whole number"),
@@ -90,6 +99,25 @@ def test_servers_whose_reports_are_late_show_their_age() -> None:
 def test_impossible_settings_are_refused_in_one_sentence(env_config: dict[Any, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         make_offloading_env(env_config)
+
+
+@pytest.mark.parametrize("name", ["demo", "t2drl-default", "fleet-8"])
+def test_agents_of_every_kind_take_turns_behind_rllib(name: str) -> None:
+    changes = {"demo": {"slots": 2}, "t2drl-default": {"frames": 1, "slots_per_frame": 2}, "fleet-8": {"frames": 1}}
+    scenario = load_scenario(name, changes[name])
+    env = make_turns_env({"scenario": scenario, "normalise": True, "identity": True, "max_cycles": 6})
+    seen, infos = env.reset(seed=1)
+    assert seen.keys() == infos.keys()
+    acted, over = 0, False
+    while not over:
+        (agent,) = (name for name in seen if not env.env.truncations.get(name, True))
+        assert env.observation_space[agent].contains(seen[agent])
+        seen, rewards, _, truncations, _ = env.step({agent: env.action_space[agent].sample()})
+        acted, over = acted + 1, truncations["__all__"]
+        assert all(np.isfinite(reward) for reward in rewards.values())
+    assert acted >= 2
+    with pytest.raises(InputError, match="env_config of 'edgegen-turns-v0' has no 'sed'"):
+        make_turns_env({"scenario": scenario, "sed": 1})
 
 
 @pytest.fixture
@@ -105,6 +133,7 @@ def test_stock_ppo_trains_one_policy_for_all_servers(local_ray: None) -> None:
     register_rllib_envs()
     register_rllib_envs()
     assert _global_registry.contains("env_creator", OFFLOADING_ENV)
+    assert _global_registry.contains("env_creator", TURNS_ENV)
     env_config = {"scenario": "stale:b5", "max_cycles": 20, "observation": "vector", "render_mode": "ansi"}
     config = (
         PPOConfig()

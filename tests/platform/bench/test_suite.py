@@ -30,6 +30,7 @@ def test_the_suite_measures_simulator_rules_and_policy(small, tmp_path):
     names = [row.name for row in report.measurements]
     assert "simulator, E = 2" in names
     assert "arrivals, E = 1" in names
+    assert {"PettingZoo, parallel form", "PettingZoo, vector form, E = 2"} <= set(names)
     assert "provisioning simulator, E = 2" in names
     assert "requests, E = 1" in names
     assert {"fleet, price-greedy, E = 2", "fleet, price-greedy, S = 3", "fleet, networks, E = 2"} <= set(names)
