@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "beta_max": 2.0,
         "epsilon_output": "linear",
         "initial_temperature": 0.02,
+        "reward_unit": "slot",
     },
     "set": {
         **_OURS,

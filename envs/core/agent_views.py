@@ -33,13 +33,15 @@ class Normaliser:
         linear = np.clip((values - self.low) / self.span, 0, 1)
         if self.finite.all():
             return np.asarray(linear, dtype=np.float32)
-        return np.where(self.finite, linear, np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+        squeezed = np.sign(values) * np.log1p(np.abs(values))
+        return np.asarray(np.where(self.finite, linear, squeezed), dtype=np.float32)
 
     @property
     def space(self) -> spaces.Box:
         """What comes out."""
-        bounds = [np.where(self.finite, end, other).astype(np.float32) for end, other in ((0, -np.inf), (1, np.inf))]
-        return spaces.Box(*bounds, dtype=np.float32)
+        low = np.where(self.finite, 0, -np.inf).astype(np.float32)
+        high = np.where(self.finite, 1, np.inf).astype(np.float32)
+        return spaces.Box(low, high, dtype=np.float32)
 
 
 def with_identity(space: spaces.Box, agents: int) -> spaces.Box:
@@ -141,5 +143,6 @@ def state_space_of(observation_spaces: Mapping[str, spaces.Space[Any]], agents: 
 
 
 def _vector_of(space: Any) -> spaces.Box:
-    vector: spaces.Box = space[VECTOR] if isinstance(space, spaces.Dict) else space
+    vector = space[VECTOR] if isinstance(space, spaces.Dict) else space
+    assert isinstance(vector, spaces.Box)
     return vector

@@ -54,6 +54,7 @@ class BatchedOffloadingAgents(BatchedAgents):
         self._truth = self._view.truth
         present = self._view.tasks.present
         self._count = present.sum(-1)  # [E, B]
+        self._rounds: list[tuple[int, int | None]]
         if self._view.by_server:
             most = self._count.amax(0).tolist()
             self._rounds = [(n, b) for b in range(scenario.servers) for n in range(most[b])]
@@ -72,7 +73,7 @@ class BatchedOffloadingAgents(BatchedAgents):
     def _waiting(self) -> Tensor:
         """Whether each agent has a task to place in this round ``[E, B]``."""
         index, server = self._rounds[self._at]
-        having = self._count > index
+        having: Tensor = self._count > index
         if server is not None:
             having = having & (torch.arange(having.shape[1]) == server)
         return having

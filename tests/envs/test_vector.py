@@ -16,7 +16,7 @@ WORLDS = ("demo", "stale:b5", "failing:unheard", "links:b5", "ladts-paper:by-ind
 JUDGED = {"slots": 3, "power_w": [100], "objective": {"energy": 20, "transfer": 0.1}}
 
 
-def chosen(vector: np.ndarray, servers: int) -> Any:
+def chosen(vector: Any, servers: int) -> Any:
     """A server that follows from what an agent sees, of one vector or many."""
     return (np.floor(vector[..., 0] * 7) + np.floor(vector[..., 3])).astype(np.int64) % servers
 
@@ -53,6 +53,7 @@ def test_copies_are_the_episodes_of_the_parallel_form(name: str, changes: dict[s
 
 def test_copies_see_what_the_parallel_form_sees() -> None:
     alone, many = parallel_env("demo", observation="vector", identity=True), vector_env(copies=1, identity=True)
+    seen: Any
     seen, _ = alone.reset(seed=1)
     together, _ = many.reset(seed=1)
     for step in range(40):

@@ -200,9 +200,13 @@ class Router(ABC):
             decision.state,
             decision.latent,
             decision.action,
-            -outcome.dense(cost) * settings.reward_scale,
+            -outcome.dense(cost) * (settings.reward_scale / self.reward_unit_s(settings)),
             view.tasks.present,
         )
+
+    def reward_unit_s(self, settings: RouterSettings) -> float:
+        """How many seconds a reward of −1 stands for, before it is scaled."""
+        return self.spec.slot_s if settings.reward_unit == "slot" else 1.0
 
     def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
         """What placements cost ``[M]``: the delay of the task itself, s, as published; or what the objective says."""

@@ -50,7 +50,13 @@ class SetRouter(Router):
     def check(cls, settings: RouterSettings) -> None:
         """See :meth:`Router.check`."""
         super().check(settings)
-        needs = {"sharing": "full", "in_slot_load": "own", "gamma": 0, "actor_objective": "forward_kl"}
+        needs = {
+            "sharing": "full",
+            "in_slot_load": "own",
+            "gamma": 0,
+            "actor_objective": "forward_kl",
+            "reward_unit": "s",
+        }
         for name, needed in needs.items():
             if (found := getattr(settings, name)) != needed:
                 raise ValueError(f"{name} is {found!r}, but network '{settings.network}' needs {needed!r}")
@@ -124,6 +130,11 @@ class SetRouter(Router):
             return met
         unit_s = unit_slots(met.state, self.spec) * self.spec.slot_s
         return replace(met, reward=met.reward / unit_s)
+
+    def reward_unit_s(self, settings: RouterSettings) -> float:
+        """One: rewards are divided by the time of the mean task later on."""
+        del settings
+        return 1.0
 
     def cost(self, settings: RouterSettings, outcome: SlotOutcome, after: RouterView) -> Tensor:
         """What placements cost, s ``[M]``, by the setting ``credit``."""

@@ -60,8 +60,8 @@ class RouterSettings(Frozen):
         actor_lr: Adam step size of the actor.
         critic_lr: Adam step size of the critics.
         temperature_lr: Adam step size of ln ξ.
-        initial_temperature: ξ at the start, in the unit of the reward: s, or for network ``set`` the time that the mean
-            task takes on an average server.
+        initial_temperature: ξ at the start, in the unit of the reward: s or slots, or for network ``set`` the time that
+            the mean task takes on an average server.
         critic_gain: What the critics of network ``set`` multiply their networks' outputs by. A step moves an output by
             about the step size, whatever its unit is, and what a placement costs others is about ten units.
         learn_temperature: Adapt ξ towards ``target_entropy``.
@@ -72,6 +72,8 @@ class RouterSettings(Frozen):
         tau: Rate of the soft target update.
         target_copy_every: Updates of actor ``q`` between copies into its target network, which does not follow softly.
         reward_scale: Factor on the reward −T_serv, which network ``set`` takes in units of the mean task.
+        reward_unit: What a reward of −1 stands for, if not the mean task: a second (``s``, as published), or a slot
+            (``slot``), so that the same settings fit worlds of any pace.
         replay_capacity: Transitions kept per agent.
         replay_warmup: Updates begin when every agent holds more than this.
         batch_size: Transitions per agent and update.
@@ -109,6 +111,7 @@ class RouterSettings(Frozen):
     tau: Annotated[Positive, Field(le=1)] = 0.005
     target_copy_every: Count = 200
     reward_scale: Positive = 1.0
+    reward_unit: Literal["s", "slot"] = "s"
     replay_capacity: Count = 1_000
     replay_warmup: Count = 300
     batch_size: Batch = 64
