@@ -31,6 +31,7 @@ LOOPS = {
 TURNS = {
     "envs/core/agents.py": "other libraries take the turns",
     "envs/offloading/agents.py": "the same",
+    "envs/offloading/batched.py": "the same, of many copies at once",
     "algorithms/rllib/runner.py": "training stops in the middle of an episode, is stored, and goes on",
     "serve/control/seat.py": "a live service decides when a request comes",
 }
