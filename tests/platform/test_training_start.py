@@ -39,6 +39,7 @@ class FakeAlgorithm:
         self.episodes = []
         self.updates = {}
         self.slots_sampled = 0
+        self.notices = []
         self.happenings = list(happenings)
         self.config = type("Config", (), {"num_env_runners": 0})
         self.stopped = False
@@ -48,6 +49,12 @@ class FakeAlgorithm:
             happening()
         self.episodes.append({"delay_mean_s": 1.0})
         return {}
+
+    def figures(self):
+        return None
+
+    def settle(self):
+        pass
 
     def save_to_path(self, path):
         pass
