@@ -114,7 +114,7 @@ class JointConfig(AlgorithmConfig):
             staleness: After how many fragments of every env runner a fragment is learned from at the latest, counted
                 from the weights it was played with: learners go on by half of them while it is played, and half of
                 them wait.
-            shards: Replay shards; 0 is one for every host of env runners.
+            shards: Replay shards; 0 is one for every six env runners of a host.
         """
         from edgegen.algorithms.rllib.asynchronous.algorithm import AsynchronousAlgorithm
 

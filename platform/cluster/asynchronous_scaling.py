@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from edgegen.algorithms.rllib.asynchronous.seating import RUNNERS_PER_SHARD
 from edgegen.platform.runs.statistics import Interval, mean_interval
 from edgegen.platform.screen import PlainTable
 
-RUNNERS_PER_SHARD = 64
-"""Env runners of a host in the predictions; a host has one shard."""
 PREDICTED_RUNNERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 WARM_UP_STEPS = 50
 """Training steps after which there must be updates."""
@@ -108,7 +107,9 @@ class AsynchronousScaling:
             runners: Env runners.
             learners: Learners; as many as it takes if None.
         """
-        ceilings = self.ceilings(runners, self.learners_for(runners) if learners is None else learners)
+        ceilings = self.ceilings(runners, learners or 1)
+        if learners is None:
+            del ceilings["learners"]
         least = min(ceilings, key=lambda name: ceilings[name])
         return ceilings[least], least
 

@@ -35,7 +35,7 @@ class Processes(BaseModel):
         fragment_length: What every env runner plays between two rounds of updates: slots (LAD-TS) or frames (T2DRL).
         asynchronous: Whether env runners play and learners learn without taking turns; there is at least one of each.
         staleness: In asynchronous training, how old weights may get, in fragments of every env runner.
-        replay_shards: In asynchronous training, processes that keep the replay; 0 is one for every host of env runners.
+        replay_shards: In asynchronous training, processes that keep the replay; 0 is one for six env runners of a host.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -124,7 +124,7 @@ def train(
         typer.Option(
             min=0,
             max=1_024,
-            help="With --asynchronous: processes that keep the replay; 0 is one per host of env runners.",
+            help="With --asynchronous: processes that keep the replay; 0 is one per six env runners of a host.",
         ),
     ] = 0,
     wait: Annotated[

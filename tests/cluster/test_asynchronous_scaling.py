@@ -24,10 +24,10 @@ def scaling():
 
 
 def test_every_part_has_a_ceiling_of_its_own(scaling):
-    expected = {"runners": 64e3, "shards": 50e3, "learners": 500.0, "driver": 1e6}
+    expected = {"runners": 64e3, "shards": 550e3, "learners": 500.0, "driver": 1e6}
     assert scaling.ceilings(64) == pytest.approx(expected)
-    assert scaling.ceilings(65, 3)["shards"] == pytest.approx(100e3)  # on a second host
-    assert scaling.ceilings(65, 3)["learners"] == pytest.approx(1500)
+    assert scaling.ceilings(67, 3)["shards"] == pytest.approx(600e3)  # one for six
+    assert scaling.ceilings(67, 3)["learners"] == pytest.approx(1500)
 
 
 def test_with_one_learner_learning_is_the_ceiling(scaling):
@@ -37,9 +37,9 @@ def test_with_one_learner_learning_is_the_ceiling(scaling):
 def test_learners_are_added_until_another_part_is_the_ceiling(scaling):
     assert scaling.learners_for(8) == 16  # 8,000 slots per second of 500 each
     assert scaling.predicted(8) == (pytest.approx(8000), "runners")
-    assert scaling.predicted(64) == (pytest.approx(50e3), "shards")
+    assert scaling.predicted(1024) == (pytest.approx(1e6), "driver")
     entry = next(entry for entry in scaling.predictions() if entry["runners"] == 8)
-    assert entry["processes"] == 8 + 16 + 1 + 1
+    assert entry["processes"] == 8 + 16 + 2 + 1
     assert entry["speed_up"] == pytest.approx(8)
     assert entry["slots_per_s_one_learner"] == pytest.approx(500)
 

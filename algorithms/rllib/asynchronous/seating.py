@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+RUNNERS_PER_SHARD = 6
+"""Env runners that share a shard unless told otherwise: it takes about an eighth of what one of them takes per slot."""
 
 
 class Seating(NamedTuple):
@@ -22,10 +26,14 @@ def seat(nodes: list[str], shards: int) -> Seating:
 
     Args:
         nodes: Host of each runner; empty if that is not known.
-        shards: Number of shards; 0 is one for every host.
+        shards: Number of shards; 0 is one for every ``RUNNERS_PER_SHARD`` runners of a host.
     """
     hosts = list(dict.fromkeys(node for node in nodes if node)) or [""]
-    places = tuple(hosts[number % len(hosts)] for number in range(shards or len(hosts)))
+    if shards:
+        places = tuple(hosts[number % len(hosts)] for number in range(shards))
+    else:
+        needed = {host: max(1, math.ceil(nodes.count(host) / RUNNERS_PER_SHARD)) for host in hosts}
+        places = tuple(host for host in hosts for _ in range(needed[host]))
     load = [0] * len(places)
     chosen = []
     for node in nodes:

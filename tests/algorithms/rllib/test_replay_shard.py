@@ -222,5 +222,6 @@ def test_everything_saved_comes_to_somebody(before, now, expected):
 
 def test_runners_sit_at_shards_of_their_own_host():
     assert seat(["a", "b", "a", "b", "a"], 0) == (("a", "b"), (0, 1, 0, 1, 0))
+    assert seat(["a"] * 7 + ["b"], 0) == (("a", "a", "b"), (0, 1, 0, 1, 0, 1, 0, 2))  # six sit at one
     assert seat(["a", "a", "a"], 2) == (("a", "a"), (0, 1, 0))
     assert seat(["a", "b", "c"], 2) == (("a", "b"), (0, 1, 0))  # host c has none
