@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgegen.envs.core.device import is_gpu
+from edgegen.platform.bench.floors import Least
 
 COPIES = (1, 64, 256)
 GPU_COPIES = (*COPIES, 4096)
@@ -25,6 +26,7 @@ class Measurement:
         cpu: Value by processor time of this process, all threads.
         repeats: Timed repeats, of which the values are medians.
         work: Things done per repeat: decisions, tasks or episodes.
+        least: The least that has to be computed and moved for one thing, where that is known.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Measurement:
     cpu: float
     repeats: int
     work: int
+    least: Least | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class KindBench(Protocol):
         """Measure training and its updates; Ray is started."""
 
 
-def rate(name: str, unit: str, work: int, action: Callable[[], Any], repeats: int) -> Measurement:
+def rate(
+    name: str, unit: str, work: int, action: Callable[[], Any], repeats: int, least: Least | None = None
+) -> Measurement:
     """Time an action and return how much of ``work`` it does per second."""
     action()  # warm-up: allocations, thread pools
     wall, cpu = [], []
@@ -93,5 +98,5 @@ def rate(name: str, unit: str, work: int, action: Callable[[], Any], repeats: in
     # Processor clocks may tick coarser than a fast action lasts.
     tick = time.get_clock_info("process_time").resolution
     return Measurement(
-        name, unit, work / statistics.median(wall), work / max(tick, statistics.median(cpu)), repeats, work
+        name, unit, work / statistics.median(wall), work / max(tick, statistics.median(cpu)), repeats, work, least
     )

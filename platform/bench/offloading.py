@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from edgegen.envs.offloading.scenario import OffloadingScenario
 from edgegen.envs.offloading.view import ROUTER
 from edgegen.envs.offloading.world import OffloadingWorld
 from edgegen.envs.pettingzoo import parallel_env, vector_env
+from edgegen.platform.bench.floors import Least
 from edgegen.platform.bench.measuring import BenchRun, Measurement, rate
 from edgegen.platform.process import quiet_libraries
 
@@ -49,12 +50,32 @@ def policies(run: BenchRun) -> Iterator[Measurement]:
     for name in RULES:
         run.tell(name)
         rule = make_rule(name, run.seed)
-        yield bench_policy(scenario, rule, POLICY_COPIES, run.repeats, run.seed, device=run.device)
+        yield bench_policy(
+            scenario, rule, POLICY_COPIES, run.repeats, run.seed, device=run.device, least=_least_of(name, scenario)
+        )
     for preset in ("paper", "improved"):
         run.tell(f"the LAD-TS policy, {preset} preset")
         policy = untrained_policy(scenario, preset, run.seed)
         policy.actor.to(run.device)
-        yield bench_policy(scenario, policy, POLICY_COPIES, run.repeats, run.seed, f"LAD-TS {preset}", run.device)
+        least = _least_of_chain(policy.actor)
+        yield bench_policy(
+            scenario, policy, POLICY_COPIES, run.repeats, run.seed, f"LAD-TS {preset}", run.device, least
+        )
+
+
+def _least_of(rule: str, scenario: OffloadingScenario) -> Least | None:
+    """What a decision of a rule that looks at every server takes at least: its cost on each, and the least of them."""
+    if rule not in ("least-delay", "opt-ts"):
+        return None
+    return Least(operations=9 * scenario.servers, moved_bytes=13 + 8)
+
+
+def _least_of_chain(actor: Any) -> Least:
+    """What a decision of a chain takes at least: the products of its network, the state's part of the first once."""
+    latent, _, state = actor.split
+    hidden, servers = actor.spec.hidden, actor.spec.servers
+    products = state * hidden + actor.spec.denoising_steps * (latent * hidden + hidden * hidden + hidden * servers)
+    return Least(operations=2 * products, moved_bytes=4 * (latent + state + servers) + 8)
 
 
 def trainings(run: BenchRun) -> Iterator[Measurement]:
@@ -90,7 +111,9 @@ def bench_simulator(
             simulator.decide(action)
         finish(device)
 
-    yield rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats)
+    # In: a task and its server. Out: where it was served, and four parts of its delay, from three divisions.
+    least = Least(operations=9, moved_bytes=21 + 48)
+    yield rate(f"simulator, E = {copies}", "decisions/s", count, play, repeats, least)
     drawn = int(tasks.present.sum())
     yield rate(f"arrivals, E = {copies}", "tasks/s", drawn, lambda: simulator.reset(seed), repeats)
 
@@ -131,6 +154,7 @@ def bench_policy(
     seed: int,
     name: str | None = None,
     device: str = "cpu",
+    least: Least | None = None,
 ) -> Measurement:
     """Measure a policy's decisions for one slot of many copies, without the simulator."""
     simulator = OffloadingWorld(scenario, copies, device)
@@ -143,7 +167,7 @@ def bench_policy(
         finish(device)
 
     count = int(observation.tasks.present.sum())
-    return rate(f"{name or policy.name} decides, E = {copies}", "decisions/s", count, act, repeats)
+    return rate(f"{name or policy.name} decides, E = {copies}", "decisions/s", count, act, repeats, least)
 
 
 def untrained_policy(scenario: OffloadingScenario, preset: str, seed: int) -> LADTSPolicy:

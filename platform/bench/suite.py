@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,10 @@ from edgegen.envs.core.device import is_gpu
 from edgegen.envs.core.kinds import kinds
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.core.threads import available_cpus
+from edgegen.platform.bench.earlier import FORMAT
+from edgegen.platform.bench.floors import Rates, measure_rates
 from edgegen.platform.bench.measuring import BenchRun, KindBench, Measurement
+from edgegen.platform.bench.peers import OURS, peers
 from edgegen.platform.screen import PlainTable
 
 
@@ -34,25 +37,75 @@ class BenchReport:
     quick: bool
     machine: dict[str, Any]
     measurements: tuple[Measurement, ...]
+    rates: Rates | None = None
+    peers: tuple[Measurement, ...] = ()
 
-    def table(self) -> PlainTable:
-        """Lay the measurements out for a terminal."""
+    def table(self, earlier: Mapping[str, float] | None = None) -> PlainTable:
+        """Lay the measurements out for a terminal.
+
+        Args:
+            earlier: What was measured earlier, by processor time and name, to compare with.
+        """
         machine = self.machine
         where = "" if machine["device"] == "cpu" else f"{machine['device']}, with "
         table = PlainTable(
             title=f"{self.scenario} on {where}{machine['processor']}, {machine['cores']} cores, "
             f"{machine['torch_threads']} torch threads",
-            caption="Medians after a warm-up. cpu counts the processor time of this process, all threads.",
+            caption="Medians after a warm-up. cpu counts the processor time of this process, all threads."
+            + self._floors(),
         )
-        for column in ("measured", "wall", "cpu", "unit", "repeats"):
+        columns = ["measured", "wall", "cpu", "unit", "repeats", *(["floor"] if self.rates else [])]
+        columns += [] if earlier is None else ["earlier", "faster"]
+        for column in columns:
             table.add_column(column, justify="left" if column in ("measured", "unit") else "right", no_wrap=True)
         for row in self.measurements:
-            table.add_row(row.name, _number(row.wall), _number(row.cpu), row.unit, str(row.repeats))
+            cells = [row.name, _number(row.wall), _number(row.cpu), row.unit, str(row.repeats)]
+            if self.rates:
+                distance = distance_to_floor(row, self.rates)
+                cells.append("" if distance is None else f"{distance:.1f}x")
+            if earlier is not None:
+                before = earlier.get(row.name)
+                cells += ["", ""] if not before else [_number(before), f"{faster(row, before):.2f}x"]
+            table.add_row(*cells)
+        return table
+
+    def _floors(self) -> str:
+        if self.rates is None:
+            return ""
+        return (
+            f" floor: how many times as long it takes as its arithmetic at {self.rates.operations_s / 1e9:.0f} billion "
+            f"operations/s or its memory traffic at {self.rates.moved_bytes_s / 1e9:.1f} GB/s, whichever is longer."
+        )
+
+    def peers_table(self) -> PlainTable:
+        """Lay out what other libraries' runners play in the same world."""
+        table = PlainTable(
+            title="The same PettingZoo world, one policy for all servers, in one process",
+            caption="Decisions per second of processor time, and how many times as many edgegen's runner makes.",
+        )
+        ours = [row for row in self.peers if row.name.startswith(OURS)]
+        table.add_column("who")
+        for title in ("decisions/s", *(row.name.removeprefix(f"{OURS} plays, ") for row in ours)):
+            table.add_column(title, justify="right")
+        for row in self.peers:
+            table.add_row(row.name, _number(row.cpu), *(f"{own.cpu / row.cpu:,.1f}x" for own in ours))
         return table
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {"format": "edgegen-bench-1", **asdict(self)}
+        return {"format": FORMAT, **asdict(self)}
+
+
+def faster(row: Measurement, before: float) -> float:
+    """How many times as fast as earlier something is, by processor time."""
+    return row.cpu / before if row.unit.endswith("/s") else before / row.cpu
+
+
+def distance_to_floor(row: Measurement, rates: Rates) -> float | None:
+    """How many times as long as its floor a thing takes, by processor time; None where its least is not known."""
+    if row.least is None:
+        return None
+    return (1 / row.cpu if row.unit.endswith("/s") else row.cpu) / rates.floor_s(row.least)
 
 
 def run_bench(
@@ -61,6 +114,7 @@ def run_bench(
     on_measurement: Callable[[str], None] | None = None,
     training: bool = True,
     device: str = "cpu",
+    with_peers: bool = False,
 ) -> BenchReport:
     """Measure everything.
 
@@ -71,6 +125,7 @@ def run_bench(
         training: Include training, which starts Ray.
         device: Where simulators, policies and updates run. Whole trainings, whose simulators are on the CPU, are
             not measured with a GPU.
+        with_peers: Also measure the runners of other libraries that are installed, in this process.
     """
     run = BenchRun(quick, seed, device, on_measurement or (lambda name: None))
     found = kind_benches()
@@ -78,7 +133,10 @@ def run_bench(
     rows += [row for bench in found for row in bench.policies(run)]
     if training:
         rows += [row for bench in found for row in bench.trainings(run)]
-    return BenchReport(load_scenario(found[0].SCENARIO).name, seed, quick, machine_info(device), tuple(rows))
+    rates = None if is_gpu(device) else measure_rates()
+    others = tuple(peers(run)) if with_peers else ()
+    name = load_scenario(found[0].SCENARIO).name
+    return BenchReport(name, seed, quick, machine_info(device), tuple(rows), rates, others)
 
 
 def kind_benches() -> list[KindBench]:

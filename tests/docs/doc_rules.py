@@ -70,7 +70,7 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
     elif command == "bench":
         from edgegen.platform.bench import fleet, measuring, offloading, provisioning, suite
 
-        values |= {"quick": True, "device": "cpu"}
+        values |= {"quick": True, "device": "cpu", "peers": False}
         fewer: list[tuple[Any, str, Any]] = [(measuring, "COPIES", (1, 2)), (offloading, "POLICY_COPIES", 2)]
         fewer += [(provisioning, "UPDATES", 1), (fleet, "COPIES", 2), (fleet, "SIZES", (2, 3))]
         patches = [mock.patch.object(module, name, value) for module, name, value in fewer]
