@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -139,3 +140,22 @@ def test_train_script_continues_no_run_with_other_arguments(shim, tmp_path):
     )
     assert shim("two", "ladts", "--seed", "2")[0] == 0
     assert shim("one", "ladts", "--seed", "1") == (0, "train --resume runs/one --address auto")
+
+
+def test_drain_script_waits_for_connections_and_not_for_ever():
+    script = ROOT / "k8s" / "jobs" / "scripts" / "drain.sh"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def drain(seconds):
+            return subprocess.Popen(["bash", script, str(seconds), str(port)])
+
+        assert drain(60).wait(50) == 0  # nobody is connected
+        with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0] as accepted:
+            assert drain(4).wait(50) == 0  # at most for so long
+            waiting = drain(600)
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(6)
+            client.close()
+            accepted.close()
+            assert waiting.wait(50) == 0
