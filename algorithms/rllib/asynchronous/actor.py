@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import time
 import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,14 @@ class ShardActor:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         self.shard = ReplayShard(config.learning(), plan)
         self._changed = asyncio.Condition()
+        self._partings: Counter[int] = Counter()
 
     async def ask(self, runner: int, slots: int) -> Grant | None:
         """Grant a runner a fragment as soon as there is room; nothing after ``ASK_WAIT_S``."""
-        until = time.monotonic() + ASK_WAIT_S
+        until, partings = time.monotonic() + ASK_WAIT_S, self._partings[runner]
         while (grant := self.shard.ask(runner, slots)) is None:
-            if not await self._change(until):
-                return None
+            if not await self._change(until) or self._partings[runner] != partings:
+                return None  # also to who has gone since it asked: nobody would play what it is granted
         return grant
 
     async def put(self, parcel: Parcel) -> None:
@@ -52,7 +54,13 @@ class ShardActor:
     async def forget(self, runner: int) -> None:
         """Take back what was granted to a runner."""
         self.shard.forget(runner)
+        self._partings[runner] += 1
         await self._tell()
+
+    async def rest(self) -> None:
+        """Take back everything that was granted: nobody plays."""
+        for runner in self.shard.players:
+            await self.forget(runner)
 
     async def take(self, publication: Publication, clock: int, limit: int, updates: int, wait_s: float) -> Take:
         """Hand out updates; if there are none, wait up to some seconds for them."""

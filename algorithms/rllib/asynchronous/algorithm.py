@@ -133,6 +133,8 @@ class AsynchronousAlgorithm(JointAlgorithm):
             self._receive()
         while self._lesson:
             self._receive()
+        for shard in self.shards:  # a lost runner may have been granted something after it was lost
+            self._reach(shard, lambda shard: shard.rest.remote())
         self._let_learn(0.0, until_empty=True)
         while self._lesson:
             self._receive()

@@ -83,6 +83,11 @@ class ReplayShard:
         return sum(slots for grants in self._granted.values() for slots, _ in grants)
 
     @property
+    def players(self) -> list[int]:
+        """Indices of the runners that were granted something."""
+        return list(self._granted)
+
+    @property
     def limit(self) -> int:
         """Up to which clock learners may go on: a bound beyond the oldest weights in play, or the newest if none is."""
         clocks = [clock for grants in self._granted.values() for _, clock in grants]

@@ -1,5 +1,6 @@
 """The shard's books, without Ray: what is granted, held back, handed out, and kept; and who sits where."""
 
+import asyncio
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from edgegen.algorithms.methods.configs import LADTSConfig
+from edgegen.algorithms.rllib.asynchronous import actor
 from edgegen.algorithms.rllib.asynchronous.checkpoint import dealt, gather, read_shards, whole_replay, write_shards
 from edgegen.algorithms.rllib.asynchronous.parcel import Parcel, Publication
 from edgegen.algorithms.rllib.asynchronous.seating import seat
@@ -49,6 +51,25 @@ def test_no_more_is_granted_than_there_is_room_for(config, parcels):
     assert books.ask(2, SLOTS) is not None
     books.forget(1)
     assert books.playing == 2  # those of runner 2 are left
+
+
+def test_who_has_gone_is_granted_nothing_any_more(config, monkeypatch):
+    monkeypatch.setattr(actor, "ASK_WAIT_S", 0.05)
+
+    async def asked_by_two():
+        books = actor.ShardActor(config, ShardPlan(0, 1, 1, room=2, bound=100, seed=3))
+        assert await books.ask(1, SLOTS) is not None
+        lost, waiting = asyncio.create_task(books.ask(2, SLOTS)), asyncio.create_task(books.ask(3, SLOTS))
+        await asyncio.sleep(0)
+        await books.forget(2)  # lost while it waits for room
+        await books.forget(1)
+        assert await lost is None
+        assert await waiting is not None
+        assert books.shard.players == [3]
+        await books.rest()
+        assert books.shard.playing == 0
+
+    asyncio.run(asked_by_two())
 
 
 def test_a_fragment_longer_than_the_room_is_granted_alone(config):
