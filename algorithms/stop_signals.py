@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What asks a process to stop, all of it handled as Ctrl-C is: closing terminals, schedulers, service managers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paths in database URLs: the one place that writes a path into a URL, and reads it back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The website: the Markdown pages where they lie, and a reference made from the code. `make docs` builds it."""
 
 from __future__ import annotations

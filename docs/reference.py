@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reference pages: the command line from its own help, the Python code from its docstrings."""
 
 from __future__ import annotations

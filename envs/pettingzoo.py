@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every world for any multi-agent library: one PettingZoo environment, whatever kind of world it is.
 
 Agents are pairs of a role and a site, and act on their turn: PettingZoo's agent-by-agent form (AEC), :func:`env`. Where

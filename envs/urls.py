@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """URLs as they may be printed, and those of this very machine, which are asked directly: no proxy is meant for them."""
 
 from __future__ import annotations

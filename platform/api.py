@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Python interface: what the commands do, with their defaults, for scripts and notebooks.
 
 ``import edgegen`` has all of it: ``edgegen.load_world``, ``edgegen.make_policy``, ``edgegen.play``,

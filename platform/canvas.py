@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The canvas that all plots are drawn on: edgegen's own, whatever a person's matplotlib is set up to.
 
 Nothing else imports what matplotlib draws with, so that its backend, style files and ``text.usetex`` never matter here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: ``edgegen COMMAND``.
 
 Commands live in :mod:`edgegen.platform.commands` and import what is heavy when they run, so that help is instant and

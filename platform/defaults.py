@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands and the Python interface take where nothing is said, and what they call runs and policies."""
 
 from __future__ import annotations

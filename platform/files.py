@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files a command leaves behind: checked before the work starts, written in one step when it is done."""
 
 from __future__ import annotations

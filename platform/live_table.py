@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table on the screen that follows what goes on, where there is a screen."""
 
 from __future__ import annotations

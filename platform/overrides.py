@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``--set key=value``: changes to a scenario or an algorithm, from the command line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ports that nobody uses, for servers that a command or a test starts beside others."""
 
 from __future__ import annotations

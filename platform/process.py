@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of the process that a command runs in."""
 
 from __future__ import annotations

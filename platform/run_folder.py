@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder that one process takes for its work, so that two started side by side never write into the same one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands write to: consoles and tables that show every text as it is, whatever the terminal, pipe or disk.
 
 Names, paths and prompts come from people and other programs. Nothing here reads markup in them; styles are objects.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table as text: shown in a terminal, and written for papers and pages."""
 
 from __future__ import annotations

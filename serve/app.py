@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The application: one deployment for every edge and the gateway in front, made from a config."""
 
 from __future__ import annotations

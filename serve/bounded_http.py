@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP connections that a few slow or idle clients can not use up: uvicorn's protocol with deadlines and a bound.
 
 Uvicorn gives clients as long as they like to send a request. Here its headers and its body have one deadline together,

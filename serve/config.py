@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a service is made of: models, edge servers, limits and the policy, as frozen data from a YAML file.
 
 A config is a file shipped in ``serve/configs/`` and named by its stem (``demo``), or any path. Nothing here imports

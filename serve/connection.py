@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a service is reached over HTTP: directly on this machine, elsewhere through the proxy of the environment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The edge servers of a service, as its config describes them."""
 
 from __future__ import annotations

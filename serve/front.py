@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands in Ray Serve's HTTP proxy, in front of the gateway: here slow clients wait, and Serve's own errors end.
 
 Serve gives a request to the gateway with its first byte and lets it read the rest from there, so half-sent requests

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of a request for pictures: the shape of the OpenAI images API, narrowed to what a service allows.
 
 The JSON schema of the class that :func:`request_model` makes is what is enforced, what ``/openapi.json`` shows, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is told what happens in a gateway, to count it, trace it or show it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What models cost and what may be asked of them, as a service config says it and with every open value filled in."""
 
 from __future__ import annotations

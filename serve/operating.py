@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operator on the machine of a service's head asks of it: how its edges are, and who is in charge."""
 
 from __future__ import annotations

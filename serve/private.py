@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The part of Ray Serve that is not public and is needed: the controller that a process remembers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of a request, received whole: no more of it than is allowed, and in time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The outermost layer of the web application: a request's id, its line in the log, and an answer whatever happens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The service on this machine, or on a cluster whose head is here, for the length of a block."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The certificate of a service, looked at before anything is started."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What requests are worth to a service and what their delays cost: how policies of fleets weigh their choices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The order of the suite, its threads, its signals, and what is left out where there is no GPU."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeps the house in order: who may know which kind, who plays a world, and who imports whom."""
 
 import ast
@@ -96,6 +97,13 @@ def calls(tree: ast.AST) -> set[str]:
     """Names of the methods that are called in a piece of code."""
     found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return {function.attr for function in found if isinstance(function, ast.Attribute)}
+
+
+def test_every_file_names_its_licence() -> None:
+    for room in (*ROOMS, "tests", "examples", "docs", "k8s"):
+        for path in (ROOT / room).rglob("*.py"):
+            head = path.read_text(encoding="utf-8").splitlines()[:2]
+            assert not head or "# SPDX-License-Identifier: Apache-2.0" in head, path
 
 
 def test_only_the_registry_names_more_than_one_kind() -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The house stands: `platform/` never shadows the standard library, and the light rooms stay light."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kind of world that nobody knows: every command and every file that may hold one answers with a sentence."""
 
 import json

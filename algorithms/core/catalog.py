@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a name, a folder or a registered model to a policy."""
 
 from __future__ import annotations

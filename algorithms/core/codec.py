@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained policies on disk: configuration as JSON, weights as safetensors. No pickle, no Ray.
 
 A ``policy/`` folder holds ``policy.json`` and ``weights.safetensors``. It is what evaluation and serving load.

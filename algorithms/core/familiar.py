@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a stored policy has met, and what of another world it has not: said before anybody trusts its numbers there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one loop that plays a world: rules, oracles, trained policies and evaluations of all of them go through it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules from outside of the package: what a policy class must be, and what is said of one that fails.
 
 A rule is a class derived from :class:`Policy` with ``name``, ``kind`` (of world) and ``roles``. It is made with what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one interface through which every decision is made: in training, in comparisons and in live scheduling."""
 
 from __future__ import annotations

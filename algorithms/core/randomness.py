@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random numbers that are a policy's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies in MLflow's model registry: from ``models:/NAME@ALIAS`` to a folder that every command understands.
 
 MLflow is imported only when such a name is met.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The policies that need no training, by kind of world: rules, searches, oracles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One policy made of several, each for the roles it is good at."""
 
 from __future__ import annotations

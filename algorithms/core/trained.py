@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trained policies, and what is stored of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules with named constants: what `edgegen tune` searches, and policy folders of rules that were tuned.
 
 A tuned rule is a learned policy with a dozen numbers: it has a folder like a trained one, and is compared, replayed,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet's joint learner in RLlib's idiom."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decisions of the learned fleet, compiled: a chain denoises a residual on the score that a rule gives.
 
 The same functions decide in the policy and inside the kernels that play whole episodes and forks.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole episodes of the learned fleet, played in threads that share the copies: plain, and with labelled decisions."""
 
 from __future__ import annotations

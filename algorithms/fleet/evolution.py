@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generations of the evolution strategy: pairs of opposite perturbations of all weights, on the same episodes."""
 
 from __future__ import annotations

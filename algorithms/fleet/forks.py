@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counterfactual forks of the learned fleet: what would become of an episode if one decision were another one."""
 
 from __future__ import annotations

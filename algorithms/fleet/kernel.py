@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels of the learned fleet: whole episodes, and what is left of them."""
 
 from __future__ import annotations

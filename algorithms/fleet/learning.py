@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the roles of the fleet learn: from forks, where every way was tried, and from perturbed weights."""
 
 from __future__ import annotations

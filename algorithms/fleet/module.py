@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A role's chain as an RLModule, with the average of its weights."""
 
 from __future__ import annotations

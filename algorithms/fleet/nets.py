@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of the learned fleet: small chains that start from what the rule says, as torch modules and as weights."""
 
 from __future__ import annotations

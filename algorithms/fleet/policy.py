@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learned fleet as a policy: the functions of the kernels decide, for all three roles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay of the fleet: labels, or the last generation of perturbations, which is used once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Env runner of the fleet: whole episodes inside the kernels, with forks or with perturbed weights."""
 
 from __future__ import annotations

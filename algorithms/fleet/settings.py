@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every knob of the fleet's joint learner, and the presets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a policy of the learned fleet is: all that is needed to rebuild it, in any world."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where training starts: the rule `price-greedy` with constants that were searched in the world of the training."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Methods that can be trained: which learner each role has, its presets, and how its policies are kept."""

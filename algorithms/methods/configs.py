@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The methods of the package in RLlib's idiom: an algorithm that is known by its name, and a config that builds it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet: router, allocator and cacher learn together what a tuned rule leaves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of methods, apart from what an entry is: names can be listed without loading anything heavy."""
 
 from __future__ import annotations

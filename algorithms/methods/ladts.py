@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LAD-TS (after arXiv 2412.18212): servers route tasks with a soft actor-critic whose actor is a diffusion."""
 
 from __future__ import annotations

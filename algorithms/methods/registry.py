@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What there is to train: methods by name, with their settings, worlds and what they are measured by.
 
 A method is one entry in a module of its own. Those that come with the package are named in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """T2DRL (after arXiv 2411.01458): a DDQN caches models once a frame, a DDPG with a diffusion actor divides slots."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of every role: stacked weights and diffusion chains."""

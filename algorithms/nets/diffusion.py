@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diffusion chains as actors: the variance schedule and the reverse process.
 
 No data set of optimal decisions exists, so no forward process is run and no denoising loss is used. The chain is a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks over sets with stacked weights: G independent networks that look at the members of a set one by one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks with stacked weights: G independent networks of one shape evaluated as one batched matrix product."""
 
 from __future__ import annotations

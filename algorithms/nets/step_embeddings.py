@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Embeddings of a chain's steps as networks: what the noise network is told of the step it is at."""
 
 from __future__ import annotations

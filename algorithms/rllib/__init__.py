@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What edgegen's RLlib algorithms share: config, env runner, learner and algorithm over batched simulators in torch.
 
 RLlib's own multi-agent path keeps one Python object per agent and step and is about a hundred times slower than the

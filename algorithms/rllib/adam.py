@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adam with the same numbers as torch's, and nothing else around them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The algorithm of every method: sampling all runners, updates from tensors, and checkpoints that miss nothing."""
 
 from __future__ import annotations

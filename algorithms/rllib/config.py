@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The config of every method: validated settings as attributes, presets, and a world that RLlib never makes itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names under which RLlib finds edgegen's environments."""
 
 from __future__ import annotations

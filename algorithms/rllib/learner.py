@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learner of every method: fused updates of stacked networks, role by role, and a generator of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How learners on several machines find each other."""
 
 from __future__ import annotations

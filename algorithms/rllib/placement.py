@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where env runners and learners run: one placement group, with room found for all before anything starts.
 
 RLlib places its processes only when Tune has reserved room for them. Outside of Tune they would go wherever Ray likes,

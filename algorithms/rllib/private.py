@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The private parts of RLlib that are used here, all of them: what a new version of Ray may break is in this file.
 
 Ray offers no public way to place env runners and learners, to choose how learners find each other, or to reach a

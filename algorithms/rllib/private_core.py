@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The private parts of Ray's core that are used here, apart from those of RLlib, which not every process imports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The private parts of Ray's library for training that are used here: how remote learners find each other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Ray session that ends what it began and nothing else."""
 
 from __future__ import annotations

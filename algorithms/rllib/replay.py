@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay as a ring of tensors, checkpointed with its random numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the joint runner, learner and algorithm need of a method and of each of its roles.
 
 A method is a set of learners, one for each role that it plays; all else is common to every method

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every array env runner shares: fragments of transitions in tensors instead of Python episodes.
 
 RLlib's own multi-agent runner keeps one Python object per agent and step and is about a hundred times slower than the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An env runner over a batched simulator: RLlib's contract, without its episodes."""
 
 from __future__ import annotations

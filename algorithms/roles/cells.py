@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells that learn each for itself, or all with the same weights."""
 
 from __future__ import annotations

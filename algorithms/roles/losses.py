@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses of values, as pure functions. Leading axes are ``[G, rows]``: groups of weights, samples.
 
 Losses are averaged over rows and summed over groups, so that every group's gradient is what it would be alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What rewards are shifted and multiplied by before anything is learned from them."""
 
 from __future__ import annotations

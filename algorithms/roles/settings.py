@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all learners of cells have a setting for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best division of bandwidth and computing in a slot, for a given cache: exact, for whole batches of slots.
 
 Once it is fixed what is cached, the cost of a slot is a sum of a part that depends on the bandwidth alone and one that

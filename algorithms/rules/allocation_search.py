@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A genetic algorithm that divides bandwidth and computing in a slot, for whole batches of slots at once.
 
 It is the heuristic of the benchmark SCHRS. Operators and sizes are our choice; that the best of all tried decisions is

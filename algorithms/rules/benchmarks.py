@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks that need the scenario: searched and best allocations, and the oracles that bound what can be gained.
 
 Popularity caching with the best allocation, and the best caching with equal shares, divide the head-room between the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cache that fits with the highest sum of values, and caches as numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simple rules for caching and allocation: what every learned provisioning policy is compared with.
 
 A rule joins one way to cache with one way to divide the computing; the uplink is divided equally. All definitions are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What it costs to cache something: tables over whole episodes and every cache, for the plans of oracles.
 
 The cost of a frame with a cache is the sum of what each request costs as a hit without steps or as a miss, minus what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best caching of whole episodes by somebody who knows every request beforehand: the plan of the oracle.
 
 Every feasible cache of every frame is considered. The cheapest sequence of caches over the frames, switching cost

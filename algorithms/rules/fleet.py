@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All rules of the fleet; each decides for all three roles, and may be asked for one of them."""
 
 from __future__ import annotations

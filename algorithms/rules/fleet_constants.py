@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a rule of the fleet is to its kernel: who routes, which steps, what is kept, and all constants of that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Families of rules of the fleet, with their constants: who routes × which steps × what is kept."""
 
 from __future__ import annotations

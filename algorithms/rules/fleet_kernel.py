@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules of the fleet, compiled: whole episodes inside a kernel, and the same decisions for many copies at once."""
 
 from __future__ import annotations

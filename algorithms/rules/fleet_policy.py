@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rule of the fleet as a policy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Residency by the rules of the fleet, compiled: which models every site is to keep for a frame."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routers by the rules of the fleet, compiled: a score for every candidate, or draws by speed."""
 
 from __future__ import annotations

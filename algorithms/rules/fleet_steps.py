@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steps by the rules of the fleet, compiled: as many as a request has time for, fewer while sites are busy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Caching by what past requests say: decayed shares of requests, times what a hit saves, packed in the best way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All rules of the offloading worlds."""
 
 from __future__ import annotations

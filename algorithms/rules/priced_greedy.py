@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Greedy placement by a price: what a task costs itself, and what it costs those who come after it."""
 
 from __future__ import annotations

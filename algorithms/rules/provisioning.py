@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All rules, searches and oracles of the provisioning worlds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simple rules: the schedulers that every learned policy is compared with.
 
 Rules are grouped by what they know. All know the servers' capacities and rates. "Own tasks" are the tasks of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules that place task after task, compiled: the numbers of the torch code in the rules, in the same order.
 
 Each task is placed where it costs least given what was placed before it. That is sequential by nature, and in torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What other programs hand to the PettingZoo environments, checked: arguments, seeds and choices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What agents see, as learners with shared weights like it: numbers of about 1, and who is asking."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of a world: who acts in a round, what each of them sees, and what becomes of what they do.
 
 A world decides for all sites of a role at once. Other libraries know agents instead: a (role, site) pair each, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many copies of a world for learners of other libraries: one step is a round of all agents in all copies.
 
 The form is that of PettingZoo's parallel environments, with arrays in the place of numbers: whatever an agent sees,

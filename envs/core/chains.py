@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chains of two states: calm and burst, in order and in trouble."""
 
 from __future__ import annotations

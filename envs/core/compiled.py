@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled kernels: Numba with its cache in the user's cache folder, so that a read-only installation works."""
 
 from __future__ import annotations

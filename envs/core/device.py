@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Torch devices: refusing one that is not there, telling GPUs, and waiting for one."""
 
 from __future__ import annotations

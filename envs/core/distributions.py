@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a quantity is distributed between two bounds, where that is not evenly: heavy tails, and what was measured.
 
 Every shape lies between bounds that the quantity has anyhow, so whatever is derived from the largest value of a

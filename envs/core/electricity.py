@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Electricity: what sites draw while they work, and what that costs there at a time of day."""
 
 from __future__ import annotations

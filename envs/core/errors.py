@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one error that means "the input is wrong", as opposed to "the program is wrong"."""
 
 from __future__ import annotations

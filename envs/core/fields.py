@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the fields of every file are made of: frozen models, switches, and numbers with the bounds of the machine.
 
 Simulators compute in single precision and count in 64 bits. Bounds are narrower than both, so that products and ratios

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kinds of worlds: the one place that knows which there are, and what is different about each.
 
 A kind is one entry of a registry (:mod:`edgegen.envs.core.registry`). Others than those of the package are added with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links between sites: fields that hold a row per origin with a value per destination, or something shorter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that are shipped under a name, or that people give by path."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objectives: what decisions in a world are judged by, as a weighted sum of named terms.
 
 Terms of a kind of world are entries of a registry; others are plugins (:mod:`edgegen.envs.core.plugins`). A scenario

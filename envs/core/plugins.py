@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plugins: rules, methods, worlds and terms of objectives from outside of the package, wherever a name is taken.
 
 A plugin is named by reference, ``path.py:NAME`` or ``package.module:NAME``, or is an entry point of an installed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Radio between users and their base station: path loss, and the rate of a link that has a share of a band."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that a service recorded: a folder of Parquet files, and of journals that have not become one yet.
 
 A row is a request of a service of any kind. A journal has a line of JSON per row. It grows until it is written as a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries: what the package and its plugins add, by name.
 
 Entries that come with the package are imported when they are asked for. Plugins (:mod:`edgegen.envs.core.plugins`) are

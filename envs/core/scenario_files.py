@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenario files of every kind: YAML, named by their stem, with variants, built on top of one another.
 
 A file says its ``kind`` (``offloading`` if it does not), may ``extend`` another file or scenario of the same kind, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenarios of every kind: from a name, a file or plain data to a validated scenario of the kind that it states."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds of seeds, apart from the models of files, which take long to make."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CSV files that people and other programs write: read as text, checked cell by cell."""
 
 from __future__ import annotations

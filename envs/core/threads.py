@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cores that this process may use, and threads that share copies among them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened in one episode, moment by moment: what a picture of it is made of, whatever the kind of world."""
 
 from __future__ import annotations

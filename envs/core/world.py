@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every world is: something that asks for decisions, role by role, and tells what came of them.
 
 A world plays E independent copies in lockstep; everything it shows and takes is a tensor with a leading axis E. Whoever

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML files that people write, read as a mapping of fields.
 
 Words without quotes never become another value than what they say: numbers are decimal, ``true`` and ``false`` alone

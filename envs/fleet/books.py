@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a fleet is made of, and the books that are kept of it, as compiled functions take them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What requests would be worth on an idle fleet, compiled: more than any policy can make of them."""
 
 from __future__ import annotations

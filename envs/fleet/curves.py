@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quality of requests over their steps, compiled; curves as in :mod:`edgegen.envs.fleet.models`."""
 
 from __future__ import annotations

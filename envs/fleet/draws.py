@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What chance brings to the fleet: the requests of whole episodes, by (seed, number of the episode) alone."""
 
 from __future__ import annotations

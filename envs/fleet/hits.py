@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often one memory would have had what is asked for: the rule most use, and the best there can be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of the sites, compiled: what is loaded, from where, and what has to go for it."""
 
 from __future__ import annotations

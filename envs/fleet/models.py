@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generative models of a fleet, and curves of their quality over the steps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of a fleet scenario: the cloud, what traffic does, what happens to sites, how models are loaded, the radio."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of the fleet, compiled: what is reported, what a request meets at a site, what becomes of it.
 
 Everything happens at arrivals and at the beginnings of frames. Sites serve in the order in which requests are placed, a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorded traffic of a fleet: which trace, and what of it is played."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The requests that a service recorded, as a trace of the fleet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fleet scenarios: which sites and models there are, who asks for what and when, and what it is worth."""
 
 from __future__ import annotations

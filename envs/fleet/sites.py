@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens to the sites of a fleet in an episode: outages, and how long loads take; by (seed, number) alone.
 
 A site's own clock stands still while it has failed, and goes slowly while it is slow. Compiled functions turn times

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Terms of the fleet's objective: what requests bring and cost.
 
 What a request is worth is a sum of terms: its quality counts 1 times its weight, all others are costs. Some arise in

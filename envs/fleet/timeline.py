@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An episode of a fleet, moment by moment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces of real requests in one form, whatever recorded them: a Parquet file with a row per request.
 
 The column ``arrival_s`` is there always; ``model`` (a name), ``pictures``, ``steps`` and ``work`` where they are known.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the sites of a fleet see: requests to be routed, to be given steps, and models to be kept."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet world: cachers at the beginning of a frame, then request by request a router and an allocator.
 
 Time is continuous, copies go in lockstep: on a router's turn every copy that has another request before the end of its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of the offloading world: edge servers that place the tasks of their users on each other's machines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of many copies of the offloading world at once: arrays with an axis of copies instead of objects."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users ask for: how many tasks come, what a task is like, and that episodes may differ in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What chance brings to the offloading world: the tasks and the servers of whole episodes, on streams of their own.
 
 All of it depends on the scenario, the seed and the episode's number alone: not on the policy, the device, or how many

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of tasks that are placed on servers: the equations of the offloading world as pure functions.
 
 Equations are those of the LAD-TS system model (arXiv 2412.18212, reconstructed from the authors' code: "spec").

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorded traffic: how many tasks came where and when, from a file.
 
 A recording is a CSV file with the columns ``slot`` and ``edge`` and a row per task, as a trace has them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Offloading scenarios: what the edge servers are and what work arrives, as frozen, validated data.
 
 A scenario is a YAML file, either shipped in ``envs/scenarios/`` and named by its stem (``ladts-paper``) or any path;

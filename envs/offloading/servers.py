@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers that differ from episode to episode, slow down or fail, and report late or not at all.
 
 These are the distributions, as scenarios name them; :mod:`edgegen.envs.offloading.draws` draws episodes from them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Terms of the offloading world's objective: what tasks cost where they are placed.
 
 A term measures tasks from :class:`Facts`, whose tensors broadcast: with what has become of tasks ``[M]``, and with what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces: recorded tasks, and the decisions made about them, as CSV files.
 
 A trace has one row per task with the columns ``slot``, ``edge`` (the server the task arrived at), ``index`` (its place

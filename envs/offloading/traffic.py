@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traffic that is not the same everywhere and always: bursts, the time of day, hot spots, and what was recorded.
 
 Each is a factor on the number of tasks, with a mean of 1, so the offered load of a scenario is the same with and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What servers of the offloading world see before they place the tasks of a slot."""
 
 from __future__ import annotations

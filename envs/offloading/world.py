@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The offloading world: tasks are placed on servers slot by slot, and the delays follow.
 
 Everything carries a leading batch axis E of independent copies, and no loop runs over tasks, servers or copies. What

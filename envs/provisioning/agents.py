@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The agents of the provisioning world: cachers and allocators, a pair of them at every cell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Amenders: what turns any decision into one that fits the storage, the bandwidth and the computing budget.
 
 An amender changes as little as it can, and nothing that fits already. "Actor output in [−1, 1], then an action amender"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quality and generation time of generative models against their denoising steps, as measured or assumed curves.
 
 A curve has six constants. Quality is a total variation (TV), lower is better; it falls from a plateau to a plateau:

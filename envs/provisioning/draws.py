@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests: who asks for which model from where, for whole episodes, drawn on streams of their own.
 
 Everything that happens to a provisioning world from outside depends on the scenario, the seed and the episode's number

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provisioning kind: what is particular about it, for everything that works for every kind."""
 
 from __future__ import annotations

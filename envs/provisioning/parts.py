@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts of a provisioning scenario: distributions, the skewness chain, drift, mobility, the form of allocations.
 
 All rules are our choice unless marked otherwise; see :mod:`edgegen.envs.provisioning.scenario`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Service in one slot: from shares of bandwidth and computing to delay, quality and cost of every request.
 
 Pure functions on tensors with any leading axes, cells C and users N. Their equations are our choice, after the siblings

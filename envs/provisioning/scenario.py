@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Provisioning scenarios: which models can be cached where, who asks for them, and over which links.
 
 The world is that of T2DRL, after arXiv 2411.01458: models are cached once per frame, bandwidth and computing are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Terms of the provisioning world's objective: what requests cost, and what is charged for caching.
 
 Terms of requests measure :class:`Facts`, per user ``[..., C, N]``; rules that search allocations meet the same facts.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What servers of the provisioning world see: a frame before models are cached for it, a slot before it is divided."""
 
 from __future__ import annotations

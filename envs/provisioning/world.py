@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provisioning world: models are cached once per frame, bandwidth and computing are divided in every slot.
 
 That there are two timescales, caching on the long and allocation on the short one, is arXiv 2411.01458's; how they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Independent PPO by TorchRL on an offloading world, one policy for all servers.
 
     python examples/torchrl/ippo.py --scenario demo --episodes 30

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An earlier report of the benchmark, to compare with."""
 
 from __future__ import annotations

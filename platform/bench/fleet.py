@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the fleet: whole episodes by a rule and by networks, forks that label decisions, and worlds by size.
 
 All of it is compiled and measured in one thread: compiled functions count no references to arrays, and a change that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast things could be: the least that a path must compute and move, at the rates that this machine reaches.
 
 A floor is the time for whichever takes longer, the arithmetic at the rate of a matrix product or the memory traffic at

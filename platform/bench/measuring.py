@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a benchmark is: a rate or a cost with its unit, and how it is timed."""
 
 from __future__ import annotations

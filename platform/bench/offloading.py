@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the offloading world: its simulator, rules, the LAD-TS policy and its training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other libraries' runners in the same world, in the same process: what they and ours play per second.
 
 The world is the PettingZoo environment of a scenario. Everybody plays it with one policy for all servers; ours has E

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the provisioning world: its simulator, and updates of D3PG."""
 
 from __future__ import annotations

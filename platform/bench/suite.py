@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark suite: how fast the simulator, the rules, the policy and training are on this machine.
 
 Every row is a rate or a cost with its unit, the median of several repeats after a warm-up, in wall time and in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What RLlib costs: updates of D3PG through its learner, beside a plain PyTorch loop over the same networks."""
 
 from __future__ import annotations

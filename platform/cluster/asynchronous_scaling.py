@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How asynchronous training scales: processor times of its parts, measured, and which of them is the next ceiling.
 
 Runners, shards, learners and driver work at the same time, so with a core for every process the slowest part sets the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults on purpose: break parts of a cluster in the middle of a training, and see what came of it.
 
 Every fault strikes a training on a local Ray cluster of a head and two worker nodes. Where the training restarts from a

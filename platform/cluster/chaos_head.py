@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fault of a head: it dies under a live service and comes back, while clients go on asking.
 
 The cluster is one whose tables are in Redis. All of the service is on a worker node, whose proxy the clients ask. Every

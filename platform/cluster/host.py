@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine of a Ray cluster as an operator starts it: ``ray start`` and everything below it, to run and to cut off."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Ray cluster of several nodes on one machine, to train on and to break."""
 
 from __future__ import annotations

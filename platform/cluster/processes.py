@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The processes of a training on a Ray cluster: how many, how large, where, and what to do when some are lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How sampling scales with env runners: measured on the cores there are, and what that predicts for more of them.
 
 A round asks every runner for a fragment and stores what comes back. On C cores its wall time says little about a real

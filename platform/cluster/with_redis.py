@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A local cluster whose head may die and come back, because its tables are in Redis."""
 
 from __future__ import annotations

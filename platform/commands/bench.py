@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen bench``: how fast things are on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen chaos``: break a training on purpose and see whether it comes through."""
 
 from __future__ import annotations

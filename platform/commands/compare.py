@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen evaluate`` and ``edgegen compare``: what policies achieve."""
 
 from __future__ import annotations

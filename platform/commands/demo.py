@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen demo``: everything once, from training to pictures."""
 
 from __future__ import annotations

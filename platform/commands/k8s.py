@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen k8s``: from a service config to what a cluster is given."""
 
 from __future__ import annotations

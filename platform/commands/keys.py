@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen keys``: who may ask a service."""
 
 from __future__ import annotations

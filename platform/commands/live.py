@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen serve`` and ``edgegen generate``: the live service and a client for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen loadtest``: policies of a live service, compared on the same sequences of requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options that mean the same everywhere, and what is done with their values."""
 
 from __future__ import annotations

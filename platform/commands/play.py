@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen play``: one episode, to look at."""
 
 from __future__ import annotations

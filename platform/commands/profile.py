@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen profile``: measured curves of a diffusion model, for scenarios that cache and allocate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen replay``: recorded tasks through the simulator."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen reproduce``: every experiment of a study, with data, figures and a report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen scaling``: what more env runners bring."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen sweep``: a search for good settings, with a final training over seeds and a registered policy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen trace``: real requests for the fleet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen track``: what waits for MLflow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen train``: from a scenario to a trained policy."""
 
 from __future__ import annotations

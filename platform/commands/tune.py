@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen tune``: from a rule with constants to a policy folder, with a budget as a learner has one."""
 
 from __future__ import annotations

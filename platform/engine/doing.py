@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A unit in its own folder: done once, resumed where it was cut off, kept as data.
 
 A folder holds ``unit.json``, what the unit is; what the unit itself puts there; ``evaluation-*.json``; ``effort.json``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people see while units run: a live table in a terminal, a line per unit in a log file, and the time left."""
 
 from __future__ import annotations

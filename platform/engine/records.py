@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job in MLflow: one parent run, and one child for every unit, exactly once.
 
 A run is recognised by its tags, never by a list kept elsewhere, and everything here can be done again without doing it

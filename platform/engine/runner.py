@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units on Ray: as many side by side as there is room for, each in a process of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tuning of a rule as a unit: with the training episodes of a learner, and resumed like one."""
 
 from __future__ import annotations

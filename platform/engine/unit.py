@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units of work: what they are, by what they are told apart, and what they are judged on."""
 
 from __future__ import annotations

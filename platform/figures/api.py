@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures as matplotlib objects, for scripts and notebooks: ``edgegen.figures``.
 
 They are drawn without a display and whatever matplotlib is set up to; ``figure.savefig("figure.pdf")`` writes one.

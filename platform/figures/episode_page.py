@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An episode as one HTML page that needs nothing else: the data lies in it, and it asks no network."""
 
 from __future__ import annotations

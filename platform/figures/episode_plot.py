@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time line of an episode as a picture: a row for every site, a column for every policy."""
 
 from __future__ import annotations

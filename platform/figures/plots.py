@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots for people: axes with units, readable in grey, drawn without a display."""
 
 from __future__ import annotations

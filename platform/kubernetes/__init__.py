@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes manifests that are made from a service config."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of an overlay: what is made is written, what is made no more goes, and what people wrote stays."""
 
 from __future__ import annotations

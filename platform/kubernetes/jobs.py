@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an overlay says of the jobs: their image, and the queue in which they wait."""
 
 from __future__ import annotations

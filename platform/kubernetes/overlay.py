@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Kustomize overlay from a service config: everything that a cluster gets for this service, as files.
 
 What is the same for every service lies in the folder ``k8s`` of the repository, as plain manifests. An overlay names

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a service config of edgegen to the configuration that Ray Serve and a RayService take.
 
 The input is what ``edgegen serve --config`` reads. The output is what ``serve build`` emits for the application of that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sites of a service, and the worker groups of its Ray cluster: one for the gateways, one for every site.
 
 A site is one name: a label of nodes, a worker group, and a Ray resource that this group offers. An edge says in

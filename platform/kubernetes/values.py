@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a cluster is like on which a service is to run: images, storage, sizes, and the ways in; as frozen data.
 
 The service config says which sites there are and what runs at them. Everything that depends on the cluster instead, and

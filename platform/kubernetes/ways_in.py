@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways in for people: an Ingress or a route of a Gateway, and the network policy that lets it through."""
 
 from __future__ import annotations

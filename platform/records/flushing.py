@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records that runs left to be sent to MLflow: finding them, and sending them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gate before ``champion``: a policy passes if it is better on the same arrivals, and not by luck."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a registered policy comes from: the code, the person, the machine, the job and the world of its training."""
 
 from __future__ import annotations

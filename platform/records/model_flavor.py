@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies as MLflow models: what goes in, what comes out, and how ``mlflow.pyfunc`` loads one.
 
 An input is what a policy observes, as arrays by name; parts of parts have dotted names (``tasks.size_mbit``). Where a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies in MLflow's model registry: registered once, and made champion if they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the driver of a run is alive: it says so again and again, and whoever starts next marks those that do not."""
 
 from __future__ import annotations

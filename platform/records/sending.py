@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The thread that asks a tracking store for what a spool holds, until the store has granted it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests to a tracking store, on disk until they have been granted: a server that goes away costs none of them.
 
 A spool is a folder. Requests are lines of JSON in files that are only ever appended to, files that are to be stored lie

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MLflow tracking: flat, chosen parameters and metrics, the files that matter, and what the machine did meanwhile.
 
 A store is opened loudly, so that a mistyped server is found before hours of work. From then on nothing waits for it:

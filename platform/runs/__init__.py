@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training, evaluating, comparing and replaying: what a single command runs."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Honest comparison: every policy meets identical arrivals or requests, and differences come with intervals."""
 
 from __future__ import annotations

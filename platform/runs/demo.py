@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demonstration: train, compare, serve with real pictures, and say where everything is."""
 
 from __future__ import annotations

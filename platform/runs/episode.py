@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One episode, played turn by turn by one policy or several, and all that happened in it."""
 
 from __future__ import annotations

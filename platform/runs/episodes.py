@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Episodes of evaluations: seeds apart from those of training, and chunks that fit the memory."""
 
 from __future__ import annotations

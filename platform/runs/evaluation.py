@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation: whole episodes of a policy in any kind of world, many copies side by side, measured per episode."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A running fleet and the world that it is: policies serve the same requests live, and in the simulator."""
 
 from __future__ import annotations

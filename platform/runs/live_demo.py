@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live part of the demonstration: a tuned rule and a learned policy serve the same requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies of a running service, compared: each is given the same sequences of requests, one after the other."""
 
 from __future__ import annotations

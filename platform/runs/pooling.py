@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainings of one method that differ in their seeds alone, for comparisons of methods and not of lucky runs."""
 
 from __future__ import annotations

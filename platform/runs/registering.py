@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a finished training to the model registry, through the gate before champion."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay of recorded tasks: what became of them, or what would have become of them under another policy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A search for the constants of a rule on training episodes, which goes on where its files say it was.
 
 Trial after trial a sampler of Optuna proposes constants, and the rule plays the same episodes of the training stream

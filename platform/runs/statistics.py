@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Intervals over episodes and training runs that keep what "95 %" promises with five values as with fifty.
 
 Means and paired differences use Student's t: episodes are independent, their means average thousands of tasks and are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training runs: a folder with checkpoints that resume exactly, a record in MLflow, and a policy to use.
 
 A run folder holds ``run.json`` (all that is needed to rebuild the algorithm), ``episodes.json``, the learning curve,

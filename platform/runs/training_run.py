@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One call of train or resume: the loop, its checkpoints and records, and restarts when parts of a cluster are lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tuning of a rule as a run: its folder, its record, and stopping and going on."""
 
 from __future__ import annotations

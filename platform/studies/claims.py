@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published numbers beside ours, and what our data says of published statements."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an experiment found, as plain data: all that figures and report are made of, and nothing that is not in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A study as a paper needs it: a table of LaTeX, plain numbers, and a frame of every evaluation episode."""
 
 from __future__ import annotations

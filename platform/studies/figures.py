@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures as targets: each knows the numbers it shows, and is drawn again only if they or its files are not there."""
 
 from __future__ import annotations

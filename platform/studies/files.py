@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Study files: YAML, shipped or anybody's, read and checked field by field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Levels of methods and their ratios to the reference, with intervals: what figures, tables and claims show."""
 
 from __future__ import annotations

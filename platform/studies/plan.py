@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a study to the work it takes: every name checked, every training and play of a rule known by what it is."""
 
 from __future__ import annotations

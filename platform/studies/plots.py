@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures of studies from plain numbers: lines with bands, and dots with intervals, readable in grey."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RLlib's own PPO on the offloading world: one policy shared by all servers, as a reference from outside.
 
 Nothing of PPO is ours. The world reaches it through the PettingZoo facade, with the state scaled and without the turns

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A study in MLflow: what its runs are called, and what is logged of a unit."""
 
 from __future__ import annotations

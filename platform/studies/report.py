@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a study: tables, figures and verdicts, made of saved data and of nothing else."""
 
 from __future__ import annotations

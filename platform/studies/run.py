@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A study from beginning to end: units, data, figures, report; each step is done again only where it is not done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What learners of a seed train on, played by rules: the level that a learning curve has to be seen against."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of a report, for people and for machines."""
 
 from __future__ import annotations

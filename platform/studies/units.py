@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainings of a study, and rules on what they train on, tuned and as they are, as units."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bar of a sweep: rules with constants, tuned with the budget of a final training, as units of the engine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sweep with everything its names stand for, checked to the last name before any trial starts."""
 
 from __future__ import annotations

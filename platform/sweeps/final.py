@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The final training: settings of the best trials, and the preset, with seeds of their own, as units of the engine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What trials have reported, kept by the driver beside Tune's state and out of it.
 
 A result that Tune hears of holds only what is new. The whole history of a trial would be written again with every state

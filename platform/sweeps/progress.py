@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people see while a sweep runs: a live table in a terminal, a line per trial in a log file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sweep in MLflow: what its runs are called, and what is logged of a trial while it is under way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep's trials are doing, passed on to whoever watches.
 
 Tune pickles its callbacks with the experiment and brings the pickled ones back when it is resumed. So the callback

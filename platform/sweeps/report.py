@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a sweep: what was tried, what mattered, what came of it, and which seeds stand behind every number."""
 
 from __future__ import annotations

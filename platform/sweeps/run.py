@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sweep from beginning to end: search, final training, comparison, registration; each step resumes where it was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Searchers and schedulers of a sweep, as Ray Tune has them."""
 
 from __future__ import annotations

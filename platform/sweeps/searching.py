@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The searcher of a sweep: an Optuna study, which a restored search makes anew of the trials that Tune knows.
 
 So nothing of it has to be written while the search goes on. A study in a database is written by Optuna as trials begin

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep varies: from a line of YAML to values, for Ray Tune and for Optuna alike.
 
 A line is a field and how its values are drawn: ``actor_lr: {log_uniform: [1e-4, 1e-2]}``. The kinds are ``uniform``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep does, as frozen data: the fields of its YAML file, and what they have to do with one another."""
 
 from __future__ import annotations

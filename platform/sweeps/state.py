@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tune's memory of an experiment, kept so that a killed driver loses nothing and a thousand trials cost little.
 
 Tune's own state holds every trial: at a thousand it is megabytes, too much to write with every report. And Tune

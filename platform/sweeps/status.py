@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a sweep stands, for whoever looks from another terminal: a file that its driver appends to, and its table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training of a sweep: the same settings with one or several seeds in one process, validated as it goes.
 
 Every seed is an ordinary training of edgegen. Checkpoints hold all of it, replay and generators included, so that a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trial of the search, as Ray Tune runs it."""
 
 from __future__ import annotations

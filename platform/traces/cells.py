@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells of a CSV file that another program wrote, checked one by one and named by line where they are wrong."""
 
 from __future__ import annotations

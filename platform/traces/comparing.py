@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trace beside a world: what both are measured to be, as a table and as a picture."""
 
 from __future__ import annotations

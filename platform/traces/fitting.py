@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds from traces: a day curve, bursts, popularity and mixes that bring requests like those that were recorded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Forms in which others record requests, and what of them is a trace."""
 
 from __future__ import annotations

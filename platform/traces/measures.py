@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is measured of a trace: rates over the day, bursts, popularity, and what memories would have had."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds from what a service recorded: who asked for what and when, and how long its edges took."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times of work on the edges of a service, fitted to what it recorded.
 
 A request takes pictures times (fixed + steps times a step), over the speed of its edge: as in the fleet world. What

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of the console: a page that needs nothing from elsewhere, with a policy that allows it nothing else."""
 
 from __future__ import annotations

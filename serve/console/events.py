@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What has happened lately, numbered: a list that forgets its beginning."""
 
 from __future__ import annotations

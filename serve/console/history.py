@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many requests were on every edge during the last minutes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request as the console's log has it: who made the pictures and how long everything took, or why there are none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routes of the console: the page at ``/``, its files, and the state of the fleet, once or as a stream."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An edge server as the console shows it, from its books."""
 
 from __future__ import annotations

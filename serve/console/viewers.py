@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Those who watch: each gets the same messages, as long as it keeps up."""
 
 from __future__ import annotations

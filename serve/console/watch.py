@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The watch: what a gateway knows of its fleet, for people who look at it. No edge is asked anything for that.
 
 Everything comes from the books and from what the meter is told. It is looked at once a second, however many viewers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Admission: which requests are taken, by when they could be finished, and whose turn it is to be placed.
 
 Edges are given work for some seconds ahead, so that none is idle; what is more waits here, in fair turns of those who

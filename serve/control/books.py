@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The books of one edge server: what it holds, what it still has to do, and whether it may get more."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contact with the edges: their reports, what happens when one falls silent or dies, and attempts on them."""
 
 from __future__ import annotations

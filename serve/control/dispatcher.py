@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dispatcher: carries requests to the edges the scheduler names, and on to others when an edge is lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that wait at a gateway, in fair turns of those who sent them: start-time fair queueing over estimated work.
 
 Goyal, Vin, Cheng: Start-time fair queueing, IEEE/ACM Transactions on Networking 5(5), 1997. Every tenant has a virtual

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames of a service: at the beginning of each its cacher says what the edges are to keep, and they are told."""
 
 from __future__ import annotations

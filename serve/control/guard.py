@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The guard of a canary: whether what a candidate decides falls behind what the policy in charge decides.
 
 Both get requests at the same time, by chance, so time is cut into blocks and the difference of the means within each

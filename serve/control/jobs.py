@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What travels between the gateway and the edges: a job, its pictures, a state report, and what can go wrong."""
 
 from __future__ import annotations

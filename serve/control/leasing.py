@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decisions for executors outside: where work should go, without doing it, and how the books know of it.
 
 A decision is written down as a lease at the edge itself, whose reports tell it to every gateway as they tell jobs. It

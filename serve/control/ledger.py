@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ledger of all edges: what views are made of, as arrays with a row per edge and a column per model.
 
 The books of each edge write it (:mod:`edgegen.serve.control.books`), so that a view needs no loop over edges.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live world: the edges of a service as a world that policies know from the simulator, whatever its kind.
 
 Requests come one by one, and each is placed when it comes, by a decision of the role that routes. Where the kind of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live scheduler: whether a request is admitted, what the policy says, and what happens when it fails.
 
 Plain Python on one thread, without Ray. What the policy sees is the business of the live world.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A seat: one policy that places requests, with its live world, what it remembers, and how far it can be trusted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The slots of a service's router: the policy in charge, a candidate that gets a share, and a shadow that gets nothing.
 
 Policies change while requests go on: a new one is tried on the service as it is before it gets a slot, and the old one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a request stands that is under way, as the books have it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The steps of a job, chosen where it runs: an allocator that the process of an edge owns. Without Ray."""
 
 from __future__ import annotations

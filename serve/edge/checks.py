@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be wrong between the edges of a service and its models: refused before anything is started."""
 
 from __future__ import annotations

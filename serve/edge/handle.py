@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edges in other processes, reached through Ray Serve handles."""
 
 from __future__ import annotations

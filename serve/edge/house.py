@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edges that share a process: those that only wait, for a service elsewhere or for an emulated device."""
 
 from __future__ import annotations

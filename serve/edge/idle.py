@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Timing of an edge while it is idle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an edge keeps for a while: each request is done once by its key, and its pictures can be fetched afterwards.
 
 A gateway that dies leaves its requests on the edges. They are finished there, and whoever asks for one again, by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work that somebody else does on the device of an edge, because a schedule has sent it there."""
 
 from __future__ import annotations

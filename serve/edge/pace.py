@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast an edge works and loads, as running means of what it has measured."""
 
 from __future__ import annotations

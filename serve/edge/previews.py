@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Previews of the jobs of an edge, for those who watch them come."""
 
 from __future__ import annotations

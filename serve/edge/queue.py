@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The queue of an edge: what is to be done in order of arrival, with the loads that this order makes necessary.
 
 A load is planned when the work that needs it joins the queue, against the memory as it will be by then, and done when

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of an edge: which models are in it, what has to be loaded, and what has to go for that.
 
 The rules are those of fleet worlds (:mod:`edgegen.envs.fleet.memory`), so that a policy meets here what it was trained

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An edge server: models in a bounded memory behind a first-in-first-out queue.
 
 The class knows nothing of Ray; the application turns it into one named Serve deployment per edge.

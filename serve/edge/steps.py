@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many denoising steps a job gets at its edge: what the edge knows of that, and the plain rule."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A job on an edge, and what the edge is doing right now."""
 
 from __future__ import annotations

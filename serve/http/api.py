@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes out: answers in the shape of the OpenAI API, with a part of our own."""
 
 from __future__ import annotations

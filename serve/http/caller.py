@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who sends a request, how it is named, and whether it was sent before: what its headers say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client for demonstrations: bursts of requests, and a contact sheet of what came back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models and edges as the service describes them to clients."""
 
 from __future__ import annotations

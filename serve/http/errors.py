@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Failures that are answered over HTTP, in the shape that clients of the OpenAI API expect."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway: takes requests in, schedules them, and knows the state of everything. The scheduler is inside it.
 
 A service may have several. Each keeps books of its own, and what the others have sent to an edge it learns from the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes in: how bodies are read, and what a request is to the scheduler and to an edge."""
 
 from __future__ import annotations

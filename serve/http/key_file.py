@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file with the API keys of a service: who may ask for what, and of every key no more than its hash.
 
 A key is 256 random bits. There is nothing to guess in them, so that a plain SHA-256 tells nobody the key, and costs a

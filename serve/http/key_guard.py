@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layer of the web application that asks for API keys, where a service has them."""
 
 from __future__ import annotations

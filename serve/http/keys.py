@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may ask: the keys of a service as a gateway holds them, and the one of the request that is being served."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much a key may ask for in a minute: buckets that fill all the time and that requests take from.
 
 A bucket holds what is allowed in a minute and fills at that rate, so a key that paused may send a minute's worth at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses of pictures: signed, so that nobody can guess one, and good until a certain time.
 
 All gateways of a service share the key, and each finds the pictures on the edge that keeps them. So any of them answers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures as clients want them: in other formats than that in which edges make them."""
 
 from __future__ import annotations

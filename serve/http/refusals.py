@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers to what fails before or beside the gateway, in the shape of the OpenAI API."""
 
 from __future__ import annotations

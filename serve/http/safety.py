@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every request and answer of the web application has to keep to: sizes, names of hosts, origins, headers."""
 
 from __future__ import annotations

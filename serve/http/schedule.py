@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``/v1/schedule``: decisions about work that somebody else does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests whose pictures are seen as they come: events of the OpenAI API, with a part of our own.
 
 Previews are decoded on the edge and waited for there; the request itself goes its usual way. So a request that moves

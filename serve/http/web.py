@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The web application: routes of a gateway, and errors in the shape of the OpenAI API. No Ray in here."""
 
 from __future__ import annotations

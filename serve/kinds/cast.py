@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who decides for which role of a service: the policies that its config names, made and checked.
 
 A name without roles is a policy of the service's kind, for every role that the kind has live. With roles, as in

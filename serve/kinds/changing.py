@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes of a service's policies while it serves: loaded apart from its requests, tried, then put in their slots."""
 
 from __future__ import annotations

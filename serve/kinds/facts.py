@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of the models and edges of a service, from its config and from measured profiles; and empty books."""
 
 from __future__ import annotations

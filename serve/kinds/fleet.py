@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet kind, served: cachers once a frame, a router for every request, and allocators at the edges.
 
 A policy sees what it sees in the simulator. Edges are the sites, in their order in the config, and the one that is the

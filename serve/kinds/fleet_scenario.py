@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service as a scenario of the fleet: its edges are the sites, and a Gcycle is a second of work at speed 1."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The allocator of the fleet kind at an edge: what it sees of a job, and the steps that its decision means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The offloading kind, served: each request is one decision of the router, and edges are its servers.
 
 A policy sees a request with what it sees in the simulator: backlogs, capacities and rates of the servers, and the

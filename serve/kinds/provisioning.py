@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provisioning kind, served: edges are the servers of cells, and every request is a slot of one user.
 
 Its policies decide for two roles, what edges keep and how many steps a request gets; where requests run is for a router

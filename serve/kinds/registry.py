@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of worlds that can be served: the one place of the service that knows which there are.
 
 The entry of a kind that comes with the package is ``SERVED`` in the module of its name in this folder. Others are

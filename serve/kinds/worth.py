@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What requests are worth to a service: as in the fleet world, the quality in time less what the delay costs."""
 
 from __future__ import annotations

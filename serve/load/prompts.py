@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prompts that the embedded models can paint, each on its own subject."""
 
 from __future__ import annotations

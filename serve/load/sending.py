@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An open loop: every request of a sequence is sent when it is due, whether earlier ones have been answered or not."""
 
 from __future__ import annotations

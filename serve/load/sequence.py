@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequences of requests for a live service: an episode of the simulated world, with a prompt for every request."""
 
 from __future__ import annotations

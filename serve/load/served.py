@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sequence as a service served it: an episode like a simulated one, with the same measures and the same picture."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines through measurements: quality that falls from a plateau to a plateau, and time that grows with the steps.
 
 The forms are those of :mod:`edgegen.envs.provisioning.curves` (our choice, see there); both fits are least squares over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a profile to a curve file: the fits, what must be said about them, and the text with every measured point."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a model takes to load: from the disk, with its files in the cache, and from the host to a GPU.
 
 A file that was read lies in the operating system's cache, so a second load says nothing about the first one after a

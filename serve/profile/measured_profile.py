@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From measurements to the profile of a model: medians over the rounds, lines through them, and 95 % intervals.
 
 Times are medians, which is what a queue has to expect, by the clock that can be trusted (:attr:`Profile.clock`); the

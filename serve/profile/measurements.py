@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is asked of a profile, and what was measured: plain data, without a pipeline."""
 
 from __future__ import annotations

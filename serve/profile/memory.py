@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory that a pipeline takes: its weights, and what comes on top while pictures are made."""
 
 from __future__ import annotations

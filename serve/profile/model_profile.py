@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The profile of one model on one device: what a scheduler or an emulated edge has to know of it.
 
 `edgegen profile` measures it and writes it as JSON; the embedded models come with one each. Time follows the model of

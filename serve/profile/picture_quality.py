@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a picture's quality is measured by when a model is profiled; of every measure, lower is better.
 
 ``tv``: anisotropic total variation, the sum of |p[i+1, j] − p[i, j]| + |p[i, j+1] − p[i, j]| over all pixels and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measuring a diffusers pipeline: what it costs to hold, how long a picture takes, and how good it is, by step count.
 
 Times are those of one picture made alone, as an edge server makes them, text encoding and decoding included. Rounds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is recorded of the requests of a service, and where."""
 
 from __future__ import annotations

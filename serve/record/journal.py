@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a recording: a journal that grows row by row, and the Parquet file that it becomes.
 
 Whoever writes a journal holds a lock on it, which ends with its process. A journal without a lock was left behind by a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recorder of a gateway: requests only join a queue, and a thread of its own writes them down.
 
 The queue is bounded: if the disk is too slow or full, rows are lost and counted, and no request waits for it. What has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request and what became of it, as a gateway notes it, and as a row of a recording."""
 
 from __future__ import annotations

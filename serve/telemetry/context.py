@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What belongs to the request that is being served, in whichever of its tasks."""
 
 from __future__ import annotations

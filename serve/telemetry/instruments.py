@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counters, gauges and histograms, of Ray for the ports of its nodes or of Prometheus' client for ``/metrics``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines of a log as JSON, with the ids of the request that they belong to."""
 
 from __future__ import annotations

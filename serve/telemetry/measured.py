@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of a service: what the gateways see of their requests and of every edge server.
 
 Gateways count, and the edges need not know: counters of all gateways add up, and of an edge's state each has its own

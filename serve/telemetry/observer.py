@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layer of the web application that counts requests and begins their traces."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page ``/metrics`` of a gateway: what Ray's nodes export of it, and the same under names that others read."""
 
 from __future__ import annotations

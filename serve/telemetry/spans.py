@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Spans of a request: the gateway's, that of the decision, and on the edge waiting, loading and generating.
 
 The edges themselves know nothing of traces. What they report of a job, time waited, time of the load and time of

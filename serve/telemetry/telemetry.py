@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that a gateway tells of itself: its page of metrics, and traces if somebody wants them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces of requests for OpenTelemetry: whether, where to, and the provider that makes them.
 
 The variables of OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kin) decide, or the config does. Without either

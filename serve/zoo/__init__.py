@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded generative models: small text-to-image diffusion pipelines, their training and their judges.
 
 The rooms are `shapes` and `digits` (procedural pictures and their captions), `judge` and `digit_judge` (what is in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training of the autoencoder between pictures and latents, and the cache of latents that the denoiser learns from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training that ends with a running average of the weights, and goes on where a checkpoint stopped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights that a training begins with: those of another model of the same shape, or random ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The catalogue of well-known hub models: what they are called, and what a server has to know before it loads one.
 
 None of them ships with the package: they load when their weights are in the cache of the hub or the hub can be reached.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A judge of pictures of digits: which digit a picture holds, in which colour and where.
 
 No learned network: what differs from the background is taken together, gets the colour of the palette nearest to its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural captioned pictures of digits: one digit in a colour and a place.
 
 The same idea as :mod:`edgegen.serve.zoo.shapes`, on another subject: a `Numeral` holds the facts that a caption states,

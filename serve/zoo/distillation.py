@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation: a small denoiser learns from a larger model, and needs few steps and no guidance.
 
     python -m edgegen.serve.zoo.distillation --teacher shapes-64 --out shapes-64-fast --seed 0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prompt accuracy and speed of an embedded model, or one like it, against its step count.
 
     python -m edgegen.serve.zoo.evaluation --model shapes-64 --steps 1,2,4,8,20 --prompts 200 --seed 0 --json FILE

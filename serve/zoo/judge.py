@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A judge of pictures: which coloured shapes a picture holds, how large and where, and whether a caption is met.
 
 No learned network: the picture is cut into connected patches that differ from the background, a patch takes the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a model name to a ready diffusers pipeline.
 
 An embedded name such as `shapes-64` stands for a folder that ships with the package. A path is a diffusers folder, with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts of the embedded pipeline: tokenizer, text encoder, picture autoencoder, denoiser and scheduler.
 
 Every function builds one untrained diffusers or transformers object; those libraries are imported on the first call.

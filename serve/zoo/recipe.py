@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The numbers of a training run, and the habits that its stages share: learning rates and checkpoints."""
 
 from __future__ import annotations

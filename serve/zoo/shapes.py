@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural captioned pictures: coloured shapes with sizes, places and relations on a light background.
 
 A `Scene` holds the facts that a caption states. `caption` and `parse_caption` turn one into the other; `draw` paints

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What embedded models paint: for every subject its captions, its pictures and its judge, by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training of an embedded model, from nothing or from another model to a diffusers folder.
 
     python -m edgegen.serve.zoo.training --out shapes-64 --seed 0

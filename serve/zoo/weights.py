@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of a model before they are loaded: weights as safetensors alone, and the digests that a card pins.
 
 Pickled weights (`.bin`, `.ckpt`, `.pt`) are programs: reading them runs what their author wrote. Safetensors hold

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """edgegen: multi-agent reinforcement learning for generative AI on unequal edge servers.
 
 What a script or a notebook needs is here, and is loaded when it is asked for:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests of both algorithms in RLlib share: a session, and what makes two trainings the same."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulators, rules and policies do on a GPU what they do on the CPU: the host draws all random numbers."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever asks a process to stop is handled as Ctrl-C, once."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any path can stand in a database URL, and is read back from it."""
 
 import sqlite3

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small worlds and settings for trainings that take seconds."""
 
 import pytest

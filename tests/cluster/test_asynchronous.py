@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asynchronous training on real processes: what is counted, what is bounded, what a checkpoint keeps, and faults."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is predicted of asynchronous training, by hand."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the chaos command concludes, and what it refuses; the faults themselves are those of test_nodes."""
 
 from pathlib import Path

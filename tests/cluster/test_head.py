@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head dies under a live service and comes back; its tables are in Redis."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts with addresses of their own, joined by ``ray start``: network namespaces on a bridge stand for machines."""
 
 import json

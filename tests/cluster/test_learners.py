@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several learners are one: the same numbers as one learner with the whole batch, and one state that resumes."""
 
 import numpy as np

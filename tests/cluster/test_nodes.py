@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training on several Ray nodes: where its processes go, what is refused, and what it survives."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be said of the processes of a training, and what is refused in one sentence."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scaling figure: hand-computed predictions, and one real measurement."""
 
 import json

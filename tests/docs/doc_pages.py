@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages, and what is written in them: code blocks, shell commands, inline code, links and headings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the commands of the pages are treated. Whatever is not named here runs word for word.
 
 - SUBSTITUTES change words that can not hold on a machine that tests, such as a port or the place of a model.

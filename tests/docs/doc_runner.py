@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs commands of pages in one scratch folder, as bash would run them there."""
 
 from __future__ import annotations

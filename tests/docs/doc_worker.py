@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that runs `edgegen` commands and Python files for others, one after the other, with one Ray session.
 
 Importing Ray and opening a session takes longer than most commands of the pages. The pages' commands go through bash

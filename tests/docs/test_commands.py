@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command and every Python block of the pages runs, or is checked as far as it can be without its cluster."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worked diffs: each applies to this checkout, and the tests that it brings pass there."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the pages say exists: links, files, modules, commands, options, presets; and what exists is on a page."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make docs` builds the website without a warning."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rounds of the offloading world as other libraries play it: a short one, and random play."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What other libraries send: actions, seeds and arguments, and what of it is refused in a sentence."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PettingZoo's own tests, and what every library counts on, in every scenario of every kind that ships."""
 
 import pickle

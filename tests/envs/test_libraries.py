@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other people's libraries on the PettingZoo environments: they are wrapped, and play or learn a little."""
 
 import importlib.util

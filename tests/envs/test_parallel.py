@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parallel form for other libraries: the contract, episodes that follow the seed, copies and pictures."""
 
 import pickle

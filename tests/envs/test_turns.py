@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The PettingZoo facade of provisioning: the contract, whose turn it is, and that it plays the simulator's world."""
 
 import pickle

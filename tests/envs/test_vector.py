@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many copies as one environment, normalised views, identities, and the global view."""
 
 from typing import Any

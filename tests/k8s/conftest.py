@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifests as a cluster would get them: every overlay and its jobs, rendered once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the guide says of backups, done: a registry on PostgreSQL is dumped, lost, restored, and holds what it held."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Dockerfile, as far as it can be checked without building it. (tests/platform builds and runs the wheel.)"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The entrypoints of the RayJobs, submitted to a real Ray cluster as KubeRay would submit them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network policies, evaluated as Kubernetes does: what must be able to talk can, and what need not can not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What schemas can not say: restricted pods, limits, pinned images, no secrets, and KubeRay's own rules."""
 
 from __future__ import annotations

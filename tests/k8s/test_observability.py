@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Alert rules and dashboard: queries that parse, alerts that fire when they should, only metrics that exist."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The overlays that are committed are those that the command writes, and whatever it can write keeps the schemas."""
 
 from __future__ import annotations

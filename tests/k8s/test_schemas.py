@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every rendered object against the schemas with which an API server would check it, unknown fields refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Serve configuration of every overlay: what `serve build` emits, and placeable on the overlay's sites."""
 
 from __future__ import annotations

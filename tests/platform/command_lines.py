@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Command lines of edgegen as tests give them, in this process."""
 
 import sys

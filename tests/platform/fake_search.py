@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Searches without training: Tune's own trials, whose reports are made up, and what the driver does about each."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data of a study that nobody has run: methods and rules at known levels, with noise from a seed."""
 
 from typing import Any

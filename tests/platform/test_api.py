@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Python interface does what the commands do, with their defaults."""
 
 import doctest

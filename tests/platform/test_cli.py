@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line as a whole: help, versions, what is refused, and how it ends."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that play policies: compare, evaluate and replay."""
 
 import json

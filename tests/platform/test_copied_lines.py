@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines that people copy into a shell mean there what they were printed for."""
 
 import io

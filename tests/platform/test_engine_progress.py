@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people see: how much is done, and a time left that follows from what units of the same kind took."""
 
 import io

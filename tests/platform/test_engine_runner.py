@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Units on Ray: tried again where they were cut off, left out after that, with room for the processes they start."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tuning of a rule as a unit: a learner's budget, training episodes only, and no trace of being cut off."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel: built from a copy of the working tree, installed where the repository can not be seen."""
 
 import os

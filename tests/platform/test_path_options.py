@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every path and every name that a command takes, walked through the app itself."""
 
 import inspect

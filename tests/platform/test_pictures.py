@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures never depend on a person's matplotlib, and never decide whether a command succeeded."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`edgegen play`: a page, a picture, and one sentence for what can not be played."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Comparison of provisioning policies, from Python and on the command line."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Releases: files agree about the version, citations are complete, and every version has its website."""
 
 import json

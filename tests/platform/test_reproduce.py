@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole studies: done once, resumed after a kill, the same numbers again, recorded once."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies as data: what a file may say, and which units of work follow from it."""
 
 import copy

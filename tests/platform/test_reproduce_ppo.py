@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams that learners train on, and PPO as one of them: the same arrivals, the same world, the same numbers again."""
 
 import gymnasium as gym

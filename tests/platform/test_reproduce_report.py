@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Figures, tables and verdicts: made of data alone, each figure only when it has to be, and true to the numbers."""
 
 import json

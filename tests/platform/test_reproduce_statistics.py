@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Intervals over training runs: known values, and what intervals within tasks have to respect."""
 
 import numpy as np

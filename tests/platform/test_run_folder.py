@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder belongs to one process at a time, and what has no result leaves none."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables as LaTeX and Markdown: every character is shown as it is."""
 
 from pathlib import Path

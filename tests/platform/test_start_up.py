@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands import: each only what it uses, because imports are most of what a short command costs."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies in the form of papers: own names, tables of LaTeX, frames, and figures as PDF."""
 
 from pathlib import Path

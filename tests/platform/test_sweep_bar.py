@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bar of a sweep: which rules are tuned, with which budget, and what they are judged on."""
 
 from pathlib import Path

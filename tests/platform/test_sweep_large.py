@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thousand trials: what the driver writes and asks for does not grow with them."""
 
 import builtins

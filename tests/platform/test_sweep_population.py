@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small sweep with population-based training, from its file to its report."""
 
 import pytest

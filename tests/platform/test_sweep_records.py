@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MLflow's records of a sweep, whatever moment its driver is killed at; and 20 writers at once."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a policy folder to ``models:/NAME@champion`` and back, as MLflow and as every command sees it."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A driver that is killed, once and three times: nothing is lost, nothing is done twice."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies of sweeps: made anew of Tune's trials, or kept in a database that others can read."""
 
 import optuna

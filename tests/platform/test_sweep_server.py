@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real tracking server, PostgreSQL behind it where there is one, and writers at the same time: four, or 20."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tune's state survives being killed at any moment."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a sweep stands, looked at from another process."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trials are ordinary trainings: their numbers do not depend on company, interruption or process."""
 
 import json

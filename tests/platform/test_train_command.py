@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command that trains, and what can be done with its run: by the words that it suggests itself."""
 
 import json

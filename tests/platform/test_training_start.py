@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a training begins and ends, without Ray: its folder, its name, and who stops it."""
 
 import contextlib

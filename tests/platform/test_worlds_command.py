@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen scenarios``: which worlds there are, and what a file of one's own is."""
 
 from __future__ import annotations

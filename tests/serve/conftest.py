@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real diffusers pipeline with tiny layers and random weights, and the helpers of these tests, importable."""
 
 from __future__ import annotations

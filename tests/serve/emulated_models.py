@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three models with profiles, for emulated edges: small, middle and large."""
 
 from __future__ import annotations

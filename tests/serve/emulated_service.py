@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service of emulated edges in one process, without Ray: real queues, real pictures, no model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway with edges that answer at once, fail or hang as told, in one process and without Ray."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service on a port of this machine, in a thread and without Ray: with what edgegen puts into Serve's proxy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several gateways over the same slow edges behind one proxy, in virtual time; any of them, and links, die as told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small receiver of OTLP over HTTP on the loopback interface."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the edges of tests have in common, unless a test is about it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway whose edges take their time to work, on a clock that jumps over every wait."""
 
 from __future__ import annotations

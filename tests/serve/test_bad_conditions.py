@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edges that fall silent, more work than can be done, and the way out: a gateway with slow edges in virtual time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Service configs: what is accepted, what is refused in which words, and the scenario they stand for."""
 
 from __future__ import annotations

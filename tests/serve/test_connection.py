@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a service is reached: what the environment says about proxies and certificates, and what a URL may look like."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole demonstration with a tiny world and a tiny pipeline, as a process of its own."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands in Serve's proxy: slow clients, too many connections, and what Serve says when the gateway dies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two gateways on Ray Serve under load: one is killed, the proxy is killed, and nothing that was accepted is lost."""
 
 from __future__ import annotations

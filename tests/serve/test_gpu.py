@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Profiling and serving on a GPU: the same pictures, whole progress, shares of one card."""
 
 from __future__ import annotations

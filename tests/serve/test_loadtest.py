@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``edgegen loadtest``: a real service with a tiny pipeline, and two policies on the same requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained policy when one of its edges is lost: it goes on deciding, by itself."""
 
 from __future__ import annotations

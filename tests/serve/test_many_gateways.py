@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several gateways in virtual time: none is special, and what was accepted is done once and can be fetched."""
 
 from __future__ import annotations

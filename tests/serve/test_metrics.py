@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the gauges of policies say, with gauges that only remember."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers and user interfaces that a service works together with, by the requests that they document."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `openai` package against a service with an embedded model: what its documentation shows for images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """More work than can be done, in virtual time: honest refusals, answers in time, and fair turns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema against the service: what it allows is served, what it forbids is refused, and every answer is in it."""
 
 from __future__ import annotations

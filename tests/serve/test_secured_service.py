@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service with TLS, API keys, two gateways and traces on Ray Serve, through its proxy."""
 
 from __future__ import annotations

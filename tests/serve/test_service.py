@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole service on Ray Serve: three edges with real, tiny pipelines in processes of their own."""
 
 from __future__ import annotations

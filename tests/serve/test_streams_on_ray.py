@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams through Ray Serve's proxy: a hundred at once in flat memory, and clients that are no Python."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A large fleet for a long time, in virtual time: all is answered, nothing is left behind, and memory stays flat."""
 
 from __future__ import annotations

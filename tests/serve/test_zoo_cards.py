@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cards and profiles of the embedded models say, against each other and against the files."""
 
 import json

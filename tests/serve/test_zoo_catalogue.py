@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import pytest
 
 from edgegen.serve.zoo import UnknownModelError, load_pipeline, model_info

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of the console, of a service with embedded models under load: large and small windows, light and dark.
 
     PYTHONPATH=src python tests/tools/console_pictures.py FOLDER

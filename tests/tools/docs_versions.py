@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The website of every tagged version, beside that of the working tree: `make docs-versions`.
 
 Each version is built from a worktree of its tag, with the tools of this environment. `index.html` leads to the newest

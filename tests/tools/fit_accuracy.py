@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How near a fitted world comes to what was served: delays of a service in virtual time, and of worlds fitted to it.
 
 For every seed and policy a service with four emulated edges answers 5,000 requests, and both kinds of worlds are fitted

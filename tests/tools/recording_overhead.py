@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What recording costs a request: two gateways in one process, one of which records, asked in turns.
 
 Edges answer at once, so that nothing but the gateway takes time: a real request takes seconds more, and the share is

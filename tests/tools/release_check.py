@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What has to hold before a version is tagged: versions agree, and what would be uploaded installs and runs.
 
 Run it as `make release-check`. It builds `dist/` anew: the sdist, and the wheel out of the sdist. It needs PyPI.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether two checkouts compute the same numbers, bit for bit: the safety net of every redesign.
 
     python tests/tools/same_numbers.py BEFORE AFTER             # both are checkouts; prints what differs

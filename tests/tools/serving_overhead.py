@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a service costs beside its pictures: edgegen against the least that Ray Serve needs, in one paired run.
 
     PYTHONPATH=src python tests/tools/serving_overhead.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays the toy world through PettingZoo, in both forms, and lets PettingZoo test them."""
 
 import sys

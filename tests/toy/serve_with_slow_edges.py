@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serves the toy world of a config with edges that take their time: what became of five requests, as JSON."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs command lines of edgegen one after the other in one process and one session of Ray: JSON in, JSON out."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kind from outside of the package is served, with what its own entry says of it."""
 
 import json

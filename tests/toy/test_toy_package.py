@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example package, installed: every command knows its world, rules and method, and nothing else is told."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kind and a method from outside of the package: every command works with what their two entries say."""
 
 import json

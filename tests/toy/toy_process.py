@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that know the toy, as they know any plugin: by ``EDGEGEN_PLUGINS``."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asynchronous training: env runners play, replay shards keep, learners learn, and nobody waits for the slowest.
 
 Fragments go from runners straight to shards, batches from shards straight to learners, weights back through Ray's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The actor around a replay shard: it lets runners wait for room and learners for fragments, and comes back if lost."""
 
 from __future__ import annotations

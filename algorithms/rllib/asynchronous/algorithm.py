@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The algorithm of every method in asynchronous training: it starts, counts and restarts, and holds no data."""
 
 from __future__ import annotations

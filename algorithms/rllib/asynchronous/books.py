@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the driver of an asynchronous training notes: how old weights were, and what waited for what."""
 
 from __future__ import annotations

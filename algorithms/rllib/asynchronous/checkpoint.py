@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of replay shards in a checkpoint: one for each, read by as many shards as there are later, or by none."""
 
 from __future__ import annotations

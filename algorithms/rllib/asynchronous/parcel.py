@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What travels between env runners, replay shards and learners; tensors travel as arrays, which Ray does not copy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an env runner does in asynchronous training: play episodes, hand fragments over, take the newest weights."""
 
 from __future__ import annotations

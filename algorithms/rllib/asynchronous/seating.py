@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which runner plays for which shard: one on its own host, so that fragments stay there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A replay shard: rings of transitions for every role, and the books that keep playing and learning in step.
 
 Fragments wait in a queue until learners take them. Then they go into the rings, and what each role owes for them is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a learner does in asynchronous training: fetch batches ahead, update, publish weights."""
 
 from __future__ import annotations

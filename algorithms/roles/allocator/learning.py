@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What allocators learn: D3PG, from slots."""
 
 from __future__ import annotations

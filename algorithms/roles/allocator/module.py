@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The allocator of every slot as an RLModule."""
 
 from __future__ import annotations

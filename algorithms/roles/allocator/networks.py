@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Actor and critic of allocators: D3PG, which is DDPG with a diffusion actor, and DDPG's plain actor."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What allocators minimise, for whatever runs the updates: losses of networks, batch and settings.
 
 Columns of batches are ``[G, rows, ...]``: groups of weights, samples. Losses are averaged over rows and summed over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an allocator is rewarded with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every knob of allocators, with its source."""
 
 from __future__ import annotations

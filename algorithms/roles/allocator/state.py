@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """States of allocating agents, as numbers of order one, what lies where in them, and what raw actions mean.
 
 Which quantities make up a state is our choice; every part can be switched. Scales depend on the scenario alone, so that

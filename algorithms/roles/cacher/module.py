@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cacher of every frame as an RLModule."""
 
 from __future__ import annotations

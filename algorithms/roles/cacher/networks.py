@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values of caches: one output per cache, or sums over the models in it."""
 
 from __future__ import annotations

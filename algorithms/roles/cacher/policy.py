@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How cachers decide, and how they explore."""
 
 from __future__ import annotations

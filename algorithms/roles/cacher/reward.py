@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a cacher is rewarded with."""
 
 from __future__ import annotations

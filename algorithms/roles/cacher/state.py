@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """States of caching agents, as numbers of order one, and what lies where in them.
 
 Which quantities make up a state is our choice; every part can be switched. Scales depend on the scenario alone, so that

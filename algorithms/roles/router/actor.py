@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks that decide: the latent action diffusion, and those of the learned baselines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a placement costs everybody: the difference rewards of the improved scheduler.
 
 A task delays itself, and it delays every task that is placed on the same server after it. The second part is not in

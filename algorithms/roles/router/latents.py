@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memories of latents: what the chains of a routing network start from."""
 
 from __future__ import annotations

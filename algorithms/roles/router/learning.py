@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What routers learn: discrete soft actor-critic, and the values of DQN-TS."""
 
 from __future__ import annotations

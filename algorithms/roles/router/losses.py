@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The losses of LAD-TS and its learned baselines as pure functions (docs/spec/ladts.md §4.4, §5).
 
 Leading axes are ``[G, rows]``: groups of weights, samples. Losses are averaged over rows and summed

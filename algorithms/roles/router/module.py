@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of routers as RLModules: an actor, twin critics with targets and temperatures, and DQN-TS's values.
 
 All servers' agents live in the stacked weights of one module.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A routing network as a :class:`Policy`: the same object trains, is compared, schedules live."""
 
 from __future__ import annotations

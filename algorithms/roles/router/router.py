@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every router is: how it sees servers, what it remembers, the networks it decides and learns with."""
 
 from __future__ import annotations

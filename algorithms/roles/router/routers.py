@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of routers, by the settings that choose one."""
 
 from __future__ import annotations

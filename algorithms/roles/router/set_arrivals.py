@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a server expects to come to all servers in a slot, from its own arrivals so far: it adapts to any traffic.
 
 Every server takes it that the others get what it gets, as with all that it does not see. It keeps running sums of its

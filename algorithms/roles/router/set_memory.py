@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a set policy remembers from slot to slot: where each server has sent work lately, and how much comes in.
 
 All of it is a server's own: work of its own users and its own decisions.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that score every server with the same weights: one policy for any number of servers.
 
 A network maps the features of each server, and the mean over all servers, to one number per server

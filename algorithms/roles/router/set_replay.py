@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A replay for training with several numbers of servers, whose states have different lengths."""
 
 from __future__ import annotations

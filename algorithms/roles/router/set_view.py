@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a deciding server knows of every server, one row of features each: the state of the set networks.
 
 Every feature is a ratio or a time in units of the mean task, and none depends on how the servers are numbered or how

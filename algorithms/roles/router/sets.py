@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routers that score every server with the same weights: one policy for any servers."""
 
 from __future__ import annotations

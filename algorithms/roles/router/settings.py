@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every knob of routers, with its source."""
 
 from __future__ import annotations

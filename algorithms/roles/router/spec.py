@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the networks of routers must know of world and settings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routers with one output per server: LAD-TS as published, and its learned baselines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the toy's method learns: one role, one network, one loss."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The toy world, served: two edges, whose waits the dispatcher sees, and requests as the jobs that it places."""
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A method for the toy world: learns what each server would cost the next job, and mostly takes the cheaper one."""
 
 from typing import Any, ClassVar, cast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rule for the package's own offloading worlds, with a constant that ``edgegen tune`` finds."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A toy world, all of it: one dispatcher, two servers, and a job per slot that waits behind those before it."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an edge asks of an engine, and what it gives it to paint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diffusion pipelines on a device of this machine."""
 
 from __future__ import annotations

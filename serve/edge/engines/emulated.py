@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An engine that takes the time of a measured profile and paints nothing."""
 
 from __future__ import annotations

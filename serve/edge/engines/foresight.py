@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Previews of pictures that a pipeline is still at: its latest guess of the result, decoded small.
 
 A denoising step guesses the finished latents and goes a part of the way to them. The guess shows much earlier what the

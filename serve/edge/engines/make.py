@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine that an edge's config names, and what it needs before anything is started."""
 
 from __future__ import annotations

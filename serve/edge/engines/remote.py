@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service with the images API of OpenAI as an engine."""
 
 from __future__ import annotations

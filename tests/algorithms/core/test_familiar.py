@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a policy is told apart that meets what it has never met."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop that plays every kind of world: what it asks of a policy and in what order, and that it adds nothing."""
 
 from typing import Any

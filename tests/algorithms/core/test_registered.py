@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MLflow's client and the proxies of the environment."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One policy made of several: who is asked for what, what each remembers, and how it is written on the command line."""
 
 from typing import Any

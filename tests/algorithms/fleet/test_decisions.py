@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learned fleet decides like its rule until it has learned, alike in kernel, world and torch."""
 
 import numpy as np

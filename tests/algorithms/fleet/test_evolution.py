@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generations of the evolution strategy: what pairs gain, on which episodes, and how the step size fades."""
 
 import numpy as np

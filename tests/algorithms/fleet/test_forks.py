@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels from forks: what happens if one decision is another one and all that follows is as the policy would."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The joint learner: losses by hand, known optima, and interruptions that leave no trace."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LAD-TS in RLlib: what a fragment holds, that it learns, and that interruptions leave no trace."""
 
 import copy

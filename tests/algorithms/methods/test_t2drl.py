@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """T2DRL in RLlib: what its fragments hold, that both agents learn, and that interruptions leave no trace."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DDQN and D3PG in worlds whose best caches and allocations a solver knows."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adam as the learners use it: torch's own numbers."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The names RLlib knows: the environment is made as configured, and a stock algorithm trains on it."""
 
 import inspect

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A private cluster that does not start: patience, one sentence, and nothing left behind."""
 
 import os

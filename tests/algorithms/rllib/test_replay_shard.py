@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shard's books, without Ray: what is granted, held back, handed out, and kept; and who sits where."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """State vectors: laid out as documented, of order one, and the same whatever the order of alike users."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What T2DRL explores with, and what it makes of rewards."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The best allocation of a slot, against general solvers and against trying everything."""
 
 import itertools

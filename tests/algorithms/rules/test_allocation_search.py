@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The genetic algorithm: better than equal shares, near the optimum, repeatable."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks: who is better than whom in every single episode, and what they may know."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Provisioning rules: decisions worked out by hand, feasibility, and that they repeat themselves."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plan of the oracle, against trying every sequence of caches."""
 
 import itertools

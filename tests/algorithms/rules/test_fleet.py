@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules of the fleet: the same in the world and inside the kernel, in order of what they know, and tunable."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decisions of the fleet's rules by hand: routers, steps and residency, one at a time."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The optimum of tiny fleets by trying everything: no rule passes it, and the informed one comes near."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Caching by past requests: expected shares and the best cache by hand, and what each of the two rules looks at."""
 
 import itertools

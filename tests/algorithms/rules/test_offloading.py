@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simple rules: decisions worked out by hand, brute force, frequencies, and the published levels of delay."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Greedy placement with prices: by hand, and what it is without any."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled rules against the torch code that they stand for."""
 
 from dataclasses import replace

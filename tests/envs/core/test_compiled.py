@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled kernels: a changed one is compiled anew in whoever calls it, too; none counts references in its loops."""
 
 from pathlib import Path

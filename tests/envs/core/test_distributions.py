@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shapes of distributions: against SciPy's, between their bounds, and in scenarios."""
 
 from typing import Any

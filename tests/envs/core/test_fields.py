@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fields of files: every number has bounds, and nothing else is taken for one."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of kinds: what is in it, what it refuses, and how kinds from elsewhere come in."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objectives: weighted sums of terms that decide, are reported, and can come from outside."""
 
 import os

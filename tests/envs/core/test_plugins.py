@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plugins: what is named by reference is known by its own name, and what does not fit is one sentence."""
 
 import os

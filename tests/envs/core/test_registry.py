@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries: entries are imported when they are asked for, and a name is taken once."""
 
 import sys

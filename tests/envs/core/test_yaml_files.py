@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML: words mean what they say, keys stand once, and what is no YAML is told in one sentence."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small fleets, and a plain event loop as the reference of the compiled kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What requests would be worth on an idle fleet: by hand, and never passed."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Happenings of a fleet by hand: outages, loads, links, curves, pictures, radio."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hits of one memory, by hand and against plain searches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fleets that replay recordings: the load, what is played, determinism, and that nothing changes without one."""
 
 from __future__ import annotations

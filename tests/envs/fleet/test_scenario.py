@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fleet scenarios that can not be: one sentence each; and what the draws promise."""
 
 from typing import Any

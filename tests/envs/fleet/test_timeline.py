@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline of a fleet: by hand, against the meter, and what no memory and no queue can do."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces in their one form: what they hold, windows of them by hand, and files that are none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fleet world: by hand, against a plain event loop, and beside the offloading world."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Agents of other libraries play the very world of the batched simulator, and see what policies see."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Episodes in which users ask for different things: as if each were of a scenario of its own."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrivals: paired across policies and copies, reproducible, and distributed as the scenario says."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When work is done on servers that slow down and fail: by hand, and against a plain loop."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorded traffic: what was counted is what arrives, and what is wrong is named."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenarios: what is shipped, what is computed from it, and what is refused."""
 
 from typing import Any

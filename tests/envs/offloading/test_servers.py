@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers that are drawn, fail, and report late: worked out by hand, and the same for every policy."""
 
 import numpy as np

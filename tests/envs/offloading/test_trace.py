@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces: what is read is what was written, and what is wrong is named."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traffic that varies: means kept, chains as long as promised, the same for every policy, and off by default."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The simulator: numbers worked out by hand, a plain Python oracle, and what must hold for any instance."""
 
 import pickle

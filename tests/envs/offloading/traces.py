@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulated tasks as a trace, as somebody may have recorded them."""
 
 from __future__ import annotations

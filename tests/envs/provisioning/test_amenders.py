@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Amenders: what they make is always feasible, what is feasible passes unchanged, and cases worked out by hand."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Curves: numbers worked out by hand, files that come back as they were, and what is refused."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests: streams that depend on nothing but scenario, seed and number, and distributions as described."""
 
 from dataclasses import fields

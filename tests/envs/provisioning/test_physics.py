@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Service in a slot: rates, delays, quality and cost worked out by hand, and what must hold for any allocation."""
 
 import itertools

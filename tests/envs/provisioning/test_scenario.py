@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Provisioning scenarios: what is shipped, what follows from it, how kinds are kept apart, what is refused."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provisioning simulator: phases, rewards, determinism, resuming, and the levels its description promises."""
 
 import itertools

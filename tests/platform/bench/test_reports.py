@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report says of floors, of an earlier report and of other libraries."""
 
 import dataclasses

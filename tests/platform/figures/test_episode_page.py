@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of an episode: whole, without the network, and safe whatever names it shows."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`edgegen k8s render`: what it writes, what it leaves alone, and what it refuses in one sentence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers that tests of records start for themselves: PostgreSQL, and MLflow in front of a database."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a policy observes, as arrays by name and back."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tracking server that goes away in the middle: nothing is lost, nothing waits, and whoever was killed is marked."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From ``edgegen train --register`` to ``models:/NAME@champion``, through the gate."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is written down is sent, whatever happens in between; nothing is sent that was granted."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often intervals hold the truth, counted over simulated studies with as few seeds as people can pay for."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One episode of several policies: on the same arrivals, as comparisons have it, and only where it can be shown."""
 
 from typing import Any

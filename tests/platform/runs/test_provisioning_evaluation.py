@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of caching and allocation: every metric against a plain loop over single episodes."""
 
 import json

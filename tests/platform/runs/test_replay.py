@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay: hand-computed delays, a plain Python oracle, the simulator's own numbers, and files left as promised."""
 
 from pathlib import Path

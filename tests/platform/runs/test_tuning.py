@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tuning of rules: what is searched, that a stopped search goes on as if it had not been, and what comes out."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures by hand, laws that are found again, and a world that is like the trace that it was fitted to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that others recorded, as traces: by hand, and every kind of wrong file."""
 
 from __future__ import annotations

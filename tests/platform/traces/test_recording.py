@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds from recordings: times that are found again, a service that is found again, and the command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A headless Chromium for tests, and what pages in it have to keep to."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service on a port of this machine, in a thread and without Ray: real edges whose engine paints simple pictures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams of events as a client reads them, straight from the application."""
 
 from __future__ import annotations

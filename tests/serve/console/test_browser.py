@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console in a browser: pictures with previews, the fleet while requests run, faults, keyboard, phone, readers."""
 
 from __future__ import annotations

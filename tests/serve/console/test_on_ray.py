@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console of a whole service on Ray Serve, with real pipelines, while a load test runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console over HTTP: files with their policy, and the state of the fleet, once and as a stream."""
 
 from __future__ import annotations

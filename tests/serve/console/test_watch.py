@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What viewers see: the whole state, then what changes; bounded, made once for all, and without calls to edges."""
 
 from __future__ import annotations

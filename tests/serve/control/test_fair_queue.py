@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fair turns: shares by weight, priorities within a tenant, no credit for pauses, and what waits ahead."""
 
 from __future__ import annotations

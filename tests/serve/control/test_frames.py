@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames: what edges are told to keep, by whom, and what happens when a cacher or an edge fails."""
 
 from __future__ import annotations

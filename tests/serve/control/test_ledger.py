@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ledger of all edges, on states made by hand: what edges have to do, and what is in their memories."""
 
 from __future__ import annotations

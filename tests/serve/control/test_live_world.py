@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every live world does: it takes requests and decisions in turn, counts slots, and goes on from a state."""
 
 from __future__ import annotations

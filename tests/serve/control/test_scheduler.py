@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live scheduler on states made by hand, with a clock that tests move."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies of a router in their slots: swaps, canaries, shadows, rests, and how a guard judges."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steps that a live allocator chooses: within what the job allows, or why its policy failed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An engine that takes its time on a virtual clock and tells what it did, and edges with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edges that can not hold what they are to hold are refused in one sentence, before anything starts."""
 
 from __future__ import annotations

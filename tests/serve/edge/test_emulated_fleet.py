@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole fleet in one process: a gateway with the policies of a fleet and real edges with emulated devices."""
 
 from __future__ import annotations

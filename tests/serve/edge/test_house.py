@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edges that share a process: the application puts them there, and each call finds its edge."""
 
 from __future__ import annotations

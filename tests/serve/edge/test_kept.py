@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an edge keeps: each job once by its key, for a while, within a bound of memory."""
 
 from __future__ import annotations

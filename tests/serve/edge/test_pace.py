@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running means of an edge: what stands until something better is known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The queue of an edge: loads are planned in the order of the work, whatever joins, leaves or fails."""
 
 from __future__ import annotations

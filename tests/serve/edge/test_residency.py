@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of an edge: the same as in a fleet world, with pins and scores beside that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An edge server with a real, tiny pipeline, without Ray."""
 
 from __future__ import annotations

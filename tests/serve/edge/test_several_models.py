@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An edge with several models, with an engine on a virtual clock: what is loaded when, and what the report says."""
 
 from __future__ import annotations

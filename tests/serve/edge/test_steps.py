@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steps that an edge chooses: what it knows then, what the plain rule takes, and what the books say."""
 
 from __future__ import annotations

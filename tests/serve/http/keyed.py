@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A file of keys for tests, and how requests name one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What clients of the OpenAI images API send, and what every answer has: an id, a line of log, one shape of errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a client gets, and how: formats, addresses, grades of quality, names of models, and what is not served."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gateway over HTTP when edges fail, hang, fall silent or are fuller than it knew: retries, refusals, health."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A gateway whose policies see a fleet: requests are routed, and edges are told what to keep."""
 
 from __future__ import annotations

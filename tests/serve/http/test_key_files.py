@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file of keys: only hashes are kept, revoking works without a restart, and commands write it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a key may ask for in a minute, over HTTP and by hand."""
 
 from __future__ import annotations

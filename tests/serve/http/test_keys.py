@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may ask a service: keys that are missing, wrong or expired, over HTTP and without Ray."""
 
 from __future__ import annotations

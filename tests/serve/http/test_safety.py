@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every request and answer keeps to: sizes, hosts, origins and headers; and certificates."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decisions about work that somebody else does: what they say, and how the books and the edges count it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams of events: their shapes, when previews come, what happens when a client leaves or an edge fails."""
 
 from __future__ import annotations

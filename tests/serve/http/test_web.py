@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gateway over HTTP with healthy edges: answers, bad requests, states, full queues, policies that break."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who decides for which role of a service, by the policy that its config names."""
 
 from __future__ import annotations

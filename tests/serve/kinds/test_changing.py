@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Policies that change while a service serves: by an operator's orders, and by what an alias points at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of models, by hand and from profiles, and the books that a service opens with."""
 
 from __future__ import annotations

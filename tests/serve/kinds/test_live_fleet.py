@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live fleet shows what the simulator shows: both live through the same history, and all three views are compared.
 
 The simulator is the world that policies of the service are trained in. Its edges report what it knows of its sites.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The live world shows what the simulator shows: both live through the same history, and every view is compared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The provisioning kind live: its views are those of the simulator, and T2DRL caches and allocates for a service."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How kinds of worlds are served: the one that is, those that can not be, and services as scenarios."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a load test sends: by itself, in bursts, or as it was recorded, with pictures and steps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequences are sent when they are due, to a real server on loopback."""
 
 from __future__ import annotations

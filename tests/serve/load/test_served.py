@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Served sequences are judged as the simulator judges its own episodes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A service with emulated edges in virtual time, which records what it is asked."""
 
 from __future__ import annotations

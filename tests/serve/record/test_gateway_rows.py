@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a gateway records: a row for every request, whatever becomes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a recording: what a process that is killed leaves behind, rotation, and the bounds."""
 
 from __future__ import annotations

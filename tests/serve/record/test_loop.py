@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Once around: what a service recorded becomes a world, a policy is tuned in it, and takes charge of that service."""
 
 from __future__ import annotations

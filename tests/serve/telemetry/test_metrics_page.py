@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page /metrics: names that others read, values worked out by hand, and no labels that people make up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces of requests: who is whose child, what they say, where they go, and that they are off unless asked for."""
 
 from __future__ import annotations

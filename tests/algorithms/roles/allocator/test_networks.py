@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Actor and critic of the allocator: shapes, sets, bounds, and gradients through the whole chain."""
 
 import pytest

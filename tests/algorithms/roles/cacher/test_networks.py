@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The caching network: numbering of caches, additive values, and the search for the best that fits."""
 
 import itertools

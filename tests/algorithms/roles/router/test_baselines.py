@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learned baselines: what they decide with, what they learn from, and that senseless mixtures are refused."""
 
 import math

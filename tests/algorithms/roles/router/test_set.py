@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The set networks: any servers in any order, credit for what a task does to others, and reports brought up to date."""
 
 import pytest

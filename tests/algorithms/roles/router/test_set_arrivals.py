@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What set policies expect to come: from what they have seen, whatever they were trained in; old ones as they were."""
 
 import json

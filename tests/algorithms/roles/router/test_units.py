@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worlds that differ only in their units: whoever learns there sees, decides and learns the same."""
 
 from typing import Any

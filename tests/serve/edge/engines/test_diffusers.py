@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The diffusers engine with a tiny pipeline: batches, options, loads and what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An emulated engine: times of a profile on a virtual clock, and pictures that say what they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Previews from real pipelines: early guesses of the picture, small, and without a trace in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A remote engine against a real HTTP server on the loopback interface that answers as it is told."""
 
 from __future__ import annotations
