@@ -17,6 +17,7 @@ from edgegen.algorithms.rllib.ray_session import ATTEMPTS, ray_session, start_pa
 from edgegen.algorithms.stop_signals import stopping_as_ctrl_c
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
+from edgegen.platform.cluster.processes import Processes
 from edgegen.platform.runs import training_run
 from edgegen.platform.runs.training import TrainRequest, train
 
@@ -119,12 +120,17 @@ def test_a_cluster_that_does_not_start_leaves_no_record_and_no_folder(starts, mo
     records = []
 
     class Store:
+        def __init__(self, out):
+            pass
+
         def create_run(self, *arguments):
             records.append(arguments)
 
     monkeypatch.setattr(training_run, "Store", Store)
     with pytest.raises(InputError, match="Ray did not start"):
-        train(TrainRequest(load_scenario("demo", {"slots": 4}), tmp_path / "run"))
+        train(
+            TrainRequest(load_scenario("demo", {"slots": 4}), tmp_path / "run", processes=Processes(num_env_runners=1))
+        )
     assert records == []
     assert list(tmp_path.iterdir()) == []
 

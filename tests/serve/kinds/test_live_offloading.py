@@ -154,7 +154,9 @@ class Both:
 
 def visible(view):
     """All tensors of a view by name; of tasks that do not exist nothing is visible, and None says that all can."""
-    seen = {field.name: getattr(view, field.name) for field in fields(RouterView) if field.name != "tasks"}
+    named = {field.name for field in fields(RouterView)} - {"tasks", "objective"}  # these scenarios name no objective
+    assert view.objective is None
+    seen = {name: getattr(view, name) for name in named}
     seen |= {name: values * view.tasks.present for name, values in vars(view.tasks).items()}
     seen |= {"age_slots": view.age_slots, "slot": torch.tensor(view.slot)}
     seen["by_server"] = torch.tensor(view.by_server)
