@@ -149,6 +149,7 @@ ELSEWHERE = (
     Elsewhere(r"^git (clone|tag|push)\b", "needs a remote repository"),
     Elsewhere(r"^ray start\b", "joins machines to a cluster"),
     Elsewhere(r"^kubectl (?!kustomize)", "needs a cluster"),
+    Elsewhere(r"^ray job submit\b", "needs a cluster"),
     Elsewhere(r"^for name in redis postgres; do\s+kubectl", "needs a cluster"),
     Elsewhere(r"^mkdir crds && for kind in", "needs a cluster"),
     Elsewhere(r"^(kind|docker|helm) ", "needs a container runtime or a chart from the network"),

@@ -108,10 +108,12 @@ def _answer(line: socket.socket, kinds: dict[str, Any]) -> None:
 def _unplug() -> None:
     """Forget the plugins that a command named; in a process of their own they would be gone as well."""
     from edgegen.algorithms.core import rulebook
-    from edgegen.envs.core import plugins
+    from edgegen.envs.core import objectives, plugins
 
-    for reference in plugins._names:
+    for reference, name in plugins._names.items():
         sys.modules.pop(Path(reference.rpartition(":")[0]).stem, None)
+        for term in [known for known in objectives.TERMS.entries if known.partition(":")[2] == name]:
+            del objectives.TERMS.entries[term]
     for kept in (plugins._names, plugins._done, rulebook._ADDED):
         kept.clear()
 
