@@ -21,6 +21,8 @@ from typing import Any
 from ray.tune import Callback
 
 _TRIALS, _GENERATOR = "experiment_state-", "search_gen_state-"
+_LIMITER = "name:ConcurrencyLimiter"
+_ENDED = ("TERMINATED", "ERROR")
 _TUNER = "tuner.pkl"
 _STATES = "states"
 _JOURNAL = "journal.jsonl"
@@ -185,6 +187,10 @@ def _apply(experiment: Path, changes: dict[str, tuple[str, str]]) -> None:
     for generator in experiment.glob(f"{_GENERATOR}*.json"):  # how many trials were made; a pickle by any other name
         made = pickle.loads(generator.read_bytes())  # our own
         made["counter"] = max(made["counter"], len(trials))
+        limiter = made.get(_LIMITER)
+        if limiter is not None:  # a trial that has ended since would take a place for ever
+            live = {trial for trial, (what, _) in trials.items() if json.loads(what)["status"] not in _ENDED}
+            limiter |= {"live_trials": live, "num_unfinished_live_trials": len(live)}
         generator.write_bytes(pickle.dumps(made))
 
 

@@ -91,7 +91,8 @@ def test_changes_between_two_states_cost_what_changed_and_come_back(tmp_path, mo
         written.append(len(trials))
         data = {"trial_data": [trial.get_json_state() for trial in trials], "padding": "x" * 20_000}
         (staging / f"experiment_state-{SESSION}.json").write_text(json.dumps(data))
-        generator = {"counter": len(trials), "finished": False}
+        limiter = {"max_concurrent": 2, "live_trials": {"a", "b"}, "num_unfinished_live_trials": 2}
+        generator = {"counter": len(trials), "finished": False, "name:ConcurrencyLimiter": limiter}
         (staging / f"search_gen_state-{SESSION}.json").write_bytes(pickle.dumps(generator))
 
     monkeypatch.setattr("edgegen.platform.sweeps.state._Present.write", write)
@@ -129,7 +130,10 @@ def test_changes_between_two_states_cost_what_changed_and_come_back(tmp_path, mo
     ]
     restored = json.loads((experiment / f"experiment_state-{SESSION}.json").read_text())
     assert [how for _, how in restored["trial_data"]] == ["2", "0"]
-    assert pickle.loads((experiment / f"search_gen_state-{SESSION}.json").read_bytes())["counter"] == 2
+    generator = pickle.loads((experiment / f"search_gen_state-{SESSION}.json").read_bytes())
+    assert generator["counter"] == 2
+    limiter = {"max_concurrent": 2, "live_trials": {"a"}, "num_unfinished_live_trials": 1}
+    assert generator["name:ConcurrencyLimiter"] == limiter  # what has ended takes no place
     assert not (experiment / "journal.jsonl").exists()
 
 
