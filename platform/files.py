@@ -195,6 +195,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogateescape"))  # names of files need not be text
 
 
+def write_text_if_changed(path: Path, text: str) -> bool:
+    """Write a text file unless it holds that already; returns whether it was written.
+
+    Raises:
+        InputError: If the file can not be written.
+    """
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_text(path, text)
+    return True
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file in one step, in a folder that is made if need be.
 

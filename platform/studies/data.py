@@ -20,7 +20,7 @@ from edgegen.envs.core.threads import available_cpus
 from edgegen.platform.engine.doing import read_done, read_json, unit_folder
 from edgegen.platform.engine.tuning import Spent, Tuning
 from edgegen.platform.engine.unit import RULE, SAMPLED
-from edgegen.platform.files import write_text
+from edgegen.platform.files import write_text_if_changed
 from edgegen.platform.studies.plan import Cell, ExperimentPlan, Plan, shown_value
 from edgegen.platform.studies.spec import Experiment
 from edgegen.platform.studies.units import TRAINING_FILE
@@ -158,10 +158,7 @@ def write_if_changed(path: Path, content: Any) -> bool:
     In few characters, for there are many numbers; those that JSON does not have are written as null.
     """
     text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":")) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_text(path, text)
-    return True
+    return write_text_if_changed(path, text)
 
 
 def _finite(value: Any) -> Any:

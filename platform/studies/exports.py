@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgegen.envs.core.errors import InputError
-from edgegen.platform.files import write_text
+from edgegen.platform.files import write_text_if_changed
 from edgegen.platform.runs.comparison import decimals_for
 from edgegen.platform.runs.statistics import crossed_difference
 from edgegen.platform.sheet import Column, Sheet
@@ -30,13 +30,8 @@ def write_exports(data: ExperimentData, folder: Path) -> None:
     Raises:
         InputError: If a file can not be written.
     """
-    _write(folder / f"{data.name}.tex", paper_sheet(data).to_latex(f"tab:{data.name}"))
-    _write(folder / f"{data.name}.csv", levels_frame(data).to_csv(index=False, lineterminator="\n"))
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    write_text_if_changed(folder / f"{data.name}.tex", paper_sheet(data).to_latex(f"tab:{data.name}"))
+    write_text_if_changed(folder / f"{data.name}.csv", levels_frame(data).to_csv(index=False, lineterminator="\n"))
 
 
 def paper_sheet(data: ExperimentData) -> Sheet:

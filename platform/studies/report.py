@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgegen.platform.files import write_text
+from edgegen.platform.files import write_text_if_changed
 from edgegen.platform.live_table import duration
 from edgegen.platform.studies.data import DATA_FOLDER, ExperimentData, write_if_changed
 from edgegen.platform.studies.exports import write_exports
@@ -80,8 +80,7 @@ def write_report(
     for data in experiments:
         lines += _section(data, targets[data.name], Path(os.path.relpath(folder, file.parent)))
     text = "\n".join(lines).rstrip() + "\n"
-    if not file.exists() or file.read_text(encoding="utf-8") != text:
-        write_text(file, text)
+    write_text_if_changed(file, text)
     return drawn
 
 
