@@ -8,6 +8,7 @@ by default. What a term is measured from is the business of its kind: ``terms.py
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
@@ -183,9 +184,9 @@ class JudgedScenario(WorldScenario):
         return data
 
     @property
+    @abstractmethod
     def powered(self) -> tuple[int, str]:
         """How many entries ``power_w`` may have, and what each is for."""
-        raise NotImplementedError
 
     @property
     def placed(self) -> tuple[int, str]:
