@@ -108,6 +108,14 @@ def test_shadow_and_canary_come_from_the_config_and_go_by_orders(run, make_confi
     serve(scenario, make_config(shadow="local", canary=str(run), canary_share=0.4))
 
 
+async def looked_more_than(times, looked):
+    """Wait until an alias was looked up often enough, 10 s at most."""
+    for _ in range(100):
+        if len(looked) > times:
+            return
+        await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize(("blocks", "slot"), [(0, "charge"), (5, "canary")])
 def test_what_an_alias_points_at_is_followed(blocks, slot, make_config, monkeypatch):
     versions = iter(["least-delay", InputError("The store is away."), "local", "local", "nobody"])
@@ -123,10 +131,7 @@ def test_what_an_alias_points_at_is_followed(blocks, slot, make_config, monkeypa
     monkeypatch.setattr(changing, "pinned", pinned)
 
     async def scenario(client, edges, gateway):
-        for _ in range(100):
-            if len(looked) > 5:
-                break
-            await asyncio.sleep(0.1)
+        await looked_more_than(5, looked)
         state = await policy(client)
         assert set(looked) == {"models:/mine@best"}
         assert "Unknown policy 'nobody'" in state["refused"]
@@ -147,10 +152,7 @@ def test_what_can_not_be_fetched_is_looked_for_again_and_told_once(make_config, 
     monkeypatch.setattr(changing, "fetch", fetch)
 
     async def scenario(client, edges, gateway):
-        for _ in range(100):
-            if len(looked) > 3:
-                break
-            await asyncio.sleep(0.1)
+        await looked_more_than(3, looked)
         state = await policy(client)
         assert (state["version"], state["label"]) == (None, "least-delay")
 
