@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every rendered object against the schemas with which an API server would check it, unknown fields refused."""
+"""Every rendered object against the schemas and rules with which an API server would check it.
+
+Unknown fields are refused, and the rules of KubeRay's CRDs evaluated.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
+
+from tests.k8s.rules import broken_rules
 
 KUBERNETES = "1.34"
 CRD_VARIABLE = "EDGEGEN_KUBERAY_CRDS"
@@ -84,9 +89,10 @@ CRD_FOLDER = Path(__file__).parents[3] / "shared" / "kuberay-crds"
 
 
 def schema_errors(one):
-    group = one["apiVersion"].rpartition("/")[0]
+    group, broken = one["apiVersion"].rpartition("/")[0], list[str]()
     if group == "ray.io":
-        schema = _kuberay_schema(one["kind"])
+        schema = _strict(kuberay_schema(one["kind"]))
+        broken += broken_rules(kuberay_schema(one["kind"]), one)
     elif group == "gateway.envoyproxy.io":
         schema = _strict(ENVOY[one["kind"]])
     elif group == "gateway.networking.k8s.io":
@@ -100,11 +106,12 @@ def schema_errors(one):
             return [error.message]
         return []
     found = jsonschema.Draft202012Validator(schema).iter_errors(one)
-    return [f"{error.json_path}: {error.message}" for error in found]
+    return [f"{error.json_path}: {error.message}" for error in found] + broken
 
 
 @cache
-def _kuberay_schema(kind):
+def kuberay_schema(kind):
+    """The schema of one of KubeRay's kinds, as its CRD has it."""
     folder = Path(os.environ.get(CRD_VARIABLE, CRD_FOLDER))
     plural = f"{kind.lower()}s"
     file = folder / f"ray.io_{plural}.yaml"
@@ -115,7 +122,7 @@ def _kuberay_schema(kind):
         )
     crd = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)  # the file is large
     (version,) = [version for version in crd["spec"]["versions"] if version["name"] == "v1"]
-    return _strict(version["schema"]["openAPIV3Schema"])
+    return version["schema"]["openAPIV3Schema"]
 
 
 def _strict(schema):
@@ -172,3 +179,49 @@ def test_mistakes_are_found(manifests, where, kind, path, value):
         node = node[name]
     node[path[-1]] = value
     assert schema_errors(broken)
+
+
+STRATEGY = ("spec", "deletionStrategy")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value", "told"),
+    [
+        ("RayJob", ("spec", "managedBy"), "somebody", "managedBy field value must be either"),
+        ("RayJob", (*STRATEGY, "onSuccess"), {"policy": "DeleteSelf"}, "can not be used together"),
+        ("RayJob", (*STRATEGY, "deletionRules", 0, "condition"), {"ttlSeconds": 1}, "requires either the JobStatus"),
+        ("RayJob", STRATEGY, {}, "requires either BOTH onSuccess and onFailure"),
+        (
+            "RayJob",
+            (*STRATEGY, "deletionRules", 2, "condition", "jobDeploymentStatus"),
+            "Failed",
+            "cannot be used together within the same deletion condition",
+        ),
+        ("RayService", ("spec", "managedBy"), "me", "managedBy field value must be either"),
+    ],
+)
+def test_rules_of_the_crds_are_evaluated(manifests, kind, path, value, told):
+    part = "kind/train" if kind == "RayJob" else "kind"
+    sound = manifests.pick(part, kind)
+    assert list(broken_rules(kuberay_schema(kind), sound)) == []
+    broken = copy.deepcopy(sound)
+    node = broken
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    found = list(broken_rules(kuberay_schema(kind), broken))
+    assert len(found) == 1
+    assert told.replace("can not", "cannot") in found[0]
+    assert found[0] in schema_errors(broken)
+
+
+def test_rules_about_changes_are_evaluated_where_something_changes(manifests):
+    schema, one = kuberay_schema("RayService"), copy.deepcopy(manifests.pick("kind", "RayService"))
+    options = one["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]
+    options["backend"] = "redis"
+    assert list(broken_rules(schema, one, copy.deepcopy(one))) == []
+    old = copy.deepcopy(one)
+    options["backend"] = "rocksdb"
+    assert list(broken_rules(schema, one, old)) == [
+        "$.spec.rayClusterConfig.gcsFaultToleranceOptions.backend: gcsFaultToleranceOptions.backend is immutable (False)"
+    ]
