@@ -247,16 +247,23 @@ def _check_same_size(world: WorldScenario, changed: WorldScenario, name: str) ->
 
 
 def _check_scheduler(sweep: CheckedSweep) -> None:
-    if sweep.spec.scheduler.kind != "pbt":
+    scheduler = sweep.spec.scheduler
+    if not scheduler.has_population:
         return
     if any(domain.when is not None for domain in sweep.space.values()):
-        raise InputError("space holds a condition (when), but scheduler pbt moves values that all trials have.")
+        raise InputError(
+            f"space holds a condition (when), but scheduler {scheduler.kind} moves values that all trials have."
+        )
     allowed = sweep.learner.in_flight
-    for name in sweep.space:
+    for name, domain in sweep.space.items():
+        if scheduler.kind == "pb2" and domain.kind == "choice":
+            raise InputError(
+                f"space.{name} is a choice, but scheduler pb2 moves numbers in ranges; write a range, or use pbt."
+            )
         if name not in allowed:
             raise InputError(
-                f"space names '{name}', but scheduler pbt changes values in the middle of a training, which is "
-                f"possible for {', '.join(allowed)} only; fix it in settings or use another scheduler."
+                f"space names '{name}', but scheduler {scheduler.kind} changes values in the middle of a training, "
+                f"which is possible for {', '.join(allowed)} only; fix it in settings or use another scheduler."
             )
 
 

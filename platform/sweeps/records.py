@@ -128,7 +128,7 @@ class SweepRecords(Records):
         }
         if len(report["seeds"]) > 1:
             metrics["validation/mean_over_seeds"] = report["objective"]
-        if self.sweep.spec.scheduler.kind == "pbt":  # values are no parameters when they move
+        if self.sweep.spec.scheduler.has_population:  # values are no parameters when they move
             held = [values for start, values in trial.schedule if start < report["episodes"]]
             metrics |= {f"setting/{name}": value for name, value in held[-1].items() if isinstance(value, int | float)}
         return metrics

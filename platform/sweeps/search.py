@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
 from edgegen.algorithms.rllib.private_core import write_state_when_asked
@@ -23,7 +26,7 @@ from edgegen.platform.sweeps.state import StateKeeper, written_by
 from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE
 from edgegen.platform.sweeps.trial import SweepTrial
 
-KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4}
+KEPT_CHECKPOINTS = {"none": 2, "asha": 2, "pbt": 4, "pb2": 4}
 """Of a trial, by scheduler. The last one alone would be too few: a killed driver may remember the one before, and
 other trials of a population copy a little late."""
 
@@ -61,6 +64,19 @@ class PlainScheduler(_Attended, FIFOScheduler):  # type: ignore[misc]  # Ray has
 
 class PopulationScheduler(_Attended, PopulationBasedTraining):  # type: ignore[misc]  # Ray has no types
     """Population-based training."""
+
+
+class BanditScheduler(_Attended, PB2):  # type: ignore[misc]  # Ray has no types
+    """Population-based bandits: a Gaussian process of what trials gained proposes the values to go on with."""
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a few points the process tells little, and says so each time
+                found: tuple[dict[str, Any], dict[str, Any]] = super()._get_new_config(trial, trial_to_clone)
+        except (ValueError, np.linalg.LinAlgError):  # no process fits what there is: Ray's own remedy fails, too
+            return dict(trial_to_clone.config), {}
+        return found
 
 
 class RememberingASHA(_Attended, AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray has no types
@@ -113,7 +129,7 @@ def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tu
         InputError: If the searcher's database can not be used.
     """
     spec = sweep.spec
-    population = spec.scheduler.kind == "pbt"
+    population = spec.scheduler.has_population
     return _tuner(
         sweep,
         folder,
@@ -177,7 +193,7 @@ def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any],
 
 def _searcher(sweep: CheckedSweep, name: str) -> Searcher | SearchAlgorithm:
     searcher = sweep.spec.searcher
-    if sweep.spec.scheduler.kind == "pbt":  # the whole population is drawn at once; Tune allows no other searcher
+    if sweep.spec.scheduler.has_population:  # the whole population is drawn at once; Tune allows no other searcher
         return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=sweep.spec.resources.concurrent or 0)
     plan = StudyPlan(
         name, searcher.kind, searcher.seed, searcher.startup_trials, sweep.mode, sweep.space, searcher.storage
@@ -208,6 +224,15 @@ def _scheduler(sweep: CheckedSweep) -> TrialScheduler:
             hyperparam_mutations={"settings": moved},
             quantile_fraction=scheduler.quantile,
             resample_probability=scheduler.resample,
+            custom_explore_fn=ClipToSpace(sweep.space),
+            log_config=False,
+        )
+    if scheduler.kind == "pb2":
+        return BanditScheduler(
+            time_attr=EPISODES,
+            perturbation_interval=scheduler.interval_episodes or budget.report_every,
+            hyperparam_bounds={"settings": {name: [domain.low, domain.high] for name, domain in sweep.space.items()}},
+            quantile_fraction=scheduler.quantile,
             custom_explore_fn=ClipToSpace(sweep.space),
             log_config=False,
         )

@@ -34,27 +34,33 @@ class Scheduler(Frozen):
     """Who stops trials early, or changes them.
 
     Attributes:
-        kind: ``none``; ``asha``: asynchronous successive halving; ``pbt``: population-based training.
+        kind: ``none``; ``asha``: asynchronous successive halving; ``pbt``: population-based training; ``pb2``: the
+            same, where a Gaussian process proposes the values that a trial goes on with (population-based bandits).
         grace_episodes: Episodes that ``asha`` grants every trial.
         reduction_factor: One in so many trials passes each of its halts.
-        interval_episodes: Episodes between two chances of a trial of ``pbt`` to copy a better one.
+        interval_episodes: Episodes between two chances of a trial of a population to copy a better one.
         quantile: Share of the trials that copy, and of those that are copied.
-        resample: Probability that a copied value is drawn anew instead of moved by a fifth.
+        resample: Probability that ``pbt`` draws a copied value anew instead of moving it by a fifth.
     """
 
-    kind: Literal["none", "asha", "pbt"] = "asha"
+    kind: Literal["none", "asha", "pbt", "pb2"] = "asha"
     grace_episodes: Count | None = None
     reduction_factor: Annotated[Real, Field(gt=1)] = 3.0
     interval_episodes: Count | None = None
     quantile: Annotated[Positive, Field(le=0.5)] = 0.25
     resample: Share = 0.25
 
+    @property
+    def has_population(self) -> bool:
+        """Whether trials copy one another, and change their values in the middle of a training."""
+        return self.kind in ("pbt", "pb2")
+
 
 class Budget(Frozen):
     """How much is spent.
 
     Attributes:
-        trials: Trials in all; the population of ``pbt``.
+        trials: Trials in all; the population of ``pbt`` and ``pb2``.
         episodes: Training episodes of a trial that is not stopped early.
         report_every: Training episodes between two validations, or as many as are played at once (``copies``, of every
             env runner) if those are more.
@@ -198,13 +204,22 @@ class SweepSpec(Frozen):
                 raise ValueError(
                     f"scheduler.{name} is {value}, but must not exceed budget.episodes ({budget.episodes})"
                 )
-        if scheduler.kind == "pbt" and self.searcher.kind != "random":
-            raise ValueError(
-                f"searcher.kind is {self.searcher.kind}, but the population of scheduler pbt is drawn at random; "
-                "write searcher: {kind: random}"
-            )
-        if scheduler.kind == "pbt" and self.searcher.storage is not None:
-            raise ValueError("searcher.storage is given, but the population of scheduler pbt has no study; remove it")
-        if scheduler.kind == "pbt" and budget.trials < 2:
-            raise ValueError(f"budget.trials is {budget.trials}, but scheduler pbt needs a population of at least 2")
+        if scheduler.has_population:
+            _check_population(scheduler.kind, self.searcher, budget)
         return self
+
+
+def _check_population(scheduler: str, searcher: Searcher, budget: Budget) -> None:
+    if searcher.kind != "random":
+        raise ValueError(
+            f"searcher.kind is {searcher.kind}, but the population of scheduler {scheduler} is drawn at random; "
+            "write searcher: {kind: random}"
+        )
+    if searcher.storage is not None:
+        raise ValueError(
+            f"searcher.storage is given, but the population of scheduler {scheduler} has no study; remove it"
+        )
+    if budget.trials < 2:
+        raise ValueError(
+            f"budget.trials is {budget.trials}, but scheduler {scheduler} needs a population of at least 2"
+        )

@@ -16,7 +16,6 @@ SWEEP = {
     "settings": {"copies": 2, "replay_warmup": 8, "batch_size": 8},
     "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
     "searcher": {"kind": "random"},
-    "scheduler": {"kind": "pbt", "quantile": 0.5},
     "budget": {"trials": 2, "episodes": 16, "report_every": 4},
     "validation": {"episodes": 2},
     "retrain": {"seeds": [7], "control": False},
@@ -26,9 +25,10 @@ SWEEP = {
 
 
 @pytest.mark.e2e
-def test_the_worse_copies_the_better_and_the_final_training_follows_the_schedule_that_won(tmp_path):
+@pytest.mark.parametrize("scheduler", ["pbt", pytest.param("pb2", marks=pytest.mark.soak)])
+def test_the_worse_copies_the_better_and_the_final_training_follows_the_schedule_that_won(tmp_path, scheduler):
     file, out = tmp_path / "population.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump(SWEEP))
+    file.write_text(yaml.safe_dump({**SWEEP, "scheduler": {"kind": scheduler, "quantile": 0.5}}))
     result = run("sweep", file, "--out", out, "--no-tracking")
     assert result.exit_code == 0, result.output
     trials = [TrialView.of(data) for data in read_json(out / "search.json")]

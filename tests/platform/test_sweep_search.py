@@ -2,6 +2,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgegen.platform.sweeps.checked import make_sweep
@@ -139,6 +140,43 @@ def test_searchers_and_schedulers_follow_the_spec():
             drawn.append([searcher.suggest(str(number))["settings"]["actor_lr"] for number in range(3)])
     assert drawn[::2] == drawn[1::2]  # the same seed
     assert all(1e-4 <= value <= 1e-2 for values in drawn for value in values)
+
+
+class PopulationTrial:
+    """One of Tune's trials, as far as PB2 looks at it."""
+
+    def __init__(self, name, value):
+        self.trial_id, self.experiment_tag, self.evaluated_params = name, name, {}
+        self.config = {"folder": "f", "settings": {"actor_lr": value}}
+        keeping = SimpleNamespace(checkpoint_config=SimpleNamespace(num_to_keep=4))
+        self.run_metadata = SimpleNamespace(checkpoint_manager=keeping)
+
+    def __str__(self):
+        return str(self.trial_id)
+
+
+def test_a_process_of_gains_proposes_what_a_population_goes_on_with(monkeypatch):
+    from edgegen.platform.sweeps import search
+
+    spec = {**SPEC, "scheduler": {"kind": "pb2"}, "searcher": {"kind": "random"}}
+    made = search._scheduler(make_sweep({**spec, "space": {"actor_lr": {"uniform": [0.0001, 0.0101]}}}))
+    made.set_search_properties("objective", "min")
+    best, worst = PopulationTrial("best", 0.002), PopulationTrial("worst", 0.009)
+    for each in (best, worst):
+        made.on_trial_add(SimpleNamespace(search_alg=None), each)
+    for k in range(1, 5):  # the best gains 1 with every report, the other nothing
+        for each, objective in ((best, 10.0 - k), (worst, 10.0 + 0.1 * k)):
+            result = {"episodes": 4 * k, "objective": objective, "training_iteration": k}
+            made._save_trial_state(made._trial_state[each], 4 * k, result, each)
+    config, _ = made._get_new_config(worst, best)
+    assert config["folder"] == "f"
+    assert 0.0001 <= config["settings"]["actor_lr"] < 0.0055  # on the side where something is gained
+
+    def fits_nothing(*_):
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("ray.tune.schedulers.pb2._explore", fits_nothing)
+    assert made._get_new_config(worst, best) == (best.config, {})
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

@@ -147,6 +147,14 @@ def test_a_trial_needs_no_file_that_the_sweep_names(field, tmp_path, monkeypatch
             {"scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}, "space__hidden": {"choice": [8, 16]}},
             "space names 'hidden', but scheduler pbt",
         ),
+        (
+            {
+                "scheduler": {"kind": "pb2"},
+                "searcher": {"kind": "random"},
+                "space": {"batch_size": {"choice": [8, 16]}},
+            },
+            "space.batch_size is a choice, but scheduler pb2 moves numbers in ranges",
+        ),
         ({"evaluation": {"rules": ["least-dealy"]}}, "Did you mean 'least-delay'?"),
         ({"model": "a/b"}, "'model' is 'a/b'"),
         ({"name": "../x"}, "'name' is '../x'"),
