@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from edgegen.serve.config import ServiceConfig
-from edgegen.serve.control.jobs import EdgeError, EdgeLostError, EdgeReport, Glimpse, Job, Kept, Lease, Pictures
+from edgegen.serve.control.jobs import (
+    FIRST,
+    EdgeError,
+    EdgeLostError,
+    EdgeReport,
+    Glimpse,
+    Job,
+    Kept,
+    Lease,
+    Pictures,
+    Sending,
+)
 from edgegen.serve.control.scheduler import Scheduler
 from edgegen.serve.http.errors import TimedOutError
 from edgegen.serve.metrics import Meter
@@ -31,8 +42,8 @@ class Edge(Protocol):
     async def report(self) -> EdgeReport:
         """Return its state."""
 
-    async def find(self, name: str) -> Kept | None:
-        """Return what it knows of a request by its key or alias."""
+    async def find(self, name: str, sending: Sending = FIRST) -> Kept | None:
+        """Return what it knows of a request by its key or alias, and refuse jobs of earlier sendings from now on."""
 
     async def watch(self, name: str, seen: int, wait_s: float) -> Glimpse:
         """Return what is new of a request, by its key."""
@@ -152,9 +163,15 @@ class Contact:
         except (TimeoutError, EdgeError):
             return Glimpse(done=True)
 
-    async def find(self, name: str) -> Kept | None:
-        """Ask all edges for a request by its key or alias; finished pictures go before those that are being made."""
-        found = await asyncio.gather(*(self._find(edge, name) for edge in self._edges))
+    async def find(self, name: str, sending: Sending | None = None) -> Kept | None:
+        """Ask all edges for a request by its key or alias; finished pictures go before those that are being made.
+
+        Args:
+            name: The key or alias.
+            sending: How the request was sent here, if it is to be done should no edge know it. Jobs of earlier sendings
+                are then refused, and each edge that counts as healthy is waited for, because it may have the request.
+        """
+        found = await asyncio.gather(*(self._find(edge, name, sending) for edge in self._edges))
         known = [kept for kept in found if kept is not None]
         return min(known, key=lambda kept: kept.pictures is None, default=None)
 
@@ -163,14 +180,23 @@ class Contact:
         for name in self._edges:
             self._end(name, list(self._ends[name]), error)
 
-    async def _find(self, edge: str, name: str) -> Kept | None:
-        if not self._scheduler.servers[edge].healthy:
+    async def _find(self, edge: str, name: str, sending: Sending | None) -> Kept | None:
+        server = self._scheduler.servers[edge]
+        if not server.healthy:
             return None
+        asked = asyncio.ensure_future(self._edges[edge].find(name, sending or FIRST))
+        longest_s = 0.0 if sending is None else self._config.stalled_after_s
+        end = asyncio.get_running_loop().time() + max(longest_s, self._config.report_timeout_s)
         try:
-            async with asyncio.timeout(self._config.report_timeout_s):
-                return await self._edges[edge].find(name)
-        except (TimeoutError, EdgeError):
-            return None
+            while server.healthy and (left_s := end - asyncio.get_running_loop().time()) > 0:
+                await asyncio.wait({asked}, timeout=min(left_s, self._config.report_timeout_s))
+                if asked.done():
+                    return asked.result()
+        except EdgeError:
+            pass
+        finally:
+            asked.cancel()
+        return None
 
     def _end(self, name: str, jobs: Iterable[str], error: Exception) -> None:
         """End attempts on an edge."""

@@ -259,7 +259,7 @@ class Dispatcher:
 
     async def _joined(self, job: Job, arrived: float, due: Due) -> Outcome | None:
         """The pictures of a request that an edge knows already; None if there is none, or the edge fails."""
-        found = await self._contact.find(job.key or "")
+        found = await self._contact.find(job.key or "", job.sending)
         if found is None:
             return None
         self._note_place(job, found.server)

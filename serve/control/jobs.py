@@ -32,6 +32,24 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Sending:
+    """How a request was sent to a gateway.
+
+    Attributes:
+        name: What the proxy in front of the gateways calls it; empty if nobody says.
+        number: How often it has been sent, this time included. Whoever sends it again has seen the gateway die that had
+            it before.
+    """
+
+    name: str = ""
+    number: int = 1
+
+
+FIRST = Sending()
+"""A request that was not sent before."""
+
+
+@dataclass(frozen=True)
 class Job:
     """Pictures to generate. Equal jobs give equal pictures, so a job may be done again elsewhere.
 
@@ -55,6 +73,7 @@ class Job:
         alias: Another name of the request, by which pictures can be fetched, too.
         delivery: How its pictures are handed over.
         previews: Pictures of what it will be that are shown on the way, for each picture.
+        sending: How its request was sent to the gateway that it comes from.
     """
 
     id: str
@@ -76,6 +95,7 @@ class Job:
     alias: str | None = None
     delivery: Delivery = Delivery()
     previews: int = 0
+    sending: Sending = FIRST
 
 
 def same_pictures(one: Job, other: Job) -> bool:
@@ -249,6 +269,10 @@ class EdgeFullError(EdgeError):
 
 class GenerationError(EdgeError):
     """The pipeline raised; the edge itself lives on."""
+
+
+class OvertakenError(EdgeError):
+    """The request has been sent to another gateway since, because the one that this job comes from died."""
 
 
 class KeyReusedError(Exception):

@@ -10,6 +10,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from edgegen.serve.control.jobs import (
+    FIRST,
     EdgeFullError,
     EdgeLostError,
     EdgeReport,
@@ -19,11 +20,13 @@ from edgegen.serve.control.jobs import (
     Kept,
     KeyReusedError,
     Lease,
+    OvertakenError,
     Pictures,
+    Sending,
 )
 from edgegen.serve.edge.steps import DecideSteps
 
-SENTENCES = (EdgeFullError, GenerationError, KeyReusedError)
+SENTENCES = (EdgeFullError, GenerationError, KeyReusedError, OvertakenError)
 """What an edge says itself."""
 
 
@@ -54,10 +57,10 @@ class EdgeHandle:
             raise EdgeLostError(_sentence(error)) from None
         return pictures
 
-    async def find(self, name: str) -> Kept | None:
+    async def find(self, name: str, sending: Sending = FIRST) -> Kept | None:
         """See :meth:`KeepingEdge.find`."""
         try:
-            kept: Kept | None = await self._handle.find.remote(self._name, name)
+            kept: Kept | None = await self._handle.find.remote(self._name, name, sending)
         except (RayError, RayServeException) as error:
             raise EdgeLostError(_sentence(error)) from None
         return kept

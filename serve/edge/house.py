@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgegen.serve.control.jobs import EdgeReport, Glimpse, Job, Kept, Lease, Pictures
+from edgegen.serve.control.jobs import FIRST, EdgeReport, Glimpse, Job, Kept, Lease, Pictures, Sending
 from edgegen.serve.edge.kept import KeepingEdge
 from edgegen.serve.edge.steps import DecideSteps
 
@@ -25,9 +25,9 @@ class EdgeHouse:
         """See :meth:`KeepingEdge.generate`."""
         return await self._edges[edge].generate(job)
 
-    async def find(self, edge: str, name: str) -> Kept | None:
+    async def find(self, edge: str, name: str, sending: Sending = FIRST) -> Kept | None:
         """See :meth:`KeepingEdge.find`."""
-        return await self._edges[edge].find(name)
+        return await self._edges[edge].find(name, sending)
 
     async def watch(self, edge: str, name: str, seen: int, wait_s: float) -> Glimpse:
         """See :meth:`EdgeServer.watch`."""

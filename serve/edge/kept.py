@@ -2,7 +2,8 @@
 """What an edge keeps for a while: each request is done once by its key, and its pictures can be fetched afterwards.
 
 A gateway that dies leaves its requests on the edges. They are finished there, and whoever asks for one again, by
-another gateway, joins the work that is under way or gets the pictures that were made.
+another gateway, joins the work that is under way or gets the pictures that were made. What such a gateway had sent
+and is still on its way when the next one asks comes too late: it is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from edgegen.serve.control.jobs import Job, Kept, KeyReusedError, Pictures, same_pictures
+from edgegen.serve.control.jobs import (
+    FIRST,
+    Job,
+    Kept,
+    KeyReusedError,
+    OvertakenError,
+    Pictures,
+    Sending,
+    same_pictures,
+)
 from edgegen.serve.edge.leases import LeasingEdge
 
 BYTES_PER_MB = 10**6
@@ -62,6 +72,8 @@ class KeptPictures:
         self._works: dict[str, _Work] = {}
         self._finished: dict[str, _Finished] = {}  # the oldest first
         self._bytes = 0
+        # The latest sending that was asked for of each request that was sent again, and when to forget it.
+        self._asked: dict[str, tuple[int, float]] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -79,6 +91,7 @@ class KeptPictures:
 
         Raises:
             KeyReusedError: If its key names another job.
+            OvertakenError: If it is not known here, and a gateway that got its request later has asked for it.
             EdgeError: If making them fails.
         """
         if job.key is None:
@@ -89,6 +102,8 @@ class KeptPictures:
             return finished.pictures
         work = self._works.get(job.key)
         if work is None:
+            if job.sending.number < self._asked.get(job.sending.name, (1, 0.0))[0]:
+                raise OvertakenError("The request is with another gateway by now")
             work = self._works[job.key] = _Work(job, asyncio.ensure_future(make(job)))
             work.pictures.add_done_callback(partial(self._end, work))
         _check_same(work.job, job)
@@ -101,9 +116,17 @@ class KeptPictures:
                 self._forget(work)  # nobody may join what is about to stop
                 work.pictures.cancel()
 
-    def find(self, name: str) -> Kept | None:
-        """Return the request that has this key or alias, or None if there is none here."""
+    def find(self, name: str, sending: Sending = FIRST) -> Kept | None:
+        """Return the request that has this key or alias, or None if there is none here.
+
+        Args:
+            name: The key or alias.
+            sending: How the request was sent to the gateway that asks; jobs of earlier sendings come too late from now
+                on.
+        """
         self._drop_old()
+        if sending.number > 1:
+            self._asked[sending.name] = sending.number, self._clock() + self._keep_s
         for job, pictures in self._all():
             if name in (job.key, job.alias):
                 return Kept(self._server, job, pictures)
@@ -129,6 +152,8 @@ class KeptPictures:
 
     def _drop_old(self) -> None:
         now = self._clock()
+        while self._asked and self._asked[first := next(iter(self._asked))][1] <= now:
+            del self._asked[first]
         while self._finished:
             key, oldest = next(iter(self._finished.items()))
             if oldest.until > now and self._bytes <= self._most_bytes:
@@ -166,6 +191,6 @@ class KeepingEdge(LeasingEdge):
         """
         return await self._kept.generate(job, super().generate)
 
-    async def find(self, name: str) -> Kept | None:
+    async def find(self, name: str, sending: Sending = FIRST) -> Kept | None:
         """See :meth:`KeptPictures.find`."""
-        return self._kept.find(name)
+        return self._kept.find(name, sending)

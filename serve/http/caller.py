@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from edgegen.serve.control.jobs import FIRST, Sending
 from edgegen.serve.http.errors import RequestError, short
 from edgegen.serve.http.keys import grant_of_request
 
@@ -35,6 +36,7 @@ class Caller:
         age_s: Time since it was sent to a gateway for the first time, s.
         request_id: The id that its answer and its line in the log carry.
         base_url: Address under which the service was reached.
+        sending: How it was sent, as what stands in front of the gateways says.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Caller:
     age_s: float = 0.0
     request_id: str = ""
     base_url: str = ""
+    sending: Sending = FIRST
 
     @classmethod
     def of(cls, headers: Headers, request_id: str, base_url: str = "") -> Caller:
@@ -62,10 +65,10 @@ class Caller:
         alias = scoped(request_id, account)
         given = headers.get(KEY_HEADER)
         tried = _TRY.fullmatch(headers.get(TRY_HEADER, ""))
-        again, age_s = (tried[2] != "1", float(tried[3])) if tried else (False, 0.0)
+        sending, age_s = (Sending(tried[1], int(tried[2])), float(tried[3])) if tried else (FIRST, 0.0)
         if given is None:
             key = tried[1] if tried else uuid.uuid4().hex
-            return cls(key, alias, account, known=again, age_s=age_s, request_id=request_id, base_url=base_url)
+            return cls(key, alias, account, False, sending.number > 1, age_s, request_id, base_url, sending)
         if not _KEY.fullmatch(given):
             raise RequestError(
                 f"The header Idempotency-Key is {short(repr(given))}, but it must be 1 to 255 visible characters "
@@ -73,7 +76,7 @@ class Caller:
                 code="invalid_key",
             )
         key = scoped(given, account)
-        return cls(key, alias, account, True, True, age_s, request_id, base_url)
+        return cls(key, alias, account, True, True, age_s, request_id, base_url, sending)
 
 
 def account_of(headers: Headers) -> str:

@@ -168,6 +168,7 @@ class Intake:
                 request.response_format == "url",
             ),
             previews=(request.partial_images or 0) if request.stream else 0,
+            sending=caller.sending,
         )
         return task, job
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import httpx
 
 from edgegen.algorithms.core.catalog import make_policy
-from edgegen.serve.control.jobs import EdgeLostError
+from edgegen.serve.control.jobs import FIRST, EdgeLostError
 from edgegen.serve.edge.kept import KeptPictures
 from edgegen.serve.front import Front
 from edgegen.serve.http.gateway import Gateway
@@ -39,10 +39,15 @@ class KeepingSlowEdge(SlowEdge):
         self.painted[job.key] += 1
         return replace(pictures, png=tuple(f"{job.prompt} {seed}".encode() for seed in job.seeds))
 
-    async def find(self, name):
+    async def find(self, name, sending=FIRST):
         if self.dead.is_set():
             raise EdgeLostError("process died")
-        return self.kept.find(name)
+        return self.kept.find(name, sending)
+
+
+async def after(lag_s, call, *arguments):
+    await asyncio.sleep(lag_s)
+    return await call(*arguments)
 
 
 class Link:
@@ -51,15 +56,16 @@ class Link:
     def __init__(self, edge, node):
         self.edge, self.node = edge, node
         self.cut = asyncio.Event()
+        self.job_lag_s = self.find_lag_s = 0.0
 
     async def generate(self, job):
-        return await self.across(self.edge.generate(job))
+        return await self.across(after(self.job_lag_s, self.edge.generate, job))
 
     async def report(self):
         return await self.across(self.edge.report())
 
-    async def find(self, name):
-        return await self.across(self.edge.find(name))
+    async def find(self, name, sending=FIRST):
+        return await self.across(after(self.find_lag_s, self.edge.find, name, sending))
 
     async def watch(self, name, seen, wait_s):
         return await self.across(self.edge.watch(name, seen, wait_s))

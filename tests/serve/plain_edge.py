@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from edgegen.serve.control.jobs import Glimpse, Lease
+from edgegen.serve.control.jobs import FIRST, Glimpse, Lease
 
 
 class PlainEdge:
@@ -18,5 +18,5 @@ class PlainEdge:
     async def watch(self, name, seen, wait_s):
         return Glimpse(done=True)
 
-    async def find(self, name):
+    async def find(self, name, sending=FIRST):
         return None

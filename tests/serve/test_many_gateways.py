@@ -51,6 +51,27 @@ def test_gateway_that_dies_loses_nothing_and_nothing_is_done_twice(make_config, 
     with_gateways(scenario, make_config(), gateways)
 
 
+def test_what_is_on_its_way_when_its_gateway_dies_is_not_done_twice(make_config):
+    async def scenario(fleet):
+        for link in fleet.nodes[0].links.values():
+            link.job_lag_s = 6.0
+        answers = await asked_under_load(fleet, 60, 0.9, fleet.nodes[0].die, **FIVE_GCYCLES)
+        await fleet.until(fleet.clock() + 10)
+        check_nothing_lost(fleet, answers)
+
+    with_gateways(scenario, make_config(policy="uniform"))  # so that the other gateway may choose another edge
+
+
+def test_edge_that_takes_its_time_to_say_what_it_has_is_waited_for(make_config):
+    async def scenario(fleet):
+        for link in fleet.nodes[1].links.values():
+            link.find_lag_s = 3.0  # longer than an edge may take for a report
+        answers = await asked_under_load(fleet, 60, 0.9, fleet.nodes[0].die, **FIVE_GCYCLES)
+        check_nothing_lost(fleet, answers)
+
+    with_gateways(scenario, make_config(policy="uniform", report_timeout_s=2))
+
+
 def test_gateway_that_hangs_until_it_is_replaced_loses_nothing(make_config):
     async def scenario(fleet):
         async def event():

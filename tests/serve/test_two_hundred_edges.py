@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from edgegen.serve.config import build_config
-from edgegen.serve.control.jobs import EdgeReport, Pictures
+from edgegen.serve.control.jobs import FIRST, EdgeReport, Pictures
 from edgegen.serve.edge.kept import KeptPictures
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.record import recorder
@@ -48,8 +48,8 @@ class TimedEdge:
     async def report(self):
         return EdgeReport(self.name, 1, tuple(self.left.items()), 0, 0.0, self.capacity, 0.1, self.done, None)
 
-    async def find(self, name):
-        return self.kept.find(name)
+    async def find(self, name, sending=FIRST):
+        return self.kept.find(name, sending)
 
 
 @pytest.mark.parametrize("requests", [1_000, pytest.param(10_000, marks=pytest.mark.soak)])

@@ -128,9 +128,9 @@ class IdleHouse:
 
         return Glimpse(done=True)
 
-    async def find(self, edge: str, name: str) -> Any:
+    async def find(self, edge: str, name: str, sending: Any) -> Any:
         """See :meth:`edgegen.serve.edge.house.EdgeHouse.find`."""
-        return self._kept[edge].find(name)
+        return self._kept[edge].find(name, sending)
 
     async def report(self, edge: str) -> Any:
         """Return that there is nothing to do."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgegen.serve.control.jobs import GenerationError, Job, KeyReusedError, Pictures
+from edgegen.serve.control.jobs import GenerationError, Job, KeyReusedError, OvertakenError, Pictures, Sending
 from edgegen.serve.edge.kept import KeptPictures
 
 JOB = Job("1", "x", None, 10, 5.0, 16, 16, (3,), 1.0, key="k", alias="r")
@@ -93,6 +93,41 @@ def test_key_of_another_job_is_refused(change, finished):
             await store.generate(replace(JOB, **change), painter)
         painter.go.set()
         await task
+        assert painter.begun == 1
+
+    asyncio.run(scenario())
+
+
+def test_job_that_comes_after_a_later_gateway_has_asked_is_refused():
+    async def scenario():
+        clock = Clock()
+        store, painter = kept(clock), Painter()
+        painter.go.set()
+        late = replace(JOB, sending=Sending("p", 1))
+        assert store.find("k", Sending("p", 2)) is None
+        with pytest.raises(OvertakenError, match="with another gateway"):
+            await store.generate(late, painter)
+        other = replace(JOB, key="other", sending=Sending("q", 1))  # of a request that nobody sent again
+        assert await store.generate(other, painter)
+        pictures = await store.generate(replace(late, sending=Sending("p", 2)), painter)
+        assert await store.generate(late, painter) == pictures  # what is there is given to everybody
+        assert painter.begun == 2
+        clock.now += 61
+        await store.generate(late, painter)  # what was asked for is forgotten, as pictures are
+        assert painter.begun == 3
+
+    asyncio.run(scenario())
+
+
+def test_job_that_came_before_a_later_gateway_asks_goes_on():
+    async def scenario():
+        store, painter = kept(), Painter()
+        late = replace(JOB, sending=Sending("p", 1))
+        (first,) = await begun(store, painter, late)
+        assert store.find("k", Sending("p", 2)).job == late
+        (second,) = await begun(store, painter, replace(late, sending=Sending("p", 2)))
+        painter.go.set()
+        assert await first == await second
         assert painter.begun == 1
 
     asyncio.run(scenario())
