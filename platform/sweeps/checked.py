@@ -19,6 +19,7 @@ from edgegen.envs.core.plugins import with_plugins
 from edgegen.envs.core.scenario_files import named_in, with_overrides
 from edgegen.envs.core.world import WorldScenario
 from edgegen.envs.core.yaml_files import read_mapping
+from edgegen.platform.sweeps.objectives import Objective, objectives_of
 from edgegen.platform.sweeps.space import SCENARIO_PREFIX, Domain, check_conditions, parse_domain
 from edgegen.platform.sweeps.spec import SweepSpec
 
@@ -32,8 +33,7 @@ class CheckedSweep:
         learner: Its algorithm.
         world: The world that every trial is judged in.
         space: What varies.
-        metric: The metric that decides, by name among the results of an evaluation.
-        mode: ``min`` or ``max``.
+        objectives: What it is after; the first decides.
         model: Name of the registered model.
     """
 
@@ -41,9 +41,23 @@ class CheckedSweep:
     learner: Method
     world: WorldScenario
     space: dict[str, Domain]
-    metric: str
-    mode: Literal["min", "max"]
+    objectives: tuple[Objective, ...]
     model: str
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides, by name among the results of an evaluation."""
+        return self.objectives[0].metric
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether less (``min``) or more (``max``) of it is better."""
+        return self.objectives[0].mode
+
+    @property
+    def also(self) -> tuple[Objective, ...]:
+        """Objectives that are searched beside the metric that decides."""
+        return self.objectives[1:]
 
     def described(self) -> dict[str, Any]:
         """Return the sweep and its world as plain data, of which :func:`recalled` makes it again anywhere.
@@ -57,7 +71,7 @@ class CheckedSweep:
 
     def better(self, first: float, second: float) -> bool:
         """Whether the first value of the metric is better than the second."""
-        return first < second if self.mode == "min" else first > second
+        return self.objectives[0].better(first, second)
 
     def settings(self, values: Mapping[str, Any]) -> Any:
         """Return the algorithm's settings for some values of the space."""
@@ -162,19 +176,12 @@ def _checked(spec: SweepSpec, known: Mapping[str, Any] | None) -> CheckedSweep:
     world: WorldScenario = _world(learner, spec) if described is None else learner.build_scenario(described)
     space = {name: parse_domain(name, line) for name, line in spec.space.items()}
     check_conditions(space)
-    kind = kind_of(world)
-    metric = spec.metric or kind.metric
-    if metric not in kind.metrics:
-        raise InputError(
-            f"metric is '{metric}', but must be one of {', '.join(kind.metrics)}.{did_you_mean(metric, kind.metrics)}"
-        )
     sweep = CheckedSweep(
         spec=spec,
         learner=learner,
         world=world,
         space=space,
-        metric=metric,
-        mode="max" if metric in kind.gains else "min",
+        objectives=objectives_of(spec, kind_of(world)),
         model=spec.model or f"edgegen-{spec.name}",
     )
     _check_space(sweep)

@@ -56,6 +56,7 @@ class FinalTraining(Unit):
             "env_runners": self.sweep["resources"]["env_runners"],
             "validation": self.sweep["validation"],
             "metric": self.sweep["metric"],
+            **({"objectives": goals} if (goals := self.sweep.get("objectives")) else {}),
             "judged": self.judged,
         }
 

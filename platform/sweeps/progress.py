@@ -90,7 +90,7 @@ class SweepProgress(LiveTable):
         """The table: what runs, then the best of what is over."""
         table = PlainTable(title=self.title)
         names = list(self.sweep.space)
-        for column in ("trial", "state", "episodes", self.sweep.metric, *names):
+        for column in ("trial", "state", "episodes", *(each.metric for each in self.sweep.objectives), *names):
             table.add_column(column, justify="left" if column in ("trial", "state") else "right")
         sign = 1 if self.sweep.mode == "min" else -1
         ranked = sorted(
@@ -103,7 +103,8 @@ class SweepProgress(LiveTable):
         for trial in ranked[:_ROWS]:
             shown = "" if trial.objective is None else f"{trial.objective:.4g}"
             values = [short(trial.values.get(name, "")) for name in names]
-            table.add_row(f"trial {trial.number}", trial.status, str(trial.episodes), shown, *values)
+            also = [short(trial.also.get(each.metric, "")) for each in self.sweep.also]
+            table.add_row(f"trial {trial.number}", trial.status, str(trial.episodes), shown, *also, *values)
         more = len(ranked) - _ROWS
         return Group(table, Text(self.headline() + (f"; {more} trials not shown" if more > 0 else "")))
 

@@ -120,7 +120,9 @@ class SweepRecords(Records):
 
     def _metrics(self, report: Mapping[str, Any], trial: TrialView, seed: int) -> dict[str, float]:
         own = dict(report["seeds"][str(seed)])
+        also = own.pop("also", {})
         metrics = {
+            **{f"validation/{name}": value for name, value in also.items()},
             f"validation/{self.sweep.metric}": own.pop("validation"),
             f"training/{self.sweep.learner.headline_in(self.sweep.world)[0]}": own.pop("training"),
             **{f"loss/{name.removesuffix('_loss')}": value for name, value in own.items()},
@@ -179,6 +181,7 @@ def _parameters(sweep: CheckedSweep) -> dict[str, Any]:
         "scenario": sweep.world.name,
         "metric": sweep.metric,
         "mode": sweep.mode,
+        **({"also": " ".join(each.metric for each in sweep.also)} if sweep.also else {}),
         "searcher": spec.searcher.kind,
         "scheduler": spec.scheduler.kind,
         "trials": spec.budget.trials,

@@ -63,6 +63,11 @@ class TrialView:
         """The last value of the metric."""
         return float(self.history[-1]["objective"]) if self.history else None
 
+    @property
+    def also(self) -> dict[str, float]:
+        """The last values of further objectives, by metric."""
+        return dict(self.history[-1].get("also", {})) if self.history else {}
+
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> TrialView:
         """Read what :meth:`to_json` wrote."""

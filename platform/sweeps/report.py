@@ -22,6 +22,7 @@ from edgegen.platform.runs.comparison import Comparison, decimals_for
 from edgegen.platform.runs.statistics import mean_interval
 from edgegen.platform.sweeps.bar import TunedResult
 from edgegen.platform.sweeps.checked import CheckedSweep
+from edgegen.platform.sweeps.front import draw_front, front_lines, front_of
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
 
@@ -136,6 +137,8 @@ def write_report(outcome: SweepOutcome, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", outcome.comparison.to_json())
     draw_or_tell(lambda: plot_comparison(outcome.comparison, folder / "comparison.png"), logger.warning)
+    if outcome.sweep.also:
+        draw_or_tell(lambda: draw_front(outcome.sweep, outcome.trials, folder), logger.warning)
     importances, episodes, reason = _importances(outcome, folder)
     write_json(folder / "report.json", report_json(outcome, importances, episodes))
     write_text(folder / "report.md", _markdown(outcome, importances, episodes, reason))
@@ -163,6 +166,7 @@ def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: 
             }
             for trial in outcome.trials
         ],
+        **_front_json(outcome),
         "importances": {"after_episodes": episodes, "shares": importances},
         "final": {
             label: {
@@ -180,6 +184,18 @@ def report_json(outcome: SweepOutcome, importances: dict[str, float], episodes: 
         if (registered := outcome.registration) is None
         else {"uri": registered.uri, "version": registered.version, "reason": registered.reason},
         "seconds": outcome.seconds,
+    }
+
+
+def _front_json(outcome: SweepOutcome) -> dict[str, Any]:
+    """The front by numbers of trials, with all objectives; nothing where there is only one."""
+    sweep = outcome.sweep
+    if not sweep.also:
+        return {}
+    front = front_of(sweep, outcome.trials)
+    return {
+        "objectives": [{"metric": each.metric, "mode": each.mode} for each in sweep.objectives],
+        "front": [{"trial": trial.number, sweep.metric: trial.objective, **trial.also} for trial in front],
     }
 
 
@@ -270,18 +286,22 @@ def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: in
         "",
         "## Best trials",
         "",
-        f"| trial | episodes | {sweep.metric} | {' | '.join(sweep.space)} |",
-        "|---|" + "---|" * (2 + len(sweep.space)),
+        f"| trial | episodes | {' | '.join((*(each.metric for each in sweep.objectives), *sweep.space))} |",
+        "|---|" + "---|" * (1 + len(sweep.objectives) + len(sweep.space)),
     ]
     ranked = ranking(sweep, [trial for trial in outcome.trials if trial.status != FAILED])
     for trial in ranked[:_SHOWN]:
-        cells = " | ".join(short(trial.values.get(name, "")) for name in sweep.space)
+        also = [f"{trial.also[each.metric]:.4g}" for each in sweep.also]
+        cells = " | ".join((*also, *(short(trial.values.get(name, "")) for name in sweep.space)))
         lines.append(f"| {trial.number} | {trial.episodes} | {trial.objective:.{decimals}f} | {cells} |")
     lines += ["", "Longest trained first. These are results of the search's own seeds, so the best are also lucky.", ""]
+    if sweep.also:
+        lines += front_lines(sweep, outcome.trials)
     lines += ["## What mattered", ""]
     if importances:
         lines += [
-            f"Share of the variance between trials after {episodes} episodes, which all of them reached (fANOVA):",
+            f"Share of the variance of {sweep.metric} between trials after {episodes} episodes, which all of them "
+            "reached (fANOVA):",
             "",
             *(f"- {name}: {share:.2f}" for name, share in importances.items()),
             "",

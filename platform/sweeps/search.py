@@ -196,7 +196,8 @@ def _searcher(sweep: CheckedSweep, name: str) -> Searcher | SearchAlgorithm:
     if sweep.spec.scheduler.has_population:  # the whole population is drawn at once; Tune allows no other searcher
         return BasicVariantGenerator(random_state=searcher.seed, max_concurrent=sweep.spec.resources.concurrent or 0)
     plan = StudyPlan(
-        name, searcher.kind, searcher.seed, searcher.startup_trials, sweep.mode, sweep.space, searcher.storage
+        *(name, searcher.kind, searcher.seed, searcher.startup_trials, sweep.mode, sweep.space, searcher.storage),
+        also=sweep.also,
     )
     found = StudySearch(plan)
     _ = found.study  # a database that can not be used is to be found before anything is started

@@ -18,9 +18,10 @@ from ray.tune.search import Searcher
 from edgegen.envs.core.errors import InputError, first_line
 from edgegen.envs.urls import shown
 from edgegen.platform.sweeps.history import history_of
+from edgegen.platform.sweeps.objectives import Objective
 from edgegen.platform.sweeps.space import Domain, in_order
 from edgegen.platform.sweeps.state import trials_in
-from edgegen.platform.sweeps.training import OBJECTIVE
+from edgegen.platform.sweeps.training import ALSO, OBJECTIVE
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -43,6 +44,7 @@ class StudyPlan:
         mode: ``min`` or ``max``.
         space: What varies.
         storage: URL of the database; in memory if None.
+        also: Further objectives.
     """
 
     name: str
@@ -52,6 +54,11 @@ class StudyPlan:
     mode: str
     space: Mapping[str, Domain]
     storage: str | None = None
+    also: tuple[Objective, ...] = ()
+
+    def values(self, report: Mapping[str, Any]) -> list[float]:
+        """Values of all objectives in a report, or in a result of Tune."""
+        return [float(report[OBJECTIVE]), *(float(report[ALSO][each.metric]) for each in self.also)]
 
     def open(self, known: int) -> Study:
         """Open the study, or make it.
@@ -70,7 +77,10 @@ class StudyPlan:
                 storage=self.storage,
                 sampler=self._sampler(self.seed + known),
                 study_name=self.name,
-                direction="maximize" if self.mode == "max" else "minimize",
+                directions=[
+                    "maximize" if mode == "max" else "minimize"
+                    for mode in (self.mode, *(each.mode for each in self.also))
+                ],
                 load_if_exists=True,
             )
         except Exception as error:  # whatever a driver or a server can raise
@@ -138,12 +148,13 @@ class StudySearch(Searcher):  # type: ignore[misc]  # Ray has no types
         """See Tune: a trial is over."""
         trial = self._open.pop(trial_id, None)
         if trial is not None:
-            self._tell(trial, None if error or not result else float(result[OBJECTIVE]))
+            self._tell(trial, None if error or not result else self.plan.values(result))
 
-    def _tell(self, trial: Any, value: float | None) -> None:
+    def _tell(self, trial: Any, values: list[float] | None) -> None:
         from optuna.trial import TrialState
 
-        self.study.tell(trial, value, TrialState.FAIL if value is None else TrialState.COMPLETE, skip_if_finished=True)
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self.study.tell(trial, values, state, skip_if_finished=True)
 
     def save(self, checkpoint_path: str) -> None:
         """See Tune: there is nothing to save."""
@@ -175,7 +186,7 @@ class StudySearch(Searcher):  # type: ignore[misc]  # Ray has no types
                 self._drawn(entered)
             if trial["status"] == "TERMINATED":
                 reports = history_of(name)
-                self._tell(entered, float(reports[-1][OBJECTIVE]) if reports else None)
+                self._tell(entered, self.plan.values(reports[-1]) if reports else None)
             else:
                 self._open[name] = entered
         for left in known.values():  # the driver was killed before anybody heard of these

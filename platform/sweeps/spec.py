@@ -56,6 +56,18 @@ class Scheduler(Frozen):
         return self.kind in ("pbt", "pb2")
 
 
+class Goal(Frozen):
+    """One of several objectives.
+
+    Attributes:
+        metric: A metric of the kind of world, or ``training_cpu_s``, the processor time of the training.
+        mode: Whether less or more of it is better; known of every metric, so it need not be said.
+    """
+
+    metric: str
+    mode: Literal["min", "max"] | None = None
+
+
 class Budget(Frozen):
     """How much is spent.
 
@@ -150,6 +162,7 @@ class SweepSpec(Frozen):
         overrides: Fields of the scenario that differ, by dotted name.
         space: What varies: settings by name, fields of the scenario as ``scenario.NAME``.
         metric: The metric that decides; that of the kind of world if not given.
+        objectives: Instead of it, several: the first decides, the others are searched beside it.
         seeds: Training seeds of every trial; its metric is the mean over them.
         searcher: Who proposes values.
         scheduler: Who stops trials early.
@@ -171,6 +184,7 @@ class SweepSpec(Frozen):
     overrides: dict[str, Any] = Field(default_factory=dict)
     space: Annotated[dict[str, Any], Field(min_length=1)]
     metric: str | None = None
+    objectives: Annotated[tuple[Goal, ...], Field(min_length=2, max_length=5)] | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0,)
     searcher: Searcher = Searcher()
     scheduler: Scheduler = Scheduler()
@@ -185,6 +199,8 @@ class SweepSpec(Frozen):
     def _consistent(self) -> Self:
         if self.scenario is not None and self.service is not None:
             raise ValueError("scenario and service both name the world; give one of them")
+        if self.objectives is not None:
+            _check_objectives(self)
         for name, seeds in (("seeds", self.seeds), ("retrain.seeds", self.retrain.seeds)):
             if len(set(seeds)) < len(seeds):
                 raise ValueError(f"{name} is {list(seeds)}, but no seed may occur twice")
@@ -207,6 +223,23 @@ class SweepSpec(Frozen):
         if scheduler.has_population:
             _check_population(scheduler.kind, self.searcher, budget)
         return self
+
+
+def _check_objectives(spec: SweepSpec) -> None:
+    metrics = [goal.metric for goal in spec.objectives or ()]
+    if spec.metric is not None:
+        raise ValueError("metric and objectives both say what decides; give one of them")
+    if len(set(metrics)) < len(metrics):
+        raise ValueError(f"objectives are {metrics}, but none may occur twice")
+    if spec.scheduler.has_population:
+        raise ValueError(
+            f"objectives are {metrics}, but the population of scheduler {spec.scheduler.kind} follows one metric; "
+            "write metric"
+        )
+    if spec.searcher.kind == "cmaes":
+        raise ValueError(
+            f"objectives are {metrics}, but searcher cmaes knows only one; write searcher: {{kind: tpe}}, gp or random"
+        )
 
 
 def _check_population(scheduler: str, searcher: Searcher, budget: Budget) -> None:

@@ -47,6 +47,7 @@ class StatusLog:
                     "status": trial.status,
                     "episodes": trial.episodes,
                     "objective": trial.objective,
+                    "also": trial.also,
                     "values": trial.values,
                     "at": int(time.time()),
                 }
@@ -112,7 +113,7 @@ class SweepStatus(SweepProgress):
             return
         self._driver[HEARTBEAT] = str(entry["at"])
         number, values = entry["trial"], entry["values"]
-        last = {"episodes": entry["episodes"], "objective": entry["objective"]}
+        last = {"episodes": entry["episodes"], "objective": entry["objective"], "also": entry.get("also", {})}
         history = () if entry["objective"] is None else (last,)
         self._rows[number] = TrialView(
             str(number), number, entry["status"], {"settings": values}, history, ((0, values),), None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from edgegen.platform.engine.doing import read_json
 from edgegen.platform.files import write_json
 from edgegen.platform.runs.evaluation import evaluate
 from edgegen.platform.sweeps.checked import CheckedSweep
+from edgegen.platform.sweeps.objectives import TRAINING_CPU
 
 if TYPE_CHECKING:
     from edgegen.algorithms.rllib.algorithm import JointAlgorithm
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 STATE_FILE = "trial.json"
 """In a checkpoint: what is not an algorithm's own."""
 OBJECTIVE = "objective"
+ALSO = "also"
+"""In a report: values of further objectives, by metric; only where a sweep has some."""
 EPISODES = "episodes"
 
 Values = dict[str, Any]
@@ -61,6 +65,7 @@ class SeedsTraining:
         self.algorithms: dict[int, JointAlgorithm] = {}
         self.history: list[dict[str, Any]] = []
         self.resumed_at = 0
+        self._trained_s: dict[str, float] = {str(seed): 0.0 for seed in self.seeds}
         self._build(self.plan[0][1])
         self.schedule: list[tuple[int, Values]] = [(0, self.values)]
 
@@ -111,18 +116,26 @@ class SeedsTraining:
         target = min(budget.episodes, budget.report_every * (self.episodes // budget.report_every + 1))
         seeds = {str(seed): self._train(seed, target) for seed in self.seeds}
         objective = float(np.mean([report["validation"] for report in seeds.values()]))
-        if not math.isfinite(objective):
-            raise ArithmeticError(f"{self.sweep.metric} is {objective} after {self.episodes} episodes")
-        self.history.append({EPISODES: self.episodes, OBJECTIVE: objective, "seeds": seeds, "process": self._process()})
+        also = {
+            each.metric: float(np.mean([report[ALSO][each.metric] for report in seeds.values()]))
+            for each in self.sweep.also
+        }
+        for metric, value in {self.sweep.metric: objective, **also}.items():
+            if not math.isfinite(value):
+                raise ArithmeticError(f"{metric} is {value} after {self.episodes} episodes")
+        report = {EPISODES: self.episodes, OBJECTIVE: objective, "seeds": seeds, "process": self._process()}
+        self.history.append(report | ({ALSO: also} if also else {}))
         return self.history[-1]
 
-    def _train(self, seed: int, episodes: int) -> dict[str, float]:
+    def _train(self, seed: int, episodes: int) -> dict[str, Any]:
         """Train one seed to a number of episodes; returns what to report of it."""
         algorithm = self.algorithms[seed]
         before = len(algorithm.episodes)
         losses: dict[str, float] = {}
+        began = time.process_time()
         while len(algorithm.episodes) < episodes:
             losses = _losses(algorithm.train())
+        self._trained_s[str(seed)] += time.process_time() - began
         validation = self.sweep.spec.validation
         results = evaluate(
             self.sweep.world,
@@ -134,10 +147,17 @@ class SeedsTraining:
         )
         shown, _ = self.sweep.learner.headline_in(self.sweep.world)
         headline = [episode[shown] for episode in algorithm.episodes[before:]]
+        also = {
+            each.metric: self._trained_s[str(seed)]
+            if each.metric == TRAINING_CPU
+            else float(np.mean(results[each.metric]))
+            for each in self.sweep.also
+        }
         return {
             "validation": float(np.mean(results[self.sweep.metric])),
             "training": float(np.mean(headline)),
             **losses,
+            **({ALSO: also} if also else {}),
         }
 
     def _process(self) -> dict[str, float]:
@@ -165,7 +185,12 @@ class SeedsTraining:
                 "sweep": self.sweep.spec.name,
             }
             save_policy(algorithm.policy(), own / "policy", self.sweep.training_world(self.values), training)
-        state = {"history": self.history, "schedule": self.schedule, "sizes": _sizes(folder)}
+        state = {
+            "history": self.history,
+            "schedule": self.schedule,
+            "trained_s": self._trained_s,
+            "sizes": _sizes(folder),
+        }
         write_json(folder / STATE_FILE, state)  # last: it says that the rest is complete
 
     def load(self, folder: Path) -> None:
@@ -184,6 +209,7 @@ class SeedsTraining:
                     group["lr"] = step_size
         self.history = state["history"]
         self.resumed_at = episodes
+        self._trained_s |= state.get("trained_s", {})
         self.schedule = [(start, values) for start, values in state["schedule"]]
         if self.schedule[-1][1] != self.values:
             self.schedule.append((episodes, self.values))

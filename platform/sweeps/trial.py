@@ -13,7 +13,7 @@ from edgegen.platform.engine.doing import read_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.sweeps.checked import recalled
 from edgegen.platform.sweeps.history import FIRST, REPORTS
-from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE, SeedsTraining, newest_checkpoint
+from edgegen.platform.sweeps.training import ALSO, EPISODES, OBJECTIVE, SeedsTraining, newest_checkpoint
 
 SWEEP_FILE = "sweep.json"
 """In the sweep's folder: what the sweep is."""
@@ -62,6 +62,7 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
         return {
             OBJECTIVE: report[OBJECTIVE],
             EPISODES: report[EPISODES],
+            **({ALSO: report[ALSO]} if ALSO in report else {}),
             FIRST: first,
             REPORTS: training.history[first:],
             "schedule": list(training.schedule),
