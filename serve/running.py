@@ -115,8 +115,7 @@ def running_service(
         os.environ.setdefault(name, value)  # for the processes of a private cluster, which inherit it
     with _sigterm_kept(), _quiet(), ray_session(address, **options):
         _raise_on_sigterm()  # after Ray, which brings a handler of its own
-        if private:
-            forget_controller()  # of a session of this process that ended before its service did
+        forget_controller()  # of a session of this process that has ended
         if serve.status().proxies:
             raise InputError(
                 "Ray Serve already runs on this cluster; deploy there with 'serve run edgegen.serve.app:app'."
@@ -136,7 +135,6 @@ def running_service(
             if private:  # ends with its Ray session; a shut-down of its own would only print warnings
                 if APP_NAME in serve.status().applications:
                     serve.delete(APP_NAME)
-                forget_controller()
             else:
                 serve.shutdown()
 
