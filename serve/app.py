@@ -54,8 +54,7 @@ def build(config: ServiceConfig, drain_s: float | None = None) -> Application:
     config = lasting(following(config))  # replicas may run in another folder
     if config.keys is not None:
         config = config.model_copy(update={"keys": str(as_path(config.keys, "Key file").absolute())})
-    make_parts(config, parts_of(config))  # fail here and not in a replica
-    deciding = allocators(config)
+    deciding = allocators(config, make_parts(config, parts_of(config)))  # fail here and not in a replica
     drain_s = config.request_timeout_s if drain_s is None else drain_s
     cards = config.cards()
     check_edges(config.edges, cards)

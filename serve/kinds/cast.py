@@ -157,8 +157,12 @@ def _lasting(part: Part) -> str:
     return pinned(part.name) if tracking_uri().startswith(("http://", "https://")) else str(fetch(part.name))
 
 
-def allocators(config: ServiceConfig) -> dict[str, LiveAllocator | None]:
+def allocators(config: ServiceConfig, policies: Mapping[str, Policy] | None = None) -> dict[str, LiveAllocator | None]:
     """Make what chooses the steps of jobs at every edge; None if the edges see to that themselves.
+
+    Args:
+        config: The service.
+        policies: The policies of its roles, as :func:`make_parts` made them; made here if None.
 
     Raises:
         InputError: As for :func:`make_parts`, or if the kind of the policy has no allocator that a service can ask.
@@ -170,7 +174,7 @@ def allocators(config: ServiceConfig) -> dict[str, LiveAllocator | None]:
     steps = served(part.kind).steps
     if steps is None:
         raise InputError(f"Worlds of the kind {part.kind} have no allocator that a service can ask.")
-    policy = make_parts(config, {ALLOCATOR: part})[ALLOCATOR]
+    policy = (policies or make_parts(config, {ALLOCATOR: part}))[ALLOCATOR]
     role, world = live_roles(part.kind)[ALLOCATOR], scenario_of(config, kind=part.kind)
     made = {name: LiveAllocator(policy, role, steps(config, name, world), config.explore) for name in names}
     made[names[0]].try_out(config.edges[0].all_models[0])  # here, because the first decision takes long

@@ -12,7 +12,7 @@ from edgegen.algorithms.core.policy import Policy
 from edgegen.algorithms.core.registered import fetch, is_registered, pinned
 from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.fields import Frozen, Positive
-from edgegen.serve.config import ServiceConfig
+from edgegen.serve.config import ROLES, ServiceConfig
 from edgegen.serve.control.books import Server
 from edgegen.serve.control.frames import Caching, Frames
 from edgegen.serve.control.seat import Seat, Trust
@@ -115,9 +115,9 @@ class Changing:
 
     async def _charge(self, policy: str) -> None:
         """Give the charge to another policy, of the router, and of cacher and allocators, if it names such."""
-        parts, seat, caching = await asyncio.to_thread(self._made, policy)
+        parts, seat, caching, policies = await asyncio.to_thread(self._made, policy, ROLES)
         config = self._config.model_copy(update={"policy": policy})
-        steps = await asyncio.to_thread(allocators, config)
+        steps = await asyncio.to_thread(allocators, config, policies)
         self._slots.swap(seat, self._servers)
         self._frames.caching, self.parts = caching, parts
         await self._frames.change_steps(steps)
@@ -129,20 +129,22 @@ class Changing:
             self._slots.retire("the operator took it away")
 
     async def _router(self, policy: str) -> Seat:
-        _, seat, _ = await asyncio.to_thread(self._made, policy)
+        _, seat, *_ = await asyncio.to_thread(self._made, policy, (ROUTER, CACHER))
         return seat
 
-    def _made(self, policy: str) -> tuple[dict[str, Part], Seat, Caching | None]:
+    def _made(
+        self, policy: str, roles: tuple[str, ...]
+    ) -> tuple[dict[str, Part], Seat, Caching | None, dict[str, Policy]]:
         """Load policies and try them out; apart from the loop, because the first time takes long and requests go on."""
         config = self._config.model_copy(update={"policy": policy})
         parts = parts_of(config)
-        policies = make_parts(config, parts, (ROUTER, CACHER))
+        policies = make_parts(config, parts, roles)
         seat = self.seat(parts[ROUTER], policies[ROUTER])
         seat.try_out(self._servers)
         caching = self.caching(parts[CACHER], policies[CACHER]) if CACHER in policies else None
         if caching is not None:
             caching.try_out()
-        return parts, seat, caching
+        return parts, seat, caching, policies
 
     async def _follow(self, alias: str) -> None:
         told = ""

@@ -9,12 +9,13 @@ import json
 import pytest
 import torch
 
+from edgegen.algorithms.core.catalog import make_policy
 from edgegen.algorithms.core.codec import save_policy
 from edgegen.algorithms.methods.ladts import METHOD, LADTSPolicy
 from edgegen.algorithms.roles.router.routers import router_for
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.http.gateway import Gateway
-from edgegen.serve.kinds import changing
+from edgegen.serve.kinds import cast, changing
 from edgegen.serve.kinds.cast import make_parts, parts_of
 from edgegen.serve.kinds.registry import scenario_of
 from tests.serve.fake_edges import URL, held, serve
@@ -52,6 +53,25 @@ def test_a_policy_takes_charge_while_requests_are_under_way(run, make_config):
         assert {(await answer).status_code for answer in under_way} == {200}
         assert (await ask(client))[0]["fallback"] is None
         assert (await policy(client))["healthy"]
+
+    serve(scenario, make_config())
+
+
+def test_a_policy_for_all_roles_is_loaded_once(make_config, monkeypatch):
+    loaded = []
+
+    def make(name, *rest):
+        loaded.append(name)
+        return make_policy(name, *rest)
+
+    monkeypatch.setattr(cast, "make_policy", make)
+
+    async def scenario(client, edges, gateway):
+        loaded.clear()
+        words = " ".join(f"{role}=price-greedy" for role in ("router", "cacher", "allocator"))
+        assert await gateway.obey({"policy": words}) is None
+        assert loaded == ["price-greedy"]
+        assert (await policy(client))["name"] == "price-greedy"
 
     serve(scenario, make_config())
 
