@@ -45,6 +45,13 @@ def sweep(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. budget.trials=8; repeatable."),
     ] = None,
     json: JsonOption = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Object store for the checkpoints of trials, such as s3://BUCKET/FOLDER.  [default: DIR]",
+        ),
+    ] = None,
     tracking: Annotated[bool, typer.Option(help="Record the sweep in MLflow and register its policy.")] = True,
 ) -> None:
     """Search for good settings; Ctrl-C stops, --resume continues, and nothing is trained twice."""
@@ -61,7 +68,7 @@ def sweep(
 
     notes = progress_console()
     try:
-        outcome = run_sweep(SweepRequest(checked, folder, resume, address, tracking), notes)
+        outcome = run_sweep(SweepRequest(checked, folder, resume, address, tracking, storage), notes)
     except KeyboardInterrupt:
         changes = [part for text in settings or [] for part in ("--set", text)]
         place = [] if out is None else ["--out", str(out)]

@@ -70,6 +70,7 @@ def run_units(
     watchers: Sequence[Watcher],
     jobs: int | None = None,
     attempts: int = ATTEMPTS,
+    here: bool = False,
 ) -> dict[str, str]:
     """Run what is left of some units; Ray must be running.
 
@@ -81,21 +82,23 @@ def run_units(
         watchers: Are told what happens.
         jobs: Most units at a time; as many as there is room for if None.
         attempts: How often a unit is tried.
+        here: Whether units run on this machine only, because no other one sees the folder.
 
     Returns:
         By identity, the last line of what went wrong with units that failed.
     """
     waiting = deque((unit, 1) for unit in unfinished(units, root))
     jobs = jobs or room_for(units)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()  # not where machines come and go
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    pin = {f"node:{ray.util.get_node_ip_address()}": 0.001} if here else {}
+    board = ray.remote(num_cpus=0, scheduling_strategy=this_node)(Board).remote()  # not where machines come and go
     running: dict[Any, tuple[Unit, int, Any]] = {}
     failed: dict[str, str] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 unit, attempt = waiting.popleft()
-                task, room = _start(unit, unit_folder(root, unit.identity).resolve(), board)
+                task, room = _start(unit, unit_folder(root, unit.identity).resolve(), board, pin)
                 running[task] = (unit, attempt, room)
                 for watcher in watchers:
                     watcher.started(unit)
@@ -128,13 +131,17 @@ def run_units(
     return failed
 
 
-def _start(unit: Unit, folder: Path, board: Any) -> tuple[Any, Any]:
-    """Start a unit; returns Ray's task and, where it has processes of its own, what keeps room for all of them."""
+def _start(unit: Unit, folder: Path, board: Any, pin: Mapping[str, float]) -> tuple[Any, Any]:
+    """Start a unit, with a resource that only the right machine has.
+
+    Returns:
+        Ray's task and, where the unit has processes of its own, what keeps room for all of them.
+    """
     own, *more = unit.bundles
-    options: dict[str, Any] = {"num_cpus": own.get("CPU", 0.0), "num_gpus": own.get("GPU", 0.0)}
+    options: dict[str, Any] = {"num_cpus": own.get("CPU", 0.0), "num_gpus": own.get("GPU", 0.0), "resources": {**pin}}
     room = None
     if more:
-        room = placement_group([dict(bundle) for bundle in unit.bundles])
+        room = placement_group([{**own, **pin}, *(dict(bundle) for bundle in more)])
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(room, 0, True)
     work = ray.remote(max_retries=0, max_calls=_UNITS_PER_PROCESS, **options)(_remote_unit)
     return work.remote(unit, str(folder), board), room

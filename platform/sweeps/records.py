@@ -18,6 +18,7 @@ from edgegen.platform.sweeps.bar import TunedResult, ValidatedTuning
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.progress import best_of, rank
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, WAITING, TrialView
+from edgegen.platform.sweeps.storage import ObjectStore
 from edgegen.platform.sweeps.training import seed_folder
 
 STAGE, TRIAL, NUMBER, SEED = (f"edgegen.{name}" for name in ("stage", "trial", "trial_number", "seed"))
@@ -35,13 +36,14 @@ class SweepRecords(Records):
         sweep: The sweep.
         identity: What no other sweep is called.
         store: Where to.
+        objects: Where the trials of the search keep their checkpoints, if not in the sweep's folder.
 
     Attributes:
         entries: What the final training trains, by number; empty while searching.
     """
 
-    def __init__(self, sweep: CheckedSweep, identity: str, store: Store) -> None:
-        self.sweep = sweep
+    def __init__(self, sweep: CheckedSweep, identity: str, store: Store, objects: ObjectStore | None = None) -> None:
+        self.sweep, self._objects = sweep, objects
         self.entries: list[Mapping[str, Any]] = []
         self._best: tuple[int, float | None] | None = None
         self._leader: TrialView | None = None
@@ -149,6 +151,10 @@ class SweepRecords(Records):
             if trial.error is not None and trial.error.is_file():
                 self.store.store_file(run, trial.error)
         own = None if trial.checkpoint is None else seed_folder(trial.checkpoint, seed)
+        if own is not None and stage == SEARCH and self._objects is not None:
+            with self._objects.fetched(f"{self._objects.relative(str(own))}/policy") as here:
+                self.store.store_file(run, here, "policy")
+            return
         if own is not None and own.is_dir():
             # Of the search only policies stay: a thousand replays would fill any store.
             part = own if stage == FINAL else own / "policy"

@@ -46,6 +46,7 @@ from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, c
 from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
 from edgegen.platform.sweeps.state import forget, put_state_back, states_folder
 from edgegen.platform.sweeps.status import StatusLog
+from edgegen.platform.sweeps.storage import ObjectStore
 from edgegen.platform.sweeps.trial import SWEEP_FILE
 
 ENTRIES_FILE = "entries.json"
@@ -66,6 +67,7 @@ class SweepRequest:
         resume: Whether to continue what the folder holds.
         address: Ray cluster to use; a private one if None.
         tracking: Whether to record the sweep in MLflow and register its policy.
+        storage: URI of an object store in which trials keep their checkpoints; a resumed sweep knows it.
     """
 
     sweep: CheckedSweep
@@ -73,6 +75,7 @@ class SweepRequest:
     resume: bool = False
     address: str | None = None
     tracking: bool = True
+    storage: str | None = None
 
 
 def run_sweep(request: SweepRequest, notes: Console) -> SweepOutcome:
@@ -99,10 +102,13 @@ class _Sweep:
         self.notes = notes
         self.folder = request.out.resolve()
         self.records: SweepRecords | None = None
+        self.objects: ObjectStore | None = None
 
     def go(self) -> SweepOutcome:
         with ending_recorded() as ending:
             is_new = self._find() is None
+            if is_new and self.request.storage is not None:
+                ObjectStore(self.request.storage).check()
             store = (
                 Store(self.folder) if self.request.tracking else None
             )  # a wrong address is to leave no folder behind
@@ -119,9 +125,10 @@ class _Sweep:
         identity = self._find()  # again: whoever was at work in it a moment ago may have begun it, or ended
         if identity is None:
             identity = self._begin()
+        self._open_objects(identity)
         with ray_session(self.request.address):
             if store is not None:  # a cluster that does not start is to leave no record
-                ending.records = self.records = SweepRecords(self.sweep, identity, store)
+                ending.records = self.records = SweepRecords(self.sweep, identity, store, self.objects)
                 self.records.store_file(self.folder / SWEEP_FILE)
                 self.records.begin()
             trials = self._search()
@@ -134,8 +141,18 @@ class _Sweep:
             self.notes.print(f"There is nothing to resume in {self.request.out}; beginning", soft_wrap=True)
         identity = f"{self.sweep.spec.name}-{uuid.uuid4().hex[:12]}"
         about = {"format": "edgegen-sweep-2", "identity": identity, **self.sweep.described()}
+        if self.request.storage is not None:
+            about["storage"] = self.request.storage
         write_json(self.folder / SWEEP_FILE, about)
         return identity
+
+    def _open_objects(self, identity: str) -> None:
+        """Open the sweep's own folder in the object store, if it has one, and say there what the trials are of."""
+        about = read_json(self.folder / SWEEP_FILE)
+        if (uri := about.get("storage")) is not None:
+            self.objects = ObjectStore(ObjectStore(uri).within(identity))
+            self.objects.check()
+            self.objects.write_json(SWEEP_FILE, about)
 
     def _find(self) -> str | None:
         """Find this sweep in its folder; returns what it is called in its records, None if the folder is free."""
@@ -156,6 +173,12 @@ class _Sweep:
             raise InputError(
                 f"The sweep in '{self.request.out}' is damaged: {SWEEP_FILE} can not be read ({error!r})."
             ) from None
+        if self.request.storage not in (None, found.get("storage")):
+            raise InputError(
+                f"The sweep in '{self.request.out}' keeps its checkpoints "
+                f"{'in its folder' if found.get('storage') is None else 'in ' + found['storage']}; resume it without "
+                "--storage."
+            )
         about = self.sweep.described()
         now = {**about["spec"], "world": about["world"]}
         changed = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
@@ -200,10 +223,10 @@ class _Sweep:
         folder = self.folder / SEARCH
         if put_state_back(folder):
             remember(states_folder(folder))
-            return restored_tuner(self.sweep, self.folder, SEARCH)
+            return restored_tuner(self.sweep, self.folder, SEARCH, self.objects)
         forget(folder)  # whatever there is was killed before its first step
         remember(states_folder(folder))
-        return search_tuner(self.sweep, self.folder, SEARCH, identity)
+        return search_tuner(self.sweep, self.folder, SEARCH, identity, self.objects)
 
     def _settle(self, stage: str, trials: Sequence[TrialView]) -> None:
         if self.records is not None:
@@ -250,7 +273,9 @@ class _Sweep:
         title = f"{spec.name}: final training"
         progress = UnitProgress(title, everything, self.folder, jobs, self.notes, self.sweep.metric)
         with progress.shown():
-            failed = run_units(everything, self.folder, [progress, stand], jobs, RETRIES + 1)
+            failed = run_units(
+                *(everything, self.folder, [progress, stand], jobs, RETRIES + 1), here=self.objects is not None
+            )
         self._settle(FINAL, stand.views)
         if broken := next((rule for rule in (*tunings, *plays) if rule.identity in failed), None):
             raise InputError(f"The rule {broken.name} can not be compared with: {failed[broken.identity].rstrip('.')}.")

@@ -22,7 +22,8 @@ from edgegen.platform.sweeps.history import HistoryKeeper, history_of
 from edgegen.platform.sweeps.relay import Relay
 from edgegen.platform.sweeps.searching import StudyPlan, StudySearch
 from edgegen.platform.sweeps.space import Domain
-from edgegen.platform.sweeps.state import StateKeeper, written_by
+from edgegen.platform.sweeps.state import TUNER, StateKeeper, written_by
+from edgegen.platform.sweeps.storage import ObjectStore
 from edgegen.platform.sweeps.training import EPISODES, OBJECTIVE
 from edgegen.platform.sweeps.trial import SweepTrial
 
@@ -116,7 +117,9 @@ class ClipToSpace:
         return {**config, "settings": settings}
 
 
-def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tune.Tuner:
+def search_tuner(
+    sweep: CheckedSweep, folder: Path, stage: str, name: str, store: ObjectStore | None = None
+) -> tune.Tuner:
     """Return the tuner of the search.
 
     Args:
@@ -124,6 +127,7 @@ def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tu
         folder: Its folder.
         stage: Name of the experiment.
         name: What no other sweep is called.
+        store: Where trials keep their checkpoints, if not in the folder.
 
     Raises:
         InputError: If the searcher's database can not be used.
@@ -134,6 +138,7 @@ def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tu
         sweep,
         folder,
         stage,
+        store,
         {"settings": {name: domain.tune() for name, domain in sweep.space.items()}} if population else {},
         tune.TuneConfig(
             search_alg=_searcher(sweep, name),
@@ -146,10 +151,13 @@ def search_tuner(sweep: CheckedSweep, folder: Path, stage: str, name: str) -> tu
     )
 
 
-def restored_tuner(sweep: CheckedSweep, folder: Path, stage: str) -> tune.Tuner:
+def restored_tuner(sweep: CheckedSweep, folder: Path, stage: str, store: ObjectStore | None = None) -> tune.Tuner:
     """Return the tuner of a stage that was interrupted."""
     os.environ.update(_ENVIRONMENT)
-    return tune.Tuner.restore(str(folder / stage), _trainable(sweep), resume_unfinished=True, resume_errored=True)
+    if store is not None:  # where Tune looks for its state
+        store.replace_files(folder / stage, stage, "state-")
+    where = str(folder / stage) if store is None else store.within(stage)
+    return tune.Tuner.restore(where, _trainable(sweep), resume_unfinished=True, resume_errored=True)
 
 
 def _trainable(sweep: CheckedSweep) -> Any:
@@ -172,15 +180,23 @@ def _identity(trial: Any) -> str:
     return str(trial.trial_id)
 
 
-def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any], config: tune.TuneConfig) -> tune.Tuner:
+def _tuner(
+    sweep: CheckedSweep,
+    folder: Path,
+    stage: str,
+    store: ObjectStore | None,
+    space: dict[str, Any],
+    config: tune.TuneConfig,
+) -> tune.Tuner:
     os.environ.update(_ENVIRONMENT)
-    return tune.Tuner(
+    stored = {} if store is None else {"store": store.uri}
+    tuner = tune.Tuner(
         _trainable(sweep),
-        param_space={"folder": str(folder), "stage": stage, **space},
+        param_space={"folder": str(folder), "stage": stage, **stored, **space},
         tune_config=config,
         run_config=tune.RunConfig(
             name=stage,
-            storage_path=str(folder),
+            storage_path=str(folder) if store is None else store.uri,
             callbacks=[HistoryKeeper(), StateKeeper(), Relay()],
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(
@@ -189,6 +205,10 @@ def _tuner(sweep: CheckedSweep, folder: Path, stage: str, space: dict[str, Any],
             verbose=0,
         ),
     )
+    if store is not None:  # where whoever keeps Tune's state finds it
+        (folder / stage).mkdir(exist_ok=True)
+        store.download(f"{stage}/{TUNER}", folder / stage / TUNER)
+    return tuner
 
 
 def _searcher(sweep: CheckedSweep, name: str) -> Searcher | SearchAlgorithm:

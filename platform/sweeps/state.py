@@ -23,7 +23,8 @@ from ray.tune import Callback
 _TRIALS, _GENERATOR = "experiment_state-", "search_gen_state-"
 _LIMITER = "name:ConcurrencyLimiter"
 _ENDED = ("TERMINATED", "ERROR")
-_TUNER = "tuner.pkl"
+TUNER = "tuner.pkl"
+"""In the folder of an experiment: Tune's own description of it."""
 _STATES = "states"
 _JOURNAL = "journal.jsonl"
 _KEPT = 2
@@ -115,9 +116,9 @@ def keep_state(staging: Path, experiment: Path) -> Path | None:
     session = written[-1].stem.removeprefix(_TRIALS)
     states = states_folder(experiment)
     states.mkdir(parents=True, exist_ok=True)
-    if not (states / _TUNER).exists() and (experiment / _TUNER).exists():
+    if not (states / TUNER).exists() and (experiment / TUNER).exists():
         # Written before the first step and never changed, but in later sessions copied onto itself all the time.
-        _copy(experiment / _TUNER, states / _TUNER)
+        _copy(experiment / TUNER, states / TUNER)
     kept = _kept(experiment)
     number = int(kept[-1].name) + 1 if kept else 0
     temporary = states / f".{number:09d}.part"
@@ -156,7 +157,7 @@ def put_state_back(experiment: Path) -> bool:
         for path in experiment.glob(f"*{session}*"):
             if path.is_file():
                 path.unlink()
-    for path in (states_folder(experiment) / _TUNER, *kept[-1].iterdir()):
+    for path in (states_folder(experiment) / TUNER, *kept[-1].iterdir()):
         if path.name != _JOURNAL:
             _copy(path, experiment / path.name)
     changes = _journal(kept[-1])

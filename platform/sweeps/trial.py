@@ -13,7 +13,8 @@ from edgegen.platform.engine.doing import read_json
 from edgegen.platform.process import prefer_one_thread, quiet_libraries
 from edgegen.platform.sweeps.checked import recalled
 from edgegen.platform.sweeps.history import FIRST, REPORTS
-from edgegen.platform.sweeps.training import ALSO, EPISODES, OBJECTIVE, SeedsTraining, newest_checkpoint
+from edgegen.platform.sweeps.storage import ObjectStore, newest_stored
+from edgegen.platform.sweeps.training import ALSO, EPISODES, OBJECTIVE, STATE_FILE, SeedsTraining, newest_checkpoint
 
 SWEEP_FILE = "sweep.json"
 """In the sweep's folder: what the sweep is."""
@@ -22,8 +23,9 @@ SWEEP_FILE = "sweep.json"
 class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
     """One trial of a sweep.
 
-    Its config holds ``folder``, where the sweep is described; ``stage``, the name of Tune's experiment; and
-    ``settings``, the values of the space.
+    Its config holds ``folder``, where the sweep is described; ``stage``, the name of Tune's experiment;
+    ``settings``, the values of the space; and ``store``, the URI of the object store that has the description and the
+    checkpoints, if there is one.
 
     A result holds ``objective`` and ``episodes`` of the last report, the reports that are new (see
     :mod:`edgegen.platform.sweeps.history`), and the ``schedule`` of the training.
@@ -47,16 +49,18 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         folder = Path(config["folder"])
-        sweep = recalled(read_json(folder / SWEEP_FILE))
+        self._store = ObjectStore(config["store"]) if config.get("store") else None
+        described = read_json(folder / SWEEP_FILE) if self._store is None else self._store.read_json(SWEEP_FILE)
+        sweep = recalled(described)
         self.training = SeedsTraining(sweep, sweep.spec.seeds, [(0, dict(config["settings"]))])
-        self._own_folder = folder / config["stage"] / self.trial_id
+        self._stage, self._own_folder = config["stage"], folder / config["stage"] / self.trial_id
         self._told = 0
 
     def step(self) -> dict[str, Any]:
         """Train to the next report and validate."""
         training = self.training
-        if not training.history and (found := newest_checkpoint(self._own_folder)) is not None:
-            self._load(found)  # written, but the driver was killed before it heard of it
+        if not training.history:
+            self._go_on()
         report = training.report()
         first, self._told = self._told, len(training.history)
         return {
@@ -68,6 +72,15 @@ class SweepTrial(Trainable):  # type: ignore[misc]  # Ray has no types
             "schedule": list(training.schedule),
             "done": training.over,
         }
+
+    def _go_on(self) -> None:
+        """Load what was written before the driver was killed, which so has not heard of it."""
+        if self._store is None:
+            if (found := newest_checkpoint(self._own_folder)) is not None:
+                self._load(found)
+        elif (stored := newest_stored(self._store, f"{self._stage}/{self.trial_id}", STATE_FILE)) is not None:
+            with self._store.fetched(stored) as here:
+                self._load(here)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the training."""

@@ -60,7 +60,8 @@ NAMES = {
 # Texts that are neither a path nor looked up as one.
 OTHER_TEXTS = {
     "address", "algorithm", "arrivals", "batches", "device", "dtype", "faults", "form", "host", "labels", "model",
-    "name", "only", "preset", "prompts", "quality", "reference", "register", "rule", "settings", "steps", "url",
+    "name", "only", "preset", "prompts", "quality", "reference", "register", "rule", "settings", "steps",
+    "storage", "url",
 }  # fmt: skip
 
 

@@ -48,6 +48,12 @@ def file(tmp_path, monkeypatch):
         (["small.yaml", "--json", "."], "is a folder"),
         (["small.yaml", "--out", "small.yaml/x"], "can not be written"),
         (["small.yaml", "--out", "."], "holds something that is no sweep"),
+        (["small.yaml", "--storage", "bucket/folder"], "must be a URI of an object store, such as s3://BUCKET/FOLDER"),
+        (["small.yaml", "--storage", "ftp://host/x"], "it can begin with s3://, gs://"),
+        (["small.yaml", "--storage", "s3://"], "must be a URI of an object store"),
+        (["small.yaml", "--storage", "s3://me:secret@bucket/x"], "Storage 's3://me:***@bucket/x' holds a password"),
+        (["small.yaml", "--storage", "s3://bucket/x?colour=red"], "can not be used"),
+        (["small.yaml", "--storage", "file:///dev/null/x"], "can not be written"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_runs(file, arguments, sentence):
@@ -88,7 +94,8 @@ def test_a_folder_with_a_sweep_is_only_resumed_and_only_as_it_began(file, tmp_pa
     ],
 )
 def test_units_that_fail_are_said_in_one_sentence(tmp_path, monkeypatch, kind, sentence):
-    def fail(units, root, watchers, jobs, attempts):
+    def fail(units, root, watchers, jobs, attempts, here):
+        assert not here
         assert attempts == 4
         broken = [unit for unit in units if unit.kind == kind]
         for unit in broken:
