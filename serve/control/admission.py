@@ -160,11 +160,27 @@ class Admission:
             raise
         return expected_at
 
+    def detour_s(self, task: Task, name: str) -> float:
+        """Time that the policy spends by choice: how much later than on the best edge a request is done, s.
+
+        A policy that sends what is not urgent to a slow edge is no reason to refuse what is.
+
+        Args:
+            task: The request; with its fewest steps.
+            name: Where it went; it has just been written into the books there.
+        """
+        now, able = self._clock(), self._able(task.model)
+        ends_s = {server.name: self._done_s(task, server, server.wait_s(now)) for server in able}
+        if name not in ends_s:
+            return 0.0
+        ends_s[name] -= task.workload_gcycles / self._servers[name].capacity_gcycles_s  # it does not wait for itself
+        return ends_s[name] - min(ends_s.values())
+
     def learn(self, expected_at: float, finished_at: float) -> None:
         """Take note of when a request was finished, or could have been if it had not been dropped.
 
         Args:
-            expected_at: What :meth:`enter` returned for it, s.
+            expected_at: What :meth:`enter` returned for it, plus the time that was spent by choice, s.
             finished_at: Clock reading, s.
         """
         error_s = finished_at - expected_at
@@ -241,13 +257,10 @@ class Admission:
         waits = [server.wait_s(now) for server in able]  # once: with hundreds of edges this is most of the time
         level_s = min(waits)
         if ahead_gcycles > 0:
-            pairs = zip(waits, (server.capacity_gcycles_s for server in able), strict=True)
-            level_s = _filled_to(sorted(pairs), ahead_gcycles / self._share(able))
-        done_s = min(
-            max(level_s, wait_s) + self._load_s(task, server) + task.sure_gcycles / server.capacity_gcycles_s
-            for wait_s, server in zip(waits, able, strict=True)
-        )
-        return _Expected(level_s, done_s)
+            rates = (server.capacity_gcycles_s for server in able)
+            level_s = _filled_to(sorted(zip(waits, rates, strict=True)), ahead_gcycles / self._share(able))
+        pairs = zip(waits, able, strict=True)
+        return _Expected(level_s, min(self._done_s(task, server, max(level_s, wait_s)) for wait_s, server in pairs))
 
     def _least_s(self, task: Task, servers: list[Server]) -> float:
         """Time of a request with its fewest steps on the fastest edge for its model, s; infinite without one."""
@@ -261,8 +274,10 @@ class Admission:
         share = own / (own + others) if own + others > 0 else 1.0
         return max(share, 1 / self._config.gateways)
 
-    def _load_s(self, task: Task, server: Server) -> float:
-        return 0.0 if task.model in server.resident else server.load_s.get(task.model, 0.0)
+    def _done_s(self, task: Task, server: Server, wait_s: float) -> float:
+        """When a request is done on an edge with its fewest steps if it waits for so long, s from now."""
+        load_s = 0.0 if task.model in server.resident else server.load_s.get(task.model, 0.0)
+        return wait_s + load_s + task.sure_gcycles / server.capacity_gcycles_s
 
     def _able(self, model: str) -> list[Server]:
         return working(self._servers.values(), model)

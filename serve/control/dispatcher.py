@@ -278,6 +278,7 @@ class Dispatcher:
         first_id = job.id
         expected_at = await self.admission.enter(task, terms, due)
         decision = await self._first_place(task, job.id, terms, due)
+        expected_at += self.admission.detour_s(task, decision.server)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         chooser = (decision.policy, decision.canary)
         for attempt in itertools.count(1):

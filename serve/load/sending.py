@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ import httpx
 from edgegen.envs.core.errors import InputError, first_line
 from edgegen.serve.connection import connect
 from edgegen.serve.load.sequence import Asked, Sequence
+
+Clock = Callable[[], float]
 
 NO_ANSWER = 0
 """Status of a request that got no answer."""
@@ -83,16 +86,27 @@ def send(base_url: str, sequence: Sequence, timeout_s: float = 600.0) -> list[An
 async def _send(base_url: str, sequence: Sequence, timeout_s: float) -> list[Answered]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
     async with connect(base_url).async_client(timeout=timeout_s, limits=limits) as client:
-        first = time.perf_counter()
-
-        async def one(asked: Asked) -> Answered:
-            await asyncio.sleep(first + asked.at_s - time.perf_counter())
-            return await _ask(client, asked, first + asked.at_s)
-
-        return list(await asyncio.gather(*(one(asked) for asked in sequence.asked)))
+        return await send_all(client, sequence)
 
 
-async def _ask(client: httpx.AsyncClient, asked: Asked, due: float) -> Answered:
+async def send_all(client: httpx.AsyncClient, sequence: Sequence, clock: Clock = time.perf_counter) -> list[Answered]:
+    """Send a sequence from now on and return what came back, in its order.
+
+    Args:
+        client: A client of the service.
+        sequence: The requests.
+        clock: Reading of the clock on which the loop sleeps, s.
+    """
+    first = clock()
+
+    async def one(asked: Asked) -> Answered:
+        await asyncio.sleep(first + asked.at_s - clock())
+        return await _ask(client, asked, first + asked.at_s, clock)
+
+    return list(await asyncio.gather(*(one(asked) for asked in sequence.asked)))
+
+
+async def _ask(client: httpx.AsyncClient, asked: Asked, due: float, clock: Clock) -> Answered:
     body = {
         "prompt": asked.prompt,
         "model": asked.model,
@@ -106,12 +120,12 @@ async def _ask(client: httpx.AsyncClient, asked: Asked, due: float) -> Answered:
     try:
         response = await client.post("/v1/images/generations", json=body)
         answer = response.json()
-        delay_s = time.perf_counter() - due
+        delay_s = clock() - due
         if response.status_code != httpx.codes.OK:
             return Answered(asked, response.status_code, delay_s, refusal=str(answer["error"]["message"]))
         return _answered(asked, answer, delay_s)
     except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
-        return Answered(asked, NO_ANSWER, time.perf_counter() - due, refusal=first_line(error))
+        return Answered(asked, NO_ANSWER, clock() - due, refusal=first_line(error))
 
 
 def _answered(asked: Asked, answer: Any, delay_s: float) -> Answered:
