@@ -85,16 +85,16 @@ def test_a_new_policy_decides_at_the_edges_too():
 
 
 def test_a_request_is_taken_if_its_fewest_steps_are_in_time():
-    models = {name: {**model, "least_steps": 2} for name, model in MODELS.items()}
+    models = {name: {**model, "least_steps": 2, "cycles_per_step_gcycles": 10} for name, model in MODELS.items()}
 
     async def scenario(client, edges, gateway):
-        # All ten steps take 0.25 s on the faster edge, the fewest two 0.05 s.
-        asked = {"prompt": "x", "model": "a", "edge": "edge-a", "deadline_s": 0.15}
+        # All ten steps take 25 s on the faster edge, the fewest two 5 s; fake edges take none.
+        asked = {"prompt": "x", "model": "a", "edge": "edge-a", "deadline_s": 15}
         assert (await client.post(URL, json=asked)).status_code == 200
         job = (edges["edge-a"].jobs or edges["edge-b"].jobs)[-1]
         assert (job.steps, job.least_steps) == (10, 2)
         refused = await client.post(URL, json={**asked, "num_inference_steps": 10})
         assert refused.status_code == 400
-        assert "leaves 0.15 s, but the request takes 0.25 s" in refused.json()["error"]["message"]
+        assert "leaves 15 s, but the request takes 25 s" in refused.json()["error"]["message"]
 
     serve(scenario, config(models=models, report_period_s=30))
