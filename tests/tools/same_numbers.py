@@ -4,6 +4,9 @@
     python tests/tools/same_numbers.py BEFORE AFTER             # both are checkouts; prints what differs
     python tests/tools/same_numbers.py BEFORE AFTER --quick     # a scenario of each kind, minutes instead of hours
     python tests/tools/same_numbers.py BEFORE AFTER --only train --case 'seed 1$'
+    python tests/tools/same_numbers.py BEFORE AFTER --only rules --case ladts-paper$ --set-after service_order=by_index
+
+The last one shows that what was changed on purpose is all that has changed.
 
 Both are driven from outside, by their command lines and their PettingZoo environments, so that nothing inside has to
 keep its name. Compared are the episodes of every rule, search and oracle in every scenario (``rules``), weights and
@@ -24,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +71,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a scenario of each kind, one seed, two episodes of rules")
     parser.add_argument("--only", choices=[*PARTS], action="append", help="part to compare; repeatable")
     parser.add_argument("--case", type=re.compile, default=re.compile(""), help="regular expression that cases match")
+    parser.add_argument(
+        "--set-after", action="append", default=[], help="FIELD=VALUE of scenarios (rules) or settings (train) of AFTER"
+    )
     parser.add_argument("--keep", type=Path, help="JSON that holds the digests of BEFORE, made if it is missing")
     arguments = parser.parse_args()
     quick, keep = arguments.quick, arguments.keep
     known: dict[str, Numbers] = json.loads(keep.read_text()) if keep and keep.exists() else {}
     differing = 0
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        before, after = Checkout(arguments.before, Path(one)), Checkout(arguments.after, Path(other))
+        before = Checkout(arguments.before, Path(one))
+        after = Checkout(arguments.after, Path(other), arguments.set_after)
         for name in arguments.only or PARTS:
             part = PARTS[name]
             both = set(part.cases(after, quick))
@@ -110,10 +117,12 @@ class Checkout:
     Args:
         root: The checkout.
         folder: Where commands run and write.
+        changes: What is set in it, as FIELD=VALUE.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, changes: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.changes = [word for change in changes for word in ("--set", change)]
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(root.resolve() / "src"),
@@ -160,7 +169,8 @@ def _scenarios(checkout: Checkout, quick: bool) -> list[str]:
 def _rules(checkout: Checkout, scenario: str, quick: bool) -> Numbers:
     """Digest every metric of every episode of every rule, search and oracle."""
     file = checkout.folder / "compare.json"
-    checkout.edgegen("compare", "-s", scenario, "-n", "2" if quick else "10", "--seed", "3", "--json", str(file))
+    episodes = "2" if quick else "10"
+    checkout.edgegen("compare", "-s", scenario, *checkout.changes, "-n", episodes, "--seed", "3", "--json", str(file))
     return {
         f"{metric} of {policy}": _digest(values)
         for policy, row in json.loads(file.read_text())["policies"].items()
@@ -188,7 +198,7 @@ def _trained(checkout: Checkout, case: str, quick: bool) -> Numbers:
     world = "family" if (method, preset) == ("ladts", "set") else TRAINED_IN[method]
     checkout.edgegen(
         "train", method, "-s", world, "--preset", preset, "--seed", seed, "-n", "8", "--no-tracking", "--out", str(run),
-        *settings,
+        *settings, *checkout.changes,
     )  # fmt: skip
     (weights,) = run.glob("checkpoint-*/policy/*.safetensors")
     episodes = json.loads((run / "episodes.json").read_text())
