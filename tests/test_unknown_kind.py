@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -38,6 +39,12 @@ def moon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def traces(folder: Path) -> None:
+    """Write what commands want beside a scenario."""
+    (folder / "trace.csv").write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n", encoding="utf-8")
+    (folder / "trace.parquet").touch()
+
+
 def refused(*arguments: Any) -> str:
     """Run a command line; returns the one sentence it was refused with."""
     result = CliRunner().invoke(app, [str(word) for word in arguments])
@@ -47,26 +54,54 @@ def refused(*arguments: Any) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["evaluate", "local", "--scenario"],
-        ["compare", "--scenario"],
-        ["compare", "--set", "slots=3", "--scenario"],
-        ["compare", "router=local cacher=lru", "--scenario"],
-        ["train", "--scenario"],
-        ["train", "t2drl", "--scenario"],
-        ["train", "t2drl", "--set", "frames=2", "--scenario"],
-        ["play", "--policy", "earliest", "--out", "page.html"],
-        ["scaling", "--scenario"],
-        ["scaling", "t2drl", "--scenario"],
-        ["replay", "--trace", "trace.csv", "--out", "out.csv", "--scenario"],
-    ],
-    ids=" ".join,
-)
+TAKE_A_SCENARIO = [
+    ["scenarios"],
+    ["evaluate", "local", "--scenario"],
+    ["compare", "--scenario"],
+    ["compare", "--set", "slots=3", "--scenario"],
+    ["compare", "router=local cacher=lru", "--scenario"],
+    ["train", "--scenario"],
+    ["train", "t2drl", "--scenario"],
+    ["train", "t2drl", "--set", "frames=2", "--scenario"],
+    ["tune", "priced-greedy", "--scenario"],
+    ["play", "--policy", "earliest", "--out", "page.html"],
+    ["scaling", "--scenario"],
+    ["scaling", "t2drl", "--scenario"],
+    ["replay", "--trace", "trace.csv", "--out", "out.csv", "--scenario"],
+    ["trace", "fit", "trace.parquet", "--out", "new.yaml", "--scenario"],
+    ["trace", "compare", "trace.parquet"],
+]
+TAKE_A_SERVICE = [
+    ["serve", "--config"],
+    ["loadtest", "--policy", "earliest", "--config"],
+    ["trace", "fit", "trace.parquet", "--out", "new.yaml", "--config"],
+    ["k8s", "render", "--out", "new"],
+]
+
+
+def commands(found: Any, name: str = "") -> dict[str, set[str]]:
+    """Names of the parameters of a command, or of all in a group, by the command's name."""
+    if not hasattr(found, "commands"):
+        return {name: {parameter.name for parameter in found.params}}
+    parts = (commands(one, f"{name} {word}".strip()) for word, one in found.commands.items())
+    return {command: parameters for part in parts for command, parameters in part.items()}
+
+
+def test_no_command_that_takes_a_scenario_or_a_service_is_left_out() -> None:
+    """Sweeps, studies, runs and policies, which name scenarios in files of their own, have tests of their own."""
+    known = commands(typer.main.get_command(app))
+
+    def tried(lines: list[list[str]]) -> set[str]:
+        return {next(name for name in (" ".join(line[:2]), line[0]) if name in known) for line in lines}
+
+    assert tried(TAKE_A_SCENARIO) == {name for name, own in known.items() if own & {"scenario", "files"}}
+    assert tried(TAKE_A_SERVICE) == {name for name, own in known.items() if own & {"config", "service"}}
+
+
+@pytest.mark.parametrize("command", TAKE_A_SCENARIO, ids=" ".join)
 @pytest.mark.parametrize("way", ["states it", "extends it", "is a variant"])
 def test_commands_that_take_a_scenario_refuse_it(moon: Path, command: list[str], way: str) -> None:
-    (moon.parent / "trace.csv").write_text("slot,edge,index,size_mbit,workload_gcycles,result_mbit\n", encoding="utf-8")
+    traces(moon.parent)
     given = str(moon)
     if way == "extends it":
         given = str(moon.with_name("near.yaml"))
@@ -77,6 +112,16 @@ def test_commands_that_take_a_scenario_refuse_it(moon: Path, command: list[str],
     assert line.endswith(SAYS)
     assert "moon.yaml': the field 'kind' is 'moon'" in line
     assert not list(moon.parent.glob("runs*"))
+
+
+@pytest.mark.parametrize("command", TAKE_A_SERVICE, ids=" ".join)
+def test_commands_that_take_a_service_refuse_it(moon: Path, command: list[str]) -> None:
+    traces(moon.parent)
+    line = refused(*command, moon)
+    assert (
+        line == "Service config 'far': the field 'kind' is 'moon', but it must be offloading or provisioning or fleet."
+    )
+    assert not list(moon.parent.glob("new*"))
 
 
 @pytest.mark.parametrize("kind", [None, 3, ["offloading"], {}, True, "Offloading", "", "offloading "])
