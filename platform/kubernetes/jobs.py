@@ -44,8 +44,11 @@ def job_kustomization(job: str, values: Values, way: str) -> dict[str, Any]:
             }
         ],
     }
+    components = [f"{way}/components/asynchronous"] if values.asynchronous and job == "train" else []
+    patches = []
     if values.queue is not None and kind == "RayJob":
         label = "/metadata/labels/kueue.x-k8s.io~1queue-name"
-        patch = json_patch(kind, None, "replace", label, values.queue)
-        made |= {"components": [f"{way}/components/kueue"], "patches": [patch]}
-    return made
+        components.append(f"{way}/components/kueue")
+        patches.append(json_patch(kind, None, "replace", label, values.queue))
+    made |= {"components": components} if components else {}
+    return made | ({"patches": patches} if patches else {})

@@ -110,7 +110,9 @@ class Values(Frozen):
         upgrade: ``cluster``: a new Ray cluster takes over at once. ``steps``: in steps, through a Gateway of its own.
             ``none``: where there is no room for two.
         gateway_class: Class of the Gateway for upgrades in steps.
-        queue: LocalQueue of Kueue in which jobs wait; they start at once if left out.
+        asynchronous: Whether the job ``train`` plays and learns without taking turns.
+        asynchronous: Flag = False
+    queue: LocalQueue of Kueue in which jobs wait; they start at once if left out.
         ingress: A way in.
         route: Another one.
         api_server: Where the API server is; anywhere if left out.
@@ -136,6 +138,7 @@ class Values(Frozen):
     node_local_dns: Flag = False
     upgrade: Literal["cluster", "steps", "none"] = "cluster"
     gateway_class: ClassName | None = None
+    asynchronous: Flag = False
     queue: Name | None = None
     ingress: Ingress | None = None
     route: Route | None = None

@@ -147,6 +147,16 @@ class Resources(Frozen):
     env_runners: Annotated[Whole, Field(le=1024)] = 0
     concurrent: Count | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_turns(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "asynchronous" in values:
+            raise ValueError(
+                "resources.asynchronous is given, but trials are synchronous: a trial that is resumed, copied or "
+                "trained again has to give the same numbers; remove it, and give trials env_runners"
+            )
+        return values
+
 
 class SweepSpec(Frozen):
     """A sweep.

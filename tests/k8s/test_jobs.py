@@ -216,6 +216,24 @@ def test_what_a_job_trains_reaches_the_running_service_and_a_worse_one_does_not(
 
 
 @pytest.mark.soak
+def test_the_asynchronous_form_trains_and_goes_on_where_it_was(manifests, submit, home):
+    component = yaml.safe_load((manifests.root / "components" / "asynchronous" / "kustomization.yaml").read_text())
+    (change,) = yaml.safe_load(component["patches"][0]["patch"])
+    entrypoint = smaller(change["value"].replace(" --register scheduler", ""))
+    assert "--asynchronous" in entrypoint
+    spec = manifests.pick("kind/train", "RayJob")["spec"]
+    done = submit(entrypoint, spec)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Trained for" in done.stdout
+    run = home / "runs" / "scheduler-asynchronous"
+    processes = json.loads((run / "run.json").read_text())
+    assert (processes["asynchronous"], processes["num_learners"], processes["replay_shards"]) == (True, 1, 1)
+    again = submit(entrypoint, spec)  # the same job once more: a repetition after a failure
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert list(run.glob("checkpoint-*"))
+
+
+@pytest.mark.soak
 def test_sweep_runs(manifests, submit, home):
     spec = manifests.pick("kind/sweep", "RayJob")["spec"]
     (file,) = [word for word in spec["entrypoint"].split() if word.startswith("tune_configs/")]

@@ -47,6 +47,7 @@ EVERYTHING = {
     "docs_url": "https://docs.example.org/edgegen",
     "node_local_dns": True,
     "upgrade": "none",
+    "asynchronous": True,
     "queue": "night",
     "ingress": {"class_name": "traefik", "host": "pictures.example.org", "tls_secret": "tls", "namespace": "traefik"},
     "route": {"gateway": "web", "namespace": "gateways", "proxies": "envoy", "host": "pictures.example.org"},
@@ -133,6 +134,7 @@ def test_values_arrive(everything):
     assert pick(everything[""], "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == "tracking:3"
     for part in ("train", "sweep"):
         job = pick(everything[part], "RayJob")
+        assert ("--asynchronous" in job["spec"]["entrypoint"]) == (part == "train")
         assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "night"
         (container,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
         assert container["image"] == EVERYTHING["jobs_image"]

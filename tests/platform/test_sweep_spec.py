@@ -156,6 +156,7 @@ def test_a_trial_needs_no_file_that_the_sweep_names(field, tmp_path, monkeypatch
             "space.batch_size is a choice, but scheduler pb2 moves numbers in ranges",
         ),
         ({"evaluation": {"rules": ["least-dealy"]}}, "Did you mean 'least-delay'?"),
+        ({"resources": {"asynchronous": True}}, "resources.asynchronous is given, but trials are synchronous"),
         ({"model": "a/b"}, "'model' is 'a/b'"),
         ({"name": "../x"}, "'name' is '../x'"),
     ],
