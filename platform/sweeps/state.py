@@ -181,8 +181,11 @@ def _journal(state: Path) -> dict[str, tuple[str, str]]:
 def _apply(experiment: Path, changes: dict[str, tuple[str, str]]) -> None:
     (file,) = experiment.glob(f"{_TRIALS}*.json")
     state = json.loads(file.read_text(encoding="utf-8"))
-    trials = {json.loads(what)["trial_id"]: [what, how] for what, how in state["trial_data"]}
-    trials |= {trial: list(change) for trial, change in changes.items()}
+    trials: dict[str, list[str]] = {}
+    status: dict[str, str] = {}
+    for what, how in (*state["trial_data"], *changes.values()):
+        about = json.loads(what)
+        trials[about["trial_id"]], status[about["trial_id"]] = [what, how], about["status"]
     state["trial_data"] = list(trials.values())
     file.write_text(json.dumps(state), encoding="utf-8")
     for generator in experiment.glob(f"{_GENERATOR}*.json"):  # how many trials were made; a pickle by any other name
@@ -190,7 +193,7 @@ def _apply(experiment: Path, changes: dict[str, tuple[str, str]]) -> None:
         made["counter"] = max(made["counter"], len(trials))
         limiter = made.get(_LIMITER)
         if limiter is not None:  # a trial that has ended since would take a place for ever
-            live = {trial for trial, (what, _) in trials.items() if json.loads(what)["status"] not in _ENDED}
+            live = {trial for trial, how in status.items() if how not in _ENDED}
             limiter |= {"live_trials": live, "num_unfinished_live_trials": len(live)}
         generator.write_bytes(pickle.dumps(made))
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -85,6 +86,8 @@ def shorten(command: str, values: dict[str, Any]) -> Iterator[None]:
         small += ["scheduler={kind: none}", "searcher={kind: random}", "seeds=[0]", "retrain.seeds=[101]"]
         small += ["retrain.finalists=1", "retrain.control=false", "validation.episodes=2", "evaluation.episodes=2"]
         values["settings"] = [*(values["settings"] or []), *small]
+        if values["storage"]:  # there is no bucket here; tests/platform has a server of its own
+            values["storage"] = (Path.cwd() / "store").as_uri()
     elif command == "scaling":
         values |= {"runners": [1], "rounds": 1, "repeats": 3}
     elif command == "reproduce":

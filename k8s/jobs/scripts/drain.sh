@@ -2,7 +2,8 @@
 # drain.sh SECONDS [PORT]: what a Ray worker does before its pod ends, at most for so long.
 #
 # From the beginning of its end a pod gets no new connections. Those that its Serve proxy has are waited for. (Not
-# `ray drain-node`: it ends work that is under way.)
+# `ray drain-node`: work under way would end well, but Serve takes the edge out at once, although none can start elsewhere
+# at a site of one machine.)
 set -uo pipefail
 
 deadline=$((SECONDS + $1))
