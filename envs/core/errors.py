@@ -39,6 +39,13 @@ def first_line(error: BaseException | str) -> str:
     return lines[0].strip().rstrip(".:") if lines else type(error).__name__
 
 
+_SHAPES = {
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of names to values"),
+}
+"""What people call what pydantic calls tuples and instances of models."""
+
+
 def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()) -> InputError:
     """Turn the first complaint of a pydantic validation into one sentence.
 
@@ -57,7 +64,7 @@ def from_validation(error: ValidationError, what: str, known: Iterable[str] = ()
         return InputError(f"{what}: unknown field '{field}'{allowed}.{did_you_mean(leaf, names)}")
     if first["type"] == "missing":
         return InputError(f"{what}: the field '{field}' is missing.")
-    message = first["msg"].removeprefix("Value error, ").removesuffix(".")
+    message = _SHAPES.get(first["type"], first["msg"]).removeprefix("Value error, ").removesuffix(".")
     end = "" if message.endswith("?") else "."
     if not field:  # a rule over several fields; its message names them
         return InputError(f"{what}: {message}{end}")

@@ -68,7 +68,7 @@ class SweepStatus(SweepProgress):
         console: Where to.
 
     Raises:
-        InputError: If there is no sweep in it.
+        InputError: If there is no sweep in it, or what its driver wrote is damaged.
     """
 
     def __init__(self, folder: Path, console: Console) -> None:
@@ -89,7 +89,11 @@ class SweepStatus(SweepProgress):
         return not self._driver or is_stale(self._driver, time.time())
 
     def update(self) -> None:
-        """Read what is new."""
+        """Read what is new.
+
+        Raises:
+            InputError: If it is damaged.
+        """
         try:
             with (self.folder / STATUS_FILE).open("rb") as file:
                 file.seek(self._read)
@@ -98,8 +102,13 @@ class SweepStatus(SweepProgress):
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
-        for line in whole.splitlines():
-            self._enter(json.loads(line))
+        try:
+            for line in whole.splitlines():
+                self._enter(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"'{self.folder / STATUS_FILE}' is damaged; remove it, and what happens from then on is shown."
+            ) from None
         self._trials = [self._rows[number] for number in sorted(self._rows)]
 
     def _enter(self, entry: dict[str, Any]) -> None:

@@ -74,7 +74,8 @@ def test_the_first_objective_decides_and_directions_are_known():
         ),
         ({"searcher": {"kind": "cmaes"}}, "searcher cmaes knows only one"),
         ({"scheduler": {"kind": "pbt"}, "searcher": {"kind": "random"}}, "follows one metric"),
-        ({"objectives": "mean_delay_s"}, "objectives"),
+        ({"objectives": "mean_delay_s"}, "'objectives' is 'mean_delay_s', but must be a list."),
+        ({"objectives": ["a", "b"]}, "'objectives.0' is 'a', but must be a mapping of names to values."),
         ({"objectives": [{"metrik": "mean_delay_s"}, {}]}, "'objectives.0.metric' is missing"),
     ],
 )

@@ -4,6 +4,7 @@
 import io
 import json
 
+import pytest
 from rich.console import Console
 
 from edgegen.platform.files import write_json
@@ -65,3 +66,12 @@ def test_a_sweep_is_followed_from_search_to_report(tmp_path):
     out = run("sweep", "status", tmp_path)
     assert "looked-at: final training" in out.stdout
     assert "1 of 1 trials, 0 running, best mean_delay_s 3.5 (trial 0), over;" in " ".join(out.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "line", ["garbage", '{"trial": 1}', "[]", '{"stage": "what"}', '{"stage": "search", "edgegen.driver": "1"}', "null"]
+)
+def test_a_damaged_log_is_said_in_a_sentence(tmp_path, line):
+    write_json(tmp_path / "sweep.json", SWEEP.described())
+    (tmp_path / STATUS_FILE).write_text(f"{line}\n")
+    assert "status.jsonl' is damaged" in refused("sweep", "status", tmp_path)
