@@ -13,7 +13,7 @@ from edgegen.envs.core.errors import InputError
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.pettingzoo import parallel_env, vector_env
 
-WORLDS = ("demo", "stale:b5", "failing:unheard", "links:b5", "ladts-paper:by-index", "ladts-paper")
+WORLDS = ("demo", "stale:b5", "failing:unheard", "links:b5", "ladts-paper:by-index", "ladts-paper:n10")
 JUDGED = {"slots": 3, "power_w": [100], "objective": {"energy": 20, "transfer": 0.1}}
 
 

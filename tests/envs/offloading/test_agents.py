@@ -53,10 +53,10 @@ def test_observation_is_laid_out_as_documented() -> None:
         observations, _, _, _, infos = env.step({f"edge_{b}": (b + n) % 5 for b in range(5)})
 
 
-@pytest.mark.parametrize("name", ["demo", "ladts-paper:n10"])
+@pytest.mark.parametrize(("name", "slots"), [("demo", 40), ("ladts-paper:n10", 12)])
 @pytest.mark.parametrize("target", ["random", "slowest"])
-def test_observations_stay_inside_the_space(name: str, target: str) -> None:
-    env = RoundsEnv(name)
+def test_observations_stay_inside_the_space(name: str, slots: int, target: str) -> None:
+    env = RoundsEnv(load_scenario(name, {"slots": slots}))
     rng = np.random.default_rng(2)
     slowest = int(np.argmin(env.scenario.capacity_gcycles_s))
     observations, _ = env.reset(seed=2)
