@@ -23,7 +23,7 @@ FORMAT = "edgegen-record-1"
 JOURNAL = ".jsonl"
 SERVED, LATE, REFUSED, FAILED, GONE = OUTCOMES = ("served", "late", "refused", "failed", "gone")
 """What became of a request: answered in time or not, refused, accepted in vain, or its client went away."""
-RESIDENT, HOST, DISK = LOADED_FROM = ("resident", "host", "disk")
+RESIDENT, HOST, DISK = "resident", "host", "disk"
 """Where the model of a request was when its turn came."""
 _TYPES = {
     "arrival_s": "float64",

@@ -185,12 +185,6 @@ def view_of(trial: Any, first: int) -> TrialView:
     )
 
 
-def views_of(trials: Sequence[Any]) -> list[TrialView]:
-    """Describe Tune's trials, in order of their numbers; lists of restored ones are in another order."""
-    first = min(map(_number, trials), default=0)
-    return sorted((view_of(trial, first) for trial in trials), key=_by_number)
-
-
 def _number(trial: Any) -> int:
     return int(str(trial.experiment_tag).split("_")[0].split("@")[0])
 

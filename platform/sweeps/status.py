@@ -35,7 +35,7 @@ class StatusLog:
     """
 
     def __init__(self, folder: Path, stage: str) -> None:
-        self._file, self._stage = folder / STATUS_FILE, stage
+        self._file = folder / STATUS_FILE
         self._append([{"stage": stage, **signs()}])
 
     def watch(self, trials: Sequence[TrialView], changed: Sequence[TrialView]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edgegen.platform.sweeps.checked import make_sweep
 from edgegen.platform.sweeps.history import remember
-from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView, views_of
+from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView, view_of
 from edgegen.platform.sweeps.search import ClipToSpace, RememberingASHA
 from edgegen.platform.sweeps.space import Domain
 
@@ -106,13 +106,12 @@ def test_trials_are_numbered_as_they_were_created(histories):
             error_file=None,
         )
 
-    views = views_of(
-        [
-            tuned("late", "12_x=1", "RUNNING", (2.0, 1.0)),
-            tuned("first", "1", "TERMINATED", (3.0,)),
-            tuned("second", "2_x=1@perturbed[x=2]", "ERROR"),
-        ]
-    )
+    trials = [
+        tuned("first", "1", "TERMINATED", (3.0,)),
+        tuned("second", "2_x=1@perturbed[x=2]", "ERROR"),
+        tuned("late", "12_x=1", "RUNNING", (2.0, 1.0)),
+    ]
+    views = [view_of(trial, 1) for trial in trials]
     assert [(view.identity, view.number, view.status, view.episodes) for view in views] == [
         ("first", 0, FINISHED, 4),
         ("second", 1, FAILED, 0),
