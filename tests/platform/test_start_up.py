@@ -32,7 +32,7 @@ COMMANDS = {  # one after the other in one process, so that each begins with wha
     "train": [*TRAIN, "--out", "run"],
     "resume": ["train", "--resume", "run", "-n", "2", "--no-tracking"],
 }
-MOST = {"help": 340, "compare": 1700, "train": 3650, "resume": 3660}
+MOST = {"help": 340, "compare": 1700, "train": 3680, "resume": 3690}
 """Most modules after each command; what was counted, and some for other versions of libraries."""
 NEVER = {
     "help": {"numpy", "torch", "ray", "scipy", "matplotlib", "mlflow", "numba", "pandas"},
@@ -59,7 +59,8 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_what_it_uses(imported: dict[str, set[str]], command: str) -> None:
     assert NEVER[command] & imported[command] == set()
-    assert len(imported[command]) <= MOST[command]
+    own = {name for name in imported[command] if "coverage" not in name}  # which may watch this process
+    assert len(own) <= MOST[command]
 
 
 def test_the_process_ends_with_the_code_of_the_command_and_after_what_was_registered(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from edgegen.algorithms.core.catalog import make_policy
 from edgegen.platform.runs.comparison import compare
 from edgegen.platform.runs.episodes import evaluation_seed
 from edgegen.platform.runs.live_comparison import world_of
+from edgegen.serve.config import build_config
 from edgegen.serve.load.prompts import prompt_for
 from edgegen.serve.load.sending import send_all
 from edgegen.serve.load.sequence import sequence_of
 from edgegen.serve.load.served import results_of, values_of
 from edgegen.serve.model_config import profile_of
-from tests.serve.emulated_service import build_config, serve_emulated
+from tests.serve.emulated_service import serve_emulated
 
 MODELS = ("shapes-64", "shapes-64-fast", "digits-64")
 SPEED = (0.5, 0.25, 1 / 6)
@@ -26,7 +27,8 @@ FRAME_S = 5.0
 
 def fleet(policy):
     """Three unequal edges with places for two of three models, whose work is that of their profiles."""
-    steps = {model: profile_of(model).step_s for model in MODELS}
+    profiles = {model: profile_of(model) for model in MODELS}
+    steps = {model: profile.step_s for model, profile in profiles.items() if profile is not None}
     edges = [
         {"name": name, "models": list(MODELS), "memory_gb": 0.03, "engine": "emulated", "speed": speed}
         for name, speed in zip(("edge-a", "edge-b", "edge-c"), SPEED, strict=True)

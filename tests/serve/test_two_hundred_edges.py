@@ -107,6 +107,7 @@ def serve_long(requests):
                 decisions.clear()
                 sizes.append(tracemalloc.get_traced_memory()[0])
                 half = tracemalloc.take_snapshot() if len(sizes) == 5 else half
+        assert half is not None
         grown = tracemalloc.take_snapshot().compare_to(half, "lineno")[:10]
         tracemalloc.stop()
         await asyncio.gather(*under_way)
