@@ -170,7 +170,7 @@ class Admission:
             name: Where it went; it has just been written into the books there.
         """
         now, able = self._clock(), self._able(task.model)
-        ends_s = {server.name: self._done_s(task, server, server.wait_s(now)) for server in able}
+        ends_s = {server.name: server.done_s(task, now) for server in able}
         if name not in ends_s:
             return 0.0
         ends_s[name] -= task.workload_gcycles / self._servers[name].capacity_gcycles_s  # it does not wait for itself
@@ -260,7 +260,7 @@ class Admission:
             rates = (server.capacity_gcycles_s for server in able)
             level_s = _filled_to(sorted(zip(waits, rates, strict=True)), ahead_gcycles / self._share(able))
         pairs = zip(waits, able, strict=True)
-        return _Expected(level_s, min(self._done_s(task, server, max(level_s, wait_s)) for wait_s, server in pairs))
+        return _Expected(level_s, min(server.done_after_s(max(level_s, wait_s), task) for wait_s, server in pairs))
 
     def _least_s(self, task: Task, servers: list[Server]) -> float:
         """Time of a request with its fewest steps on the fastest edge for its model, s; infinite without one."""
@@ -273,11 +273,6 @@ class Admission:
         others = sum(server.elsewhere_gcycles for server in able)
         share = own / (own + others) if own + others > 0 else 1.0
         return max(share, 1 / self._config.gateways)
-
-    def _done_s(self, task: Task, server: Server, wait_s: float) -> float:
-        """When a request is done on an edge with its fewest steps if it waits for so long, s from now."""
-        load_s = 0.0 if task.model in server.resident else server.load_s.get(task.model, 0.0)
-        return wait_s + load_s + task.sure_gcycles / server.capacity_gcycles_s
 
     def _able(self, model: str) -> list[Server]:
         return working(self._servers.values(), model)

@@ -12,6 +12,7 @@ from edgegen.serve.control.jobs import LEASE, LOAD, EdgeReport
 
 if TYPE_CHECKING:
     from edgegen.serve.control.ledger import Ledger
+    from edgegen.serve.control.live_world import Task
 
 OUTSIDE = (LOAD, LEASE)
 """Beginnings of names in reports that are no jobs of the queue."""
@@ -88,6 +89,15 @@ class Server:
     def wait_s(self, now: float) -> float:
         """Time until the edge could begin another job, s."""
         return self.backlog_gcycles(now) / self.capacity_gcycles_s
+
+    def done_s(self, task: Task, now: float) -> float:
+        """Time until a request that joins now would be done with its fewest steps, s."""
+        return self.done_after_s(self.wait_s(now), task)
+
+    def done_after_s(self, wait_s: float, task: Task) -> float:
+        """Time until a request is done with its fewest steps if it has to wait for so long, s."""
+        load_s = 0.0 if task.model in self.resident else self.load_s.get(task.model, 0.0)
+        return wait_s + load_s + task.sure_gcycles / self.capacity_gcycles_s
 
     def backlog_gcycles(self, now: float) -> float:
         """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""

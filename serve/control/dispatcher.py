@@ -278,7 +278,7 @@ class Dispatcher:
         first_id = job.id
         expected_at = await self.admission.enter(task, terms, due)
         decision = await self._first_place(task, job.id, terms, due)
-        expected_at += self.admission.detour_s(task, decision.server)
+        detour_s = self.admission.detour_s(task, decision.server)
         decision_s, tried, only_full = decision.decision_s, {decision.server}, True
         chooser = (decision.policy, decision.canary)
         for attempt in itertools.count(1):
@@ -309,7 +309,7 @@ class Dispatcher:
             else:
                 more_gcycles = task.gcycles_with(pictures.steps) - task.sure_gcycles  # steps that there was time for
                 more_s = more_gcycles / self.scheduler.servers[decision.server].capacity_gcycles_s
-                self.admission.learn(expected_at + more_s, self._clock())
+                self.admission.learn(expected_at + detour_s + more_s, self._clock())
                 total_s = self._clock() - arrived
                 return Outcome(pictures, decision.server, decision_s, total_s, decision.fallback, *chooser)
         raise AssertionError("unreachable")
@@ -333,7 +333,7 @@ class Dispatcher:
         """Place a request whose turn it is."""
         while True:
             try:
-                decision = self.scheduler.place(task, job_id)
+                decision = self.scheduler.place(task, job_id, due.at - self._clock())
             except QueuesFullError:  # since it got its turn, an edge was lost
                 await self.admission.wait_again(task, terms, due)
             else:

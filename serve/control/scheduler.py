@@ -112,8 +112,14 @@ class Scheduler:
         """Why it failed, or what it took too long for, most recently."""
         return self.slots.incumbent.last_failure
 
-    def place(self, task: Task, job_id: str) -> Decision:
+    def place(self, task: Task, job_id: str, left_s: float = math.inf) -> Decision:
         """Choose a server for a request that has just arrived, and admit it there.
+
+        Args:
+            task: The request.
+            job_id: Name of its first attempt.
+            left_s: Time until it has to be done, s. A choice that would miss that is not taken while another edge can
+                meet it: requests are accepted because one can.
 
         Raises:
             NoServerError: If no healthy server holds the model, or the policy failed and there is no fallback.
@@ -132,6 +138,8 @@ class Scheduler:
         else:
             if self.servers[chosen] not in open_servers:
                 reason = self._objection(self.servers[chosen], task.model)
+            elif self._can_be_saved(chosen, open_servers, task, left_s):
+                reason = f"edge '{chosen}' would miss the deadline, which another edge can meet"
         if reason is not None:
             self.fallbacks += 1
             chosen = self._least_work(open_servers, task)
@@ -246,6 +254,13 @@ class Scheduler:
         if server.silent:
             return f"edge '{server.name}' has missed a report"
         return f"edge '{server.name}' would begin it in {server.wait_s(self._clock()):.0f} s"
+
+    def _can_be_saved(self, chosen: str, open_servers: list[Server], task: Task, left_s: float) -> bool:
+        """Whether a request would be done too late where the policy sends it, and in time by least work."""
+        now = self._clock()
+        if self.servers[chosen].done_s(task, now) <= left_s:
+            return False
+        return self.servers[self._least_work(open_servers, task)].done_s(task, now) <= left_s
 
     def _least_work(self, open_servers: list[Server], task: Task) -> str:
         """Name of the server with the least expected completion time, the cloud only if nobody else can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from edgegen.algorithms.core.catalog import make_policy
@@ -67,27 +68,39 @@ def test_no_more_is_refused_than_would_be_late(policy):
     assert served["utility"] > simulated["utility"] - 0.01
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_three_times_the_load_brings_no_less_and_promises_are_kept(policy):
+    config, goodput = fleet(policy), {}
+    for load in (1.0, 3.0):
+        world = world_of(config, SPEED, None, {"load": load, "bursts": None, "frames": 12})
+        answers = served(config, world, 0)[1]
+        in_time = sum(not answer.is_late for answer in answers)
+        # Refused at once is honest; begun, or accepted and dropped, is a promise.
+        promised = sum(answer.status != httpx.codes.TOO_MANY_REQUESTS for answer in answers)
+        assert in_time >= 0.95 * promised
+        goodput[load] = in_time
+    assert goodput[3.0] >= 0.95 * goodput[1.0]
+
+
 def both(policy, load):
     """Means over the same sequences of what was served, and of what was simulated."""
     config = fleet(policy)
     world = world_of(config, SPEED, None, {"load": load})
     simulated = compare(world, {"it": make_policy(policy, world, 0)}, SEQUENCES, 0, "it", explore=False)
-    served = [served_values(config, world, number) for number in range(SEQUENCES)]
+    episodes = [served(config, world, number)[0] for number in range(SEQUENCES)]
     names = ("utility", "late_share", "quality", "delay_s")
-    means = {name: sum(values[name] for values in served) / SEQUENCES for name in names}
+    means = {name: sum(values[name] for values in episodes) / SEQUENCES for name in names}
     return means, {name: simulated.row("it").results[name].mean() for name in names}
 
 
-def served_values(config, world, number):
-    """What an episode of the world is worth when the service has it."""
+def served(config, world, number):
+    """What an episode of the world is worth when the service has it, by measure, and the answers."""
     sequence = sequence_of(world, config.homes, MODELS, prompt_for, evaluation_seed(0), number)
-    values = {}
+    answers = []
 
     async def scenario(_edges, client):
-        clock = asyncio.get_running_loop().time
-        await asyncio.sleep(2 * FRAME_S)
-        answers = await send_all(client, sequence, clock)
-        values.update({name: one[0] for name, one in values_of(sequence, results_of(sequence, answers)).items()})
+        await asyncio.sleep(2 * FRAME_S)  # the cachers have decided, and what they want is there
+        answers.extend(await send_all(client, sequence, asyncio.get_running_loop().time))
 
     serve_emulated(scenario, config)
-    return values
+    return {name: one[0] for name, one in values_of(sequence, results_of(sequence, answers)).items()}, answers

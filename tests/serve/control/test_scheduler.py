@@ -324,6 +324,18 @@ def test_nobody_is_placed_where_the_wait_is_too_long():
     assert made.place(task(), "5").server == "a"
 
 
+def test_choice_that_misses_the_deadline_gives_way_to_an_edge_that_meets_it():
+    made, _ = scheduler(Scripted([2, 2, 2, 2]), max_queue=9)
+    assert made.place(task(work=4.0), "1", left_s=4.5).fallback is None  # 4 Gcycle at 1 Gcycle/s, nothing before
+    decision = made.place(task(work=4.0), "2", left_s=4.5)  # 8 s on c, 1 s on a
+    assert (decision.server, decision.fallback) == (
+        "a",
+        "edge 'c' would miss the deadline, which another edge can meet",
+    )
+    assert made.place(task(work=4.0), "3", left_s=8.0).server == "c"
+    assert made.place(task(work=4.0), "4", left_s=0.5).fallback is None  # nobody can: the policy knows best
+
+
 def test_refused_clients_are_told_different_times():
     made, _ = scheduler(Scripted([]))
     for name in NAMES:
