@@ -256,7 +256,7 @@ def expected_delay(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor) -> Ten
     Returns:
         Delays ``[E, B, (N,) B]``, s; the last axis is the server.
     """
-    return _expected(view, tasks, ahead_gcycles, slice(None)).delays.total_s
+    return expected_facts(view, tasks, ahead_gcycles, slice(None)).delays.total_s
 
 
 def expected_cost(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origin: int | None = None) -> Tensor:
@@ -271,15 +271,22 @@ def expected_cost(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origin:
     Returns:
         Costs ``[E, B, (N,) B]``; the last axis is the server.
     """
-    facts = _expected(view, tasks, ahead_gcycles, slice(None) if origin is None else slice(origin, origin + 1))
+    facts = expected_facts(view, tasks, ahead_gcycles, slice(None) if origin is None else slice(origin, origin + 1))
     if view.objective is None:
         return facts.delays.total_s
     cost: Tensor = view.objective.cost(facts)
     return cost
 
 
-def _expected(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origins: slice) -> Facts:
-    """What would happen to tasks of some origins on each server; tensors broadcast with ``[E, B, (N,) B]``."""
+def expected_facts(view: RouterView, tasks: Tasks, ahead_gcycles: Tensor, origins: slice) -> Facts:
+    """What would happen to tasks of some origins on each server; tensors broadcast with ``[E, B, (N,) B]``.
+
+    Args:
+        view: The servers.
+        tasks: Tasks ``[E, B]`` or ``[E, B, N]``.
+        ahead_gcycles: Work ahead on each server, broadcasting with ``[E, B, (N,) B]``.
+        origins: Where tasks arrived that are asked about.
+    """
     copies, servers = tasks.present.shape[:2]
     extra = (1,) * (tasks.present.dim() - 2)
     local = torch.eye(servers, dtype=torch.bool, device=ahead_gcycles.device).view(1, servers, *extra, servers)

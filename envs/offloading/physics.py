@@ -168,6 +168,7 @@ class SlotOutcome:
         shape: ``(E, B, N)``.
         amounts: What the terms of the scenario's objective measure, by name ``[M]`` each; none where it names no term.
         cost: What it costs by them ``[M]``; None where that is its delay.
+        progress: What the queues could do from the slot on; None if their capacities do not change.
     """
 
     copy: Tensor
@@ -178,6 +179,7 @@ class SlotOutcome:
     shape: tuple[int, int, int]
     amounts: Mapping[str, Tensor] = field(default_factory=dict)
     cost: Tensor | None = None
+    progress: Progress | None = None
 
     @property
     def worse(self) -> Tensor:
@@ -252,5 +254,5 @@ def place(
     )
     if progress is not None:
         delays = until_done(delays, queue, ahead, workload, progress)
-    outcome = SlotOutcome(copy, edge, index, chosen, delays, (copies, servers, width))
+    outcome = SlotOutcome(copy, edge, index, chosen, delays, (copies, servers, width), progress=progress)
     return outcome, placed.view(copies, servers).to(workload.dtype)

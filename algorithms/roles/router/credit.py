@@ -56,5 +56,9 @@ def all_delay(outcome: SlotOutcome, after: RouterView) -> Tensor:
     return outcome.worse + (others_s if weight == 1.0 else weight * others_s)
 
 
-CREDITS: dict[str, Callable[[SlotOutcome, RouterView], Tensor]] = {"own": own_delay, "all": all_delay}
+CREDITS: dict[str, Callable[[SlotOutcome, RouterView], Tensor]] = {
+    "own": own_delay,
+    "all": all_delay,
+    "everywhere": all_delay,
+}
 """What a placement costs, from a slot and what is seen after it, by the name that the setting ``credit`` uses."""

@@ -23,6 +23,7 @@ from edgegen.algorithms.roles.router.losses import (
     entropy,
     td_target,
     temperature_loss,
+    values_loss,
 )
 from edgegen.algorithms.roles.router.module import LATENT, NEXT_LATENT, DQNModule, RouterModule
 from edgegen.algorithms.roles.router.router import Router
@@ -31,6 +32,9 @@ from edgegen.algorithms.roles.router.settings import RouterSettings
 
 ACTOR, CRITIC, TEMPERATURE = "actor", "critic", "temperature"
 """Names of the optimizers."""
+
+EVERYWHERE, PROBABILITY = "everywhere", "probability"
+"""Names of the columns of what the reward would have been on every server, and the probabilities ``[G, rows, B]``."""
 
 
 class RouterLearner(RoleLearner):
@@ -95,6 +99,8 @@ class RouterLearner(RoleLearner):
         }
         if met.next_state is not None and met.next_latent is not None:
             columns |= {Columns.NEXT_OBS: met.next_state, NEXT_LATENT: met.next_latent}
+        if met.everywhere is not None:
+            columns |= {EVERYWHERE: met.everywhere, PROBABILITY: decision.probability}
         grouped = {name: self.spec.grouped(value) for name, value in columns.items()}
         for name in (Columns.ACTIONS, Columns.REWARDS):
             grouped[name] = grouped[name][..., 0]
@@ -131,6 +137,9 @@ class RouterLearner(RoleLearner):
         return self._critic_loss(module, batch, tools) + self._actor_loss(module, batch, tools)[0]
 
     def _critic_loss(self, module: RouterModule, batch: dict[str, Tensor], tools: Tools) -> Tensor:
+        if EVERYWHERE in batch:
+            q = module.twin(module.critics, batch[Columns.OBS])
+            return values_loss(q, batch[EVERYWHERE], batch[PROBABILITY])
         target = self._target(module, batch, tools)
         return critic_loss(module.twin(module.critics, batch[Columns.OBS]), batch[Columns.ACTIONS], target)
 

@@ -56,6 +56,19 @@ def critic_loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
     return (chosen - target).square().mean(-1).sum()
 
 
+def values_loss(q: Tensor, values: Tensor, probability: Tensor) -> Tensor:
+    """L_Q = Σ_j mean Σ_a π_a (Q_j(s, a) − y_a)², where the values of all actions are known.
+
+    It is what :func:`critic_loss` is on average over the actions of π.
+
+    Args:
+        q: ``[C, G, rows, B]``.
+        values: y ``[G, rows, B]``.
+        probability: π of the policy that played, ``[G, rows, B]``.
+    """
+    return ((q - values).square() * probability).sum(-1).mean(-1).sum()
+
+
 def actor_loss(probability: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
     """L_π = mean (−ξ H(π) − Σ_a π_a min_j Q_j(s, a)).
 

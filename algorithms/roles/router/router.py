@@ -63,6 +63,7 @@ class Experience:
         present: Whether there was a task ``[E, B, N]``, bool.
         next_state: States of the tasks that follow; None if nothing is learned from them.
         next_latent: Their latents.
+        everywhere: What the reward would have been on every server ``[E, B, N, B]``; None if that is not asked.
     """
 
     state: Tensor
@@ -72,6 +73,7 @@ class Experience:
     present: Tensor
     next_state: Tensor | None = None
     next_latent: Tensor | None = None
+    everywhere: Tensor | None = None
 
 
 class Router(ABC):

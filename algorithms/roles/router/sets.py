@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgegen.algorithms.core.policy import Memory
 from edgegen.algorithms.roles.router.actor import Actor
+from edgegen.algorithms.roles.router.counterfactual import cost_everywhere
 from edgegen.algorithms.roles.router.credit import CREDITS
 from edgegen.algorithms.roles.router.router import Choose, Decision, Experience, Router
 from edgegen.algorithms.roles.router.set_arrivals import Arrivals, FrozenArrivals, SeenArrivals
@@ -127,10 +128,14 @@ class SetRouter(Router):
     ) -> Experience:
         """See :meth:`Router.experience`; rewards are in the units that the state of the task is in."""
         met = super().experience(settings, view, decision, outcome, following)
+        if settings.credit == "everywhere":
+            cost = cost_everywhere(view.truth, decision.action, outcome, self.spec.slot_s, settings.credit_slots)
+            met = replace(met, everywhere=-cost * settings.reward_scale)
         if self.spec.arrivals == "frozen":
             return met
         unit_s = unit_slots(met.state, self.spec) * self.spec.slot_s
-        return replace(met, reward=met.reward / unit_s)
+        everywhere = None if met.everywhere is None else met.everywhere / unit_s[..., None]
+        return replace(met, reward=met.reward / unit_s, everywhere=everywhere)
 
     def reward_unit_s(self, settings: RouterSettings) -> float:
         """One: rewards are divided by the time of the mean task later on."""

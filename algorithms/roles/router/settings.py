@@ -55,7 +55,10 @@ class RouterSettings(Frozen):
         in_slot_load: Whether a server's own placements earlier in the slot are part of the state. ``own`` makes a
             slot's tasks sequential: one forward pass per task index instead of one per slot.
         credit: What a reward holds. ``own``: the delay of the task, as published. ``all``: also what the task delays
-            others (:mod:`edgegen.algorithms.roles.router.credit`).
+            others (:mod:`edgegen.algorithms.roles.router.credit`). ``everywhere``: as ``all``, and not on the chosen
+            server alone but on every one, had the task gone there; of network ``set``
+            (:mod:`edgegen.algorithms.roles.router.counterfactual`).
+        credit_slots: Slots after the present one in which waiting of others counts, of credit ``everywhere``.
         actor_objective: ``reverse_kl``: expected value plus entropy, as published. ``forward_kl``: the cross-entropy
             to the Boltzmann policy of the critics, whose gradient does not vanish for actions ruled out.
         actor_lr: Adam step size of the actor.
@@ -97,7 +100,8 @@ class RouterSettings(Frozen):
     memory: Literal["slot", "task", "gaussian", "none"] = "slot"
     normalise: Flag = False
     in_slot_load: Literal["none", "own"] = "none"
-    credit: Literal["own", "all"] = "own"
+    credit: Literal["own", "all", "everywhere"] = "own"
+    credit_slots: Count = 1
     actor_objective: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
     actor_lr: StepSize = 1e-4
     critic_lr: StepSize = 1e-3

@@ -36,6 +36,8 @@ class StackedRouter(Router):
             raise ValueError(
                 f"train_servers is given, but network '{settings.network}' fits one number of servers only"
             )
+        if settings.credit == "everywhere":
+            raise ValueError(f"credit is 'everywhere', but network '{settings.network}' needs 'own' or 'all'")
 
     @property
     def state_size(self) -> int:
