@@ -50,17 +50,23 @@ class Seen(BaseModel):
     steps: int = Field(description="Denoising steps of the whole picture.")
 
 
-class PartialImage(BaseModel):
-    """What a picture will be; it may be smaller."""
+class Image(BaseModel):
+    """A picture in an event, finished or not."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: str
     b64_json: str
     background: Literal["opaque"] = "opaque"
     created_at: int
     output_format: str
-    partial_image_index: int
     quality: str
     size: str
+
+
+class PartialImage(Image):
+    """What a picture will be; it may be smaller."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    partial_image_index: int
     edgegen: Seen
 
 
@@ -71,16 +77,10 @@ class Finished(Service):
     partial_images: int = Field(description="Previews of it that were sent.")
 
 
-class Completed(BaseModel):
+class Completed(Image):
     """A finished picture."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
-    b64_json: str
-    background: Literal["opaque"] = "opaque"
-    created_at: int
-    output_format: str
-    quality: str
-    size: str
     usage: Usage
     edgegen: Finished
 
