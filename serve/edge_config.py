@@ -60,7 +60,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("max_batch", "memory_gb", "host_memory_gb", "pinned"), ("diffusers", "emulated")),
     "speed": ("emulated",),
     **dict.fromkeys(("concurrency", "process"), ("remote", "emulated")),
-    **dict.fromkeys(("url", "api_key_env", "model_names", "timeout_s", "extensions", "fields"), ("remote",)),
+    **dict.fromkeys(("url", "api_key_env", "model_names", "timeout_s", "extensions", "streams", "fields"), ("remote",)),
 }
 """Options that only some engines have, with these engines."""
 
@@ -98,6 +98,7 @@ class EdgeConfig(Frozen):
         concurrency: Requests that are done side by side, by a remote or an emulated edge; all models are there then.
         timeout_s: How long it may take for a request, s.
         extensions: Whether it takes steps, guidance, seeds and negative prompts, as this service does.
+        streams: Whether it shows previews, in streams as the API has them; each picture is then a request of its own.
         fields: What else is sent with each request.
         process: Name of the process that it shares with others which give the same; one of its own if left out. Only
             edges that make no pictures themselves can share.
@@ -132,6 +133,7 @@ class EdgeConfig(Frozen):
     concurrency: Annotated[Whole, Field(ge=1, le=1000)] = 1
     timeout_s: Annotated[Positive, Field(le=86_400)] = 120.0
     extensions: Flag = False
+    streams: Flag = False
     fields: Values = Field(default_factory=_default_fields)
     process: Annotated[str, Field(pattern=NAME)] | None = None
     num_cpus: NonNegative = 0.2
@@ -172,6 +174,11 @@ class EdgeConfig(Frozen):
         if all(beside.values()):
             raise ValueError(f"edge '{self.name}' has both host_memory_gb and offload, but offload is in that memory")
         return self
+
+    @property
+    def shows_previews(self) -> bool:
+        """Whether it shows what pictures will be while they are made."""
+        return self.engine != "remote" or self.streams
 
     @property
     def deployment(self) -> str:

@@ -106,7 +106,7 @@ class Gateway:
         self.config = config
         self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, clock)
         self._keep_s = config.keep_s
-        self._showing = {edge.name for edge in config.edges if edge.engine != "remote"}
+        self._showing = {edge.name for edge in config.edges if edge.shows_previews}
         self._deadline_s = config.deadline_s
         self._cards = config.cards()
         self._aliases, self._public_url = config.model_aliases, config.public_url

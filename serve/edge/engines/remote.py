@@ -9,7 +9,7 @@ import binascii
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -20,6 +20,7 @@ from edgegen.envs.core.errors import InputError, first_line
 from edgegen.serve.connection import connect
 from edgegen.serve.control.jobs import GenerationError, Job
 from edgegen.serve.edge.engines.base import Engine, Painting, Started
+from edgegen.serve.edge.engines.remote_stream import EVENT_STREAM, PNG, Show, WatchedPicture, completed, words_of
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelCard
 
@@ -30,9 +31,6 @@ FIRST_PAUSE_S = 0.5
 """Pause before the second try where the service names none, s; then twice as long each time."""
 MOST_BYTES = 256 * 1024**2
 """Longest answer that is read."""
-MOST_WORDS = 200
-"""Characters that are passed on of what a service says."""
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class RemoteEngine(Engine):
@@ -75,8 +73,10 @@ class RemoteEngine(Engine):
         try:
             async with asyncio.timeout(self._edge.timeout_s):
                 for job in painting.jobs:
+                    before = len(png)
                     for body, pictures in self._bodies(job, painting):
-                        png += await self._ask(body, pictures)
+                        watched = WatchedPicture(painting, job, len(png) - before, len(png))
+                        png += await self._ask(body, pictures, watched.show)
                         painting.advance(len(png) * painting.steps)
         except TimeoutError:
             raise GenerationError(f"{self._where()} did not answer within {self._edge.timeout_s:g} s") from None
@@ -105,20 +105,25 @@ class RemoteEngine(Engine):
             "prompt": job.prompt,
             "size": f"{job.width}x{job.height}",
         }
-        if not self._edge.extensions:
+        if self._edge.streams and job.previews:
+            body |= {"stream": True, "partial_images": job.previews}
+        elif not self._edge.extensions:
             return [({**body, "n": len(job.seeds)}, len(job.seeds))]
+        # A picture for each request: what a seed means for the second one is not agreed upon, nor which of several a
+        # preview is of.
+        if not self._edge.extensions:
+            return [({**body, "n": 1}, 1)] * len(job.seeds)
         more = {"num_inference_steps": painting.steps, "guidance_scale": job.guidance_scale}
         if job.negative_prompt is not None:
             more["negative_prompt"] = job.negative_prompt  # type: ignore[assignment]
-        # A picture for each request: what a seed means for the second one is not agreed upon.
         return [({**body, **more, "n": 1, "seed": seed}, 1) for seed in job.seeds]
 
-    async def _ask(self, body: Mapping[str, Any], pictures: int) -> list[bytes]:
+    async def _ask(self, body: Mapping[str, Any], pictures: int, show: Show) -> list[bytes]:
         pause_s = FIRST_PAUSE_S
         for attempt in range(1, TRIES + 1):
             last = attempt == TRIES
             try:
-                status, headers, content = await self._post(body)
+                status, headers, content = await self._post(body, show)
             except httpx.HTTPError as error:
                 if last:
                     reason = first_line(error) or type(error).__name__
@@ -134,19 +139,26 @@ class RemoteEngine(Engine):
             pause_s *= 2
         raise AssertionError("unreachable")
 
-    async def _post(self, body: Mapping[str, Any]) -> tuple[int, httpx.Headers, bytes]:
+    async def _post(self, body: Mapping[str, Any], show: Show) -> tuple[int, httpx.Headers, bytes | list[Any]]:
+        """Send a request; returns the status, the headers, and the body or the finished pictures of a stream."""
         async with self._client().stream("POST", ROUTE, json=body) as response:
-            content = bytearray()
-            async for part in response.aiter_bytes():
-                content += part
-                if len(content) > MOST_BYTES:
-                    raise GenerationError(f"{self._where()} sends more than {MOST_BYTES >> 20} MiB")
-            return response.status_code, response.headers, bytes(content)
+            status, headers = response.status_code, response.headers
+            if status == 200 and headers.get("content-type", "").startswith(EVENT_STREAM):
+                return status, headers, await completed(self._parts(response), show, self._where())
+            return status, headers, b"".join([part async for part in self._parts(response)])
 
-    def _pictures(self, content: bytes, number: int) -> list[bytes]:
+    async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        size = 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > MOST_BYTES:
+                raise GenerationError(f"{self._where()} sends more than {MOST_BYTES >> 20} MiB")
+            yield part
+
+    def _pictures(self, content: bytes | list[Any], number: int) -> list[bytes]:
         try:
-            data = json.loads(content)["data"]
-            png = [base64.b64decode(entry["b64_json"], validate=True) for entry in data]
+            entries = json.loads(content)["data"] if isinstance(content, bytes) else content
+            png = [base64.b64decode(entry["b64_json"], validate=True) for entry in entries]
         except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
             raise GenerationError(f"{self._where()} answered without pictures in data[].b64_json") from None
         if len(png) != number:
@@ -172,14 +184,15 @@ def api_key(edge: EdgeConfig) -> str | None:
     return key
 
 
-def _said(content: bytes) -> str:
+def _said(content: bytes | list[Any]) -> str:
     """What a service says is wrong, in the shape of the API or in that of FastAPI, which vLLM-Omni has."""
     try:
+        assert isinstance(content, bytes)  # streams have the status 200
         said = json.loads(content)
         message = said["error"]["message"] if "error" in said else said["detail"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    words = " ".join(str(message).split())[:MOST_WORDS].rstrip(".")
+    words = words_of(message)
     return f": {words}" if words else ""
 
 

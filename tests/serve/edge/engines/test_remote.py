@@ -14,13 +14,13 @@ import pytest
 
 from edgegen.envs.core.errors import InputError
 from edgegen.serve.control.jobs import GenerationError
-from edgegen.serve.edge.engines import remote
+from edgegen.serve.edge.engines import remote, remote_stream
 from edgegen.serve.edge.server import EdgeServer
 from edgegen.serve.edge_config import EdgeConfig
 from edgegen.serve.model_config import ModelConfig, card_of
 from tests.serve.edge.fake_engine import job, send
 
-PNG = remote.PNG + b"a picture"
+PNG = remote_stream.PNG + b"a picture"
 
 
 def answer(*pictures):
@@ -59,6 +59,9 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with service.lock:
                 service.busy -= 1
+        if isinstance(content, list):
+            self.stream(status, headers, content)
+            return
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
         try:
             self.send_response(status)
@@ -68,6 +71,21 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
         except OSError:  # whoever asked has left
             pass
+
+    def stream(self, status, headers, parts):
+        """Send parts one by one; a callable is called where it stands, and has to return before the next one goes."""
+        try:
+            self.send_response(status)
+            for name, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for part in [*parts, b""]:
+                if callable(part):
+                    part()
+                else:
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        except OSError:
+            self.close_connection = True
 
     def log_message(self, *args):
         pass
@@ -189,6 +207,132 @@ def test_so_many_at_a_time(service):
     asyncio.run(asyncio.wait_for(run(), 30))
     assert len(service.asked) == 7
     assert service.busiest == 3
+
+
+STREAM = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
+def event(kind, png=PNG, **fields):
+    data = {"type": f"image_generation.{kind}", "b64_json": base64.b64encode(png).decode(), **fields}
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def partial(index, png=PNG, **fields):
+    return event("partial_image", png, partial_image_index=index, **fields)
+
+
+def streaming(service, *jobs, **fields):
+    """What becomes of jobs, and all previews of each."""
+    edge = edge_of(service, streams=True, **fields)
+
+    async def run():
+        try:
+            made = await asyncio.gather(*send(edge, *jobs), return_exceptions=True)
+            return made, [(await edge.watch(job.id, 0, 0.0)).previews for job in jobs]
+        finally:
+            await edge.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_previews_are_passed_on_as_they_come(service):
+    """The service sends its second preview only when the edge has shown the first one, cut anywhere."""
+    shown = threading.Event()
+    one, two = partial(0, PNG + b"0"), partial(1, PNG + b"1", edgegen={"step": 3})
+    waiting = [b": alive\r\n\r\n", one[:30], one[30:], lambda: shown.wait(10), two + event("completed")]
+    service.answers += [(200, STREAM, waiting)]
+    edge = edge_of(service, streams=True, extensions=True)
+
+    async def run():
+        (made,) = send(edge, job("1", previews=2, seeds=(7,)))
+        await asyncio.sleep(0)  # the edge has it
+        first = await edge.watch("1", 0, 10.0)
+        shown.set()
+        seen = [*first.previews, *(await edge.watch("1", 1, 10.0)).previews]
+        try:
+            return len(first.previews), seen, first.step, await made
+        finally:
+            await edge.close()
+
+    count, seen, step, made = asyncio.run(asyncio.wait_for(run(), 30))
+    ((_, _, body),) = service.asked
+    assert (body["stream"], body["partial_images"], body["n"], body["seed"]) == (True, 2, 1, 7)
+    assert count == 1
+    # Two of four steps come after the first and the third, evenly spread; the second preview says so itself.
+    assert [(one.picture, one.index, one.step, one.steps, one.png[-1:]) for one in seen] == [
+        (0, 0, 1, 4, b"0"),
+        (0, 1, 3, 4, b"1"),
+    ]
+    assert step == 1
+    assert made.png == (PNG,)
+
+
+def test_each_picture_with_previews_is_asked_for_alone(service):
+    service.answers += [(200, STREAM, [partial(0), event("completed", PNG + b"%d" % n)]) for n in range(2)]
+    (made,), (previews,) = streaming(service, job("1", previews=1, seeds=(5, 6)))
+    assert [(body["n"], body["partial_images"]) for _, _, body in service.asked] == [(1, 1)] * 2
+    assert [(one.picture, one.index) for one in previews] == [(0, 0), (1, 0)]
+    assert made.png == (PNG + b"0", PNG + b"1")
+
+
+def test_who_wants_no_previews_gets_no_stream(service):
+    (made,), _ = streaming(service, job("1", seeds=(5, 6)))
+    ((_, _, body),) = service.asked
+    assert "stream" not in body
+    assert body["n"] == len(made.png) == 2
+
+
+def test_a_service_that_can_not_stream_shows_nothing(service):
+    """It answers as if nobody had asked for a stream."""
+    (made,), (previews,) = streaming(service, job("1", previews=2))
+    assert (made.png, previews) == ((PNG,), ())
+    assert service.asked[0][2]["stream"] is True
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        partial(2),
+        partial(-1),
+        partial(True),
+        partial(None),
+        partial(0, b"GIF89a"),
+        b'data: {"type": "image_generation.partial_image", "partial_image_index": 0}\n\n',
+        b'data: {"type": "something.new"}\n\ndata: [DONE]\n\nretry: 5\n\n',
+    ],
+)
+def test_previews_that_make_no_sense_are_passed_over(service, nonsense):
+    service.answers += [(200, STREAM, [nonsense, event("completed")])]
+    (made,), (previews,) = streaming(service, job("1", previews=2))
+    assert (made.png, previews) == ((PNG,), ())
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([partial(0)], "answered with 0 pictures instead of 1"),
+        ([event("completed"), event("completed")], "answered with 2 pictures instead of 1"),
+        ([event("completed", b"GIF89a")], "answered with something that is no PNG"),
+        ([b"data: {]\n\n"], "sent an event that is no JSON object"),
+        ([b"data: " + b"[" * 100_000 + b"\n\n"], "sent an event that is no JSON object"),
+        (
+            [b'event: error\ndata: {"error": {"message": "Out of\\nmemory."}}\n\n'],
+            "failed in the middle of its stream: Out of memory",
+        ),
+    ],
+)
+def test_a_stream_that_goes_wrong_is_one_sentence(service, parts, words):
+    service.answers += [(200, STREAM, parts)]
+    (error,), _ = streaming(service, job("1", previews=2))
+    assert isinstance(error, GenerationError)
+    assert str(error) == f"GenerationError: the service at {service.url} {words}"
+
+
+def test_a_stream_without_end_is_cut_off(service, monkeypatch):
+    monkeypatch.setattr(remote, "MOST_BYTES", 2**20)
+    service.answers += [(200, STREAM, [b"data: " + b"x" * 2**16] * 40)]
+    (error,), _ = streaming(service, job("1", previews=2))
+    assert "sends more than 1 MiB" in str(error)
 
 
 def test_a_date_may_say_when_to_come_back():
