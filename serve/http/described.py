@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from edgegen.serve.control.books import Server
@@ -35,21 +35,22 @@ def renamed(model: Mapping[str, Any], alias: str) -> dict[str, Any]:
     return {**model, "id": alias, "edgegen": {**model["edgegen"], "alias_of": model["id"]}}
 
 
-def describe_edge(server: Server, backlog_gcycles: float, previews: bool) -> dict[str, Any]:
+def describe_edge(server: Server, backlog_gcycles: float, previews: bool, models: Collection[str]) -> dict[str, Any]:
     """Describe the state of an edge.
 
     Args:
         server: Its books.
         backlog_gcycles: Work admitted and not finished, Gcycle.
         previews: Whether it can show what pictures will be.
+        models: Those that whoever asks may know of.
     """
     report, in_work = server.report, server.jobs > 0
     return {
         "name": server.name,
         "healthy": server.healthy,
         "reason": server.reason,
-        "models": list(server.models),
-        "resident": sorted(server.resident),
+        "models": [model for model in server.models if model in models],
+        "resident": sorted(server.resident.intersection(models)),
         "queue_length": max(server.jobs - 1, 0),
         "in_work": in_work,
         "backlog_gcycles": backlog_gcycles,

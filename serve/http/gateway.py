@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from edgegen.algorithms.core.policy import Policy
-from edgegen.envs.core.errors import from_validation
+from edgegen.envs.core.errors import did_you_mean, from_validation
 from edgegen.serve.config import ServiceConfig
 from edgegen.serve.console.watch import Watch
 from edgegen.serve.control.admission import Terms
@@ -30,7 +30,7 @@ from edgegen.serve.control.slots import Slots
 from edgegen.serve.http.api import ImageResponse, respond
 from edgegen.serve.http.caller import Caller
 from edgegen.serve.http.described import describe_edge, describe_model, renamed
-from edgegen.serve.http.errors import NotFoundError
+from edgegen.serve.http.errors import NotFoundError, short
 from edgegen.serve.http.intake import Intake, parse_request
 from edgegen.serve.http.keys import KeyRing, grant_of_request
 from edgegen.serve.http.links import Links, url_key
@@ -104,7 +104,7 @@ class Gateway:
         self._servers, self._clock = servers, clock
         self.receive_timeout_s = config.receive_timeout_s
         self.config = config
-        self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, clock)
+        self.keys = None if config.keys is None else KeyRing(config.keys, config.gateways, config.model_aliases, clock)
         self._keep_s = config.keep_s
         self._showing = {edge.name for edge in config.edges if edge.shows_previews}
         self._deadline_s = config.deadline_s
@@ -295,17 +295,47 @@ class Gateway:
         return await asyncio.to_thread(recoded, png, link.output_format, compression), MEDIA_TYPES[link.output_format]
 
     def models(self) -> list[dict[str, Any]]:
-        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part; other names come last."""
-        servers = self.scheduler.servers.values()
-        own = {name: describe_model(card, servers) for name, card in self._cards.items()}
-        others = [renamed(own[model], alias) for alias, model in self._aliases.items()]
+        """Describe the models, in the shape of the OpenAI API with an ``edgegen`` part; other names come last.
+
+        A request with a key gets those that the key may use.
+        """
+        servers, allowed = self.scheduler.servers.values(), self._allowed()
+        own = {name: describe_model(card, servers) for name, card in self._cards.items() if name in allowed}
+        others = [renamed(own[model], alias) for alias, model in self._aliases.items() if model in own]
         return [*own.values(), *others]
 
+    def model(self, name: str) -> dict[str, Any]:
+        """Describe one model, as :meth:`models` does.
+
+        Args:
+            name: Its own name or another one.
+
+        Raises:
+            NotAllowedError: If the key of the request may not use it.
+            NotFoundError: If there is none.
+        """
+        own, grant = self._aliases.get(name, name), grant_of_request()
+        if own in self._cards and grant is not None:
+            grant.check(own)
+        known = {card["id"]: card for card in self.models()}
+        if name not in known:
+            message = f"There is no model {short(name)!r}; this service has {', '.join(known)}."
+            raise NotFoundError(message + did_you_mean(name, known), "model", "model_not_found")
+        return known[name]
+
     def edges(self) -> list[dict[str, Any]]:
-        """Describe the state of every edge."""
-        backlog = self.scheduler.backlog_gcycles()
-        servers = self.scheduler.servers.values()
-        return [describe_edge(server, backlog[server.name], server.name in self._showing) for server in servers]
+        """Describe the state of every edge; to a request with a key, of those with a model that the key may use."""
+        backlog, allowed = self.scheduler.backlog_gcycles(), self._allowed()
+        return [
+            describe_edge(server, backlog[server.name], server.name in self._showing, allowed)
+            for server in self.scheduler.servers.values()
+            if not allowed.isdisjoint(server.models)
+        ]
+
+    def _allowed(self) -> frozenset[str]:
+        """The models that the key of a request may use; all where it has none."""
+        grant = grant_of_request()
+        return frozenset(name for name in self._cards if grant is None or grant.allows(name))
 
     def policies(self) -> dict[str, str | None]:
         """Tell who decides for which role, as config or order name it; None where edges see to it themselves."""

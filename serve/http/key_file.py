@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -61,6 +62,13 @@ class ApiKey(Frozen):
     def expired(self, now: datetime) -> bool:
         """Whether it is refused at a time."""
         return self.expires is not None and now >= self.expires
+
+    def with_own_names(self, aliases: Mapping[str, str]) -> ApiKey:
+        """Return it with the models that other names mean in place of these names."""
+        if self.models is None:
+            return self
+        models = tuple(dict.fromkeys(aliases.get(model, model) for model in self.models))
+        return self.model_copy(update={"models": models})
 
 
 class KeyFile(Frozen):

@@ -97,7 +97,7 @@ def describe_keys(app: FastAPI) -> None:
                 if not is_open(method.upper(), path):
                     operation["security"] = [{"apiKey": []}]
                     operation["responses"].setdefault("401", {"description": "There is no API key, or not a valid one"})
-                    if method.upper() not in _READING:
+                    if method.upper() not in _READING or path == "/v1/models/{model}":
                         operation["responses"].setdefault("403", {"description": "The API key does not allow it"})
         return schema
 

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +61,22 @@ class Grant:
     key: ApiKey
     limits: Limits
 
+    def allows(self, model: str) -> bool:
+        """Whether the key may use a model, by its own name."""
+        return self.key.models is None or model in self.key.models
+
+    def check(self, model: str) -> None:
+        """Check that the key may use a model, by its own name.
+
+        Raises:
+            NotAllowedError: If it may not.
+        """
+        if not self.allows(model):
+            raise NotAllowedError(
+                f"This API key may not use the model {short(model)!r}; it may use {', '.join(self.key.models or ())}.",
+                "model",
+            )
+
     def admit(self, model: str, pictures: int, work_gcycles: float) -> None:
         """Let a request pass, and count it.
 
@@ -73,11 +89,7 @@ class Grant:
             NotAllowedError: If the key may not use the model.
             LimitError: If it has used up a limit.
         """
-        if self.key.models is not None and model not in self.key.models:
-            raise NotAllowedError(
-                f"This API key may not use the model {short(model)!r}; it may use {', '.join(self.key.models)}.",
-                "model",
-            )
+        self.check(model)
         self.limits.take(self.key, **{PICTURES: pictures, WORK: work_gcycles})
 
 
@@ -100,6 +112,7 @@ class KeyRing:
     Args:
         path: The file.
         gateways: Gateways of the service, among which limits are divided.
+        aliases: Models by the other names that they have; a key may name its models by these, too.
         clock: Monotonic time, s.
         today: Time of the day, s since 1970.
 
@@ -115,11 +128,13 @@ class KeyRing:
         self,
         path: str | Path,
         gateways: int = 1,
+        aliases: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         today: Callable[[], float] = time.time,
     ) -> None:
         self._path = as_path(path, "Key file")
         self._clock, self._today = clock, today
+        self._aliases = aliases or {}
         self.limits = Limits(gateways, clock)
         self.error: str | None = None
         self._stamp = _stamp(self._path)
@@ -178,7 +193,8 @@ class KeyRing:
         return {"count": len(self._keys), "error": self.error}
 
     def _take(self, file: KeyFile) -> None:
-        self._keys = {key.id: (key, bytes.fromhex(key.sha256)) for key in file.keys}
+        keys = (key.with_own_names(self._aliases) for key in file.keys)
+        self._keys = {key.id: (key, bytes.fromhex(key.sha256)) for key in keys}
         self.limits.keep(self._keys)
 
 

@@ -12,12 +12,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from edgegen.envs.core.errors import did_you_mean
 from edgegen.serve.console.routes import ROUTES as CONSOLE_ROUTES
 from edgegen.serve.console.routes import add_console
 from edgegen.serve.http.api import ErrorAnswer, ImageResponse
 from edgegen.serve.http.caller import Caller, account_of, scoped
-from edgegen.serve.http.errors import NotFoundError, RequestError, short
+from edgegen.serve.http.errors import RequestError
 from edgegen.serve.http.gateway import Gateway
 from edgegen.serve.http.intake import check_media_type
 from edgegen.serve.http.key_guard import KeyGuard, describe_keys
@@ -247,18 +246,14 @@ def create_app(gateway: Gateway, behind_proxy: bool = False) -> FastAPI:
 
     @app.get("/v1/models", responses=_errors(500))
     async def models() -> dict[str, Any]:
-        """List the models."""
+        """List the models that may be used."""
         return {"object": "list", "data": gateway.models()}
 
     # The ids of models may hold slashes: they are names of a hub, or folders.
     @app.get("/v1/models/{model:path}", openapi_extra={"parameters": [_MODEL_PARAMETER]}, responses=_errors(404, 500))
     async def model(request: Request) -> dict[str, Any]:
         """Describe one model."""
-        wanted, known = request.path_params["model"], {card["id"]: card for card in gateway.models()}
-        if wanted not in known:
-            message = f"There is no model {short(wanted)!r}; this service has {', '.join(known)}."
-            raise NotFoundError(message + did_you_mean(wanted, known), "model", "model_not_found")
-        return known[wanted]
+        return gateway.model(request.path_params["model"])
 
     @app.get("/v1/edges", responses=_errors(500))
     async def edges() -> dict[str, Any]:

@@ -98,6 +98,52 @@ def test_a_key_may_be_for_certain_models(make_config, key_file):
     serve(scenario, make_config(keys=str(key_file.path)))
 
 
+def two_models(make_config, key_file):
+    """A service where one edge holds ``tiny``, one ``other``, and one both; ``painter`` is another name of ``tiny``."""
+    size = {"cycles_per_step_gcycles": 0.5, "max_steps": 50, "sizes": ["64x64"], "size_gb": 1, "load_s": 1}
+    held = {"one": ["tiny"], "two": ["other"], "both": ["tiny", "other"]}
+    return make_config(
+        keys=str(key_file.path),
+        models={"tiny": size, "other": size},
+        model_aliases={"painter": "tiny"},
+        edges=[{"name": name, "models": models, "capacity_gcycles_s": 2.0} for name, models in held.items()],
+    )
+
+
+def test_a_key_sees_the_models_and_edges_that_it_may_use(make_config, key_file):
+    """By whatever name the key has its models; the others are not told, and asking for one says why."""
+    limited, free = key_file.add("limited", models=("painter",)), key_file.add("free")
+
+    async def seen(client, key):
+        models = (await client.get("/v1/models", headers=bearer(key))).json()["data"]
+        edges = (await client.get("/v1/edges", headers=bearer(key))).json()["data"]
+        named = {edge["name"]: (edge["models"], edge["resident"]) for edge in edges}
+        return [model["id"] for model in models], named
+
+    async def scenario(client, edges, gateway):
+        models, named = await seen(client, limited)
+        assert models == ["tiny", "painter"]
+        assert named == {"one": (["tiny"], ["tiny"]), "both": (["tiny"], ["tiny"])}
+        models, named = await seen(client, free)
+        assert models == ["tiny", "other", "painter"]
+        assert list(named) == ["one", "two", "both"]
+        assert named["both"][0] == ["tiny", "other"]
+        for name in ("tiny", "painter"):
+            answer = await client.get(f"/v1/models/{name}", headers=bearer(limited))
+            assert (answer.status_code, answer.json()["id"]) == (200, name)
+            body = {**BODY, "model": name}
+            assert (await client.post(URL, json=body, headers=bearer(limited))).status_code == 200
+        refused = await client.get("/v1/models/other", headers=bearer(limited))
+        check_error(refused, 403, KIND, "'other'", "tiny", param="model")
+        unknown = await client.get("/v1/models/ohter", headers=bearer(limited))
+        check_error(unknown, 404, KIND, "'ohter'", "tiny", param="model")
+        assert "'other'" not in unknown.text
+        schema = (await client.get("/openapi.json")).json()
+        assert "403" in schema["paths"]["/v1/models/{model}"]["get"]["responses"]
+
+    serve(scenario, two_models(make_config, key_file))
+
+
 def test_an_unknown_id_is_compared_like_a_known_one(key_file, monkeypatch):
     compared = []
 
