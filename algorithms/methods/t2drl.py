@@ -16,7 +16,7 @@ from edgegen.algorithms.roles.allocator.networks import NETWORKS, AllocationActo
 from edgegen.algorithms.roles.allocator.policy import Allocator
 from edgegen.algorithms.roles.allocator.reward import SlotReward
 from edgegen.algorithms.roles.allocator.settings import AllocatorSettings
-from edgegen.algorithms.roles.allocator.state import SlotLayout, SlotState
+from edgegen.algorithms.roles.allocator.state import SlotLayout, SlotState, largest_sizes_mbit
 from edgegen.algorithms.roles.cacher.networks import HEADS, CachingNetwork
 from edgegen.algorithms.roles.cacher.policy import Cacher
 from edgegen.algorithms.roles.cacher.reward import FrameReward
@@ -26,7 +26,7 @@ from edgegen.algorithms.roles.cells import Cells
 from edgegen.algorithms.roles.reward_scale import RewardScale
 from edgegen.algorithms.rules.caching import shares
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.fields import Count, Frozen
+from edgegen.envs.core.fields import Count, Frozen, Positive
 from edgegen.envs.core.scenarios import build_scenario
 from edgegen.envs.provisioning.parts import AllocationRule
 from edgegen.envs.provisioning.scenario import ProvisioningScenario
@@ -140,6 +140,8 @@ class T2DRLSpec(Frozen):
         frame_state_size: Length of the cacher's state.
         allocation: How raw actions become shares.
         settings: The settings.
+        sizes_mbit: Upload and result that are 1 in the allocator's state: the largest of the world of the training;
+            10 MB in policies that were saved before there was a choice.
     """
 
     cells: Count
@@ -151,6 +153,7 @@ class T2DRLSpec(Frozen):
     frame_state_size: Count
     allocation: AllocationRule
     settings: T2DRLSettings
+    sizes_mbit: tuple[Positive, Positive] = (80.0, 80.0)
 
     @classmethod
     def of(cls, scenario: ProvisioningScenario, settings: T2DRLSettings) -> T2DRLSpec:
@@ -170,6 +173,7 @@ class T2DRLSpec(Frozen):
             frame_state_size=FrameState(scenario, settings).size,
             allocation=scenario.allocation_amender,
             settings=settings,
+            sizes_mbit=largest_sizes_mbit(scenario),
         )
 
     @property
@@ -246,7 +250,7 @@ class T2DRLPolicy(TrainedPolicy):
         super().__init__(seed)
         self.spec = spec
         self.information = spec.settings.information
-        self.allocator = Allocator(actor, spec.settings, scenario, self)
+        self.allocator = Allocator(actor, spec.settings, scenario, self, spec.sizes_mbit)
         self.cacher = Cacher(cacher, spec.settings, scenario, self)
 
     @classmethod

@@ -24,6 +24,9 @@ _PROBE_COPIES = 32
 _IQR = 1.349
 """Distance between the quartiles of a normal distribution over its standard deviation."""
 
+_ALIKE = 1e-6
+"""Part of themselves by which values may differ that are called alike: single precision leaves that much."""
+
 
 @dataclass(frozen=True)
 class RewardScale:
@@ -87,7 +90,7 @@ class _Probe(Policy):
 
 
 def _spread(values: Tensor) -> float:
-    """Standard deviation of the bulk of some values: a small share makes a cost without bound."""
+    """Standard deviation of the bulk of some values, 1 if they are alike: a small share makes a cost without bound."""
     ends = values.double().flatten().quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
     spread = float(ends[1] - ends[0]) / _IQR
-    return spread if spread > 1e-6 else 1.0
+    return spread if spread > _ALIKE * float(ends.abs().max()) else 1.0

@@ -48,6 +48,7 @@ class Allocator:
         settings: The settings.
         scenario: The world whose scales the states have.
         chance: Whose random numbers it takes.
+        sizes_mbit: Upload and result that are 1 in the states; the largest of the world if not given.
 
     Attributes:
         state: Makes the states.
@@ -62,10 +63,11 @@ class Allocator:
         settings: AllocatorSettings,
         scenario: ProvisioningScenario,
         chance: OwnRandomNumbers,
+        sizes_mbit: tuple[float, float] | None = None,
     ) -> None:
         self.network, self.settings, self.chance = network, settings, chance
         self.cells = Cells.of(scenario.cells, settings)
-        self.state = SlotState(scenario, settings)
+        self.state = SlotState(scenario, settings, sizes_mbit)
         self.explore(False)
 
     def explore(self, explore: bool) -> None:

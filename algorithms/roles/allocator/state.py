@@ -108,21 +108,33 @@ class SlotLayout(Frozen):
         return torch.cat([bandwidth[:, None].expand_as(compute), compute], -1)
 
 
+def largest_sizes_mbit(scenario: ProvisioningScenario) -> tuple[float, float]:
+    """Largest upload and result of a world, Mbit; 1 where nothing is sent, which needs no scale."""
+    return (scenario.upload_mb.high * MBIT_PER_MB or 1.0, scenario.result_mb.high * MBIT_PER_MB or 1.0)
+
+
 class SlotState:
     """Builds the state of the allocating agents.
 
     Parts, in this order: log10 of the gains, standardised (N); requests as one-hot (N·M) or index over M (N); upload
-    and result sizes over 10 MB (N each); hits (N); the cache (M), if switched on; the curves of the requested models
-    (6N), if switched on, each constant over its largest value.
+    and result sizes over the largest of each (N each); hits (N); the cache (M), if switched on; the curves of the
+    requested models (6N), if switched on, each constant over its largest value.
 
     Args:
         scenario: The world.
         settings: What the state holds.
+        sizes_mbit: Upload and result that are 1; the largest of the world if not given.
     """
 
-    def __init__(self, scenario: ProvisioningScenario, settings: AllocatorSettings) -> None:
+    def __init__(
+        self,
+        scenario: ProvisioningScenario,
+        settings: AllocatorSettings,
+        sizes_mbit: tuple[float, float] | None = None,
+    ) -> None:
         self.scenario = scenario
         self.settings = settings
+        self._upload_mbit, self._result_mbit = sizes_mbit or largest_sizes_mbit(scenario)
         gain = draw_requests(scenario, _SCALE_SEED, _SCALE_EPISODES, dtype=torch.float64).gain.log10()
         self._gain_mean, spread = float(gain.mean()), float(gain.std()) if gain.numel() > 1 else 0.0
         self._gain_spread = spread if spread > 1e-6 else 1.0  # one place and no fading: nothing to divide by
@@ -164,8 +176,8 @@ class SlotState:
         parts = [
             (placed(gain).log10() - self._gain_mean) / self._gain_spread,
             request,
-            placed(observation.upload_mbit) / (10 * MBIT_PER_MB),
-            placed(observation.result_mbit) / (10 * MBIT_PER_MB),
+            placed(observation.upload_mbit) / self._upload_mbit,
+            placed(observation.result_mbit) / self._result_mbit,
             placed(observation.hit).to(gain.dtype),
         ]
         if chosen.see_cache:
