@@ -27,6 +27,7 @@ from edgegen.envs.fleet.physics import (
     RESIDENT,
     SLACK,
     SPEED,
+    WORK_PRICE,
     mean_backlog_s,
 )
 from edgegen.envs.fleet.scenario import Floats
@@ -36,6 +37,9 @@ LADDER_SHARE, TIMELY_SHARE = 12, 13
 """The allocator's features that are the rule's share of the steps, and the largest that is in time."""
 SCORE_UNIT = 0.125
 """Utility that is 1 in the router's chain; a power of two, so that nothing is rounded."""
+CHARGED_FEATURES = 1
+"""Further features of routers and allocators in worlds whose objective charges for the work of a site, such as for
+its energy: the last ones, so that all others are as in worlds without."""
 
 
 class Net(NamedTuple):
@@ -58,6 +62,7 @@ class Brain(NamedTuple):
         allocator: Its network.
         cacher: Its network.
         unit_s: Time that is 1 in the features, s.
+        second_s: Time that stands for a second in features that are not relative to that, s.
     """
 
     rule: Rule
@@ -65,6 +70,7 @@ class Brain(NamedTuple):
     allocator: Net
     cacher: Net
     unit_s: float
+    second_s: float = 1.0
 
 
 @compiled
@@ -134,7 +140,10 @@ class Asked(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """What an allocator knows of the site where a request runs; times in s, the slack is that with the fewest steps."""
+    """What an allocator knows of the site where a request runs; times in s, the slack is that with the fewest steps.
+
+    The price of its work is that of a second, in utility.
+    """
 
     backlog_s: float
     mean_s: float
@@ -144,11 +153,12 @@ class Placed(NamedTuple):
     slack_s: float
     speed: float
     cloud: bool
+    work_price: float
 
 
 @inlined
 def route_features(brain: Brain, seen: Floats, asked: Asked, scores: Floats, features: Floats) -> None:
-    """Write scores of the rule ``[S + 1]`` and features ``[S + 1, 21]`` of every candidate."""
+    """Write scores of the rule ``[S + 1]`` and features ``[S + 1, 21]``, or one more, of every candidate."""
     rule, unit_s, sites = brain.rule, brain.unit_s, seen.shape[0] - 1
     mean_s = mean_backlog_s(seen)
     least_s = seen[0, BACKLOG]
@@ -184,7 +194,9 @@ def route_features(brain: Brain, seen: Floats, asked: Asked, scores: Floats, fea
         row[17] = asked.deadline_s / (2.0 * unit_s)
         row[18] = 2.0 * network / unit_s
         row[19] = seen[site, PRICE]
-        row[20] = asked.age_s
+        row[20] = asked.age_s / brain.second_s
+        if len(row) > ROUTER_FEATURES:
+            row[ROUTER_FEATURES] = seen[site, WORK_PRICE] * full
 
 
 @inlined
@@ -197,7 +209,9 @@ def allocate_features(
     full_quality: float,
     features: Floats,
 ) -> tuple[float, float]:
-    """Write the features of a placed request ``[1, 14]``; returns the rule's share, and the largest that is in time.
+    """Write the features of a placed request ``[1, 14]``, or one more.
+
+    Returns the rule's share of the further steps, and the largest that is in time.
 
     Args:
         brain: Who decides.
@@ -211,8 +225,9 @@ def allocate_features(
     unit_s, room_s, slack_s = brain.unit_s, placed.full_s - placed.least_s, placed.slack_s
     timely = timely_share(slack_s, room_s)
     value = value_of(weight, least_quality, full_quality, room_s)
-    ladder = steps_share(brain.rule, np.inf, room_s, placed.backlog_s, placed.mean_s, placed.cloud, value)
-    dear = min(value, 100.0)
+    price = placed.work_price
+    ladder = steps_share(brain.rule, np.inf, room_s, placed.backlog_s, placed.mean_s, placed.cloud, value, price)
+    dear = min(value * brain.second_s, 100.0)
     row = features[0]
     row[0] = placed.backlog_s / unit_s
     row[1] = bounded((slack_s - room_s) / unit_s)
@@ -228,6 +243,8 @@ def allocate_features(
     row[11] = 1.0 if placed.cloud else 0.0
     row[12] = ladder
     row[13] = timely
+    if len(row) > ALLOCATOR_FEATURES:
+        row[ALLOCATOR_FEATURES] = min(price * brain.second_s, 100.0) / 2.0
     return ladder, timely
 
 
@@ -356,7 +373,8 @@ def choose_all(
     ``columns`` ``[E, 6]`` are worth, promised delay, least and full quality, age of the reports and replicas.
     """
     candidates = seen.shape[1]
-    scores, latent, features = np.zeros(candidates), np.zeros(candidates), np.zeros((candidates, ROUTER_FEATURES))
+    scores, latent = np.zeros(candidates), np.zeros(candidates)
+    features = np.zeros((candidates, brain.router.features.shape[0]))
     scratch = np.zeros((candidates, 2 * len(brain.router.bias)))
     for copy in range(len(due)):
         if due[copy]:
@@ -369,12 +387,13 @@ def choose_all(
 def divide_all(brain: Brain, due: NDArray[np.bool_], cloud: NDArray[np.bool_], columns: Floats, to: Floats) -> None:
     """Write the share of the steps of each copy's request ``[E]``.
 
-    ``columns`` ``[E, 11]`` are those of :class:`Placed` but the cloud, worth, promised delay, least and full quality.
+    ``columns`` ``[E, 12]`` are those of :class:`Placed` but the cloud, worth, promised delay, least and full quality.
     """
-    latent, features = np.zeros(1), np.zeros((1, ALLOCATOR_FEATURES))
+    latent, features = np.zeros(1), np.zeros((1, brain.allocator.features.shape[0]))
     scratch = np.zeros((1, 2 * len(brain.allocator.bias)))
     for copy in range(len(due)):
         if due[copy]:
-            backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, weight, deadline_s, least, full = columns[copy]
-            placed = Placed(backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, cloud[copy])
+            backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, price = columns[copy, :8]
+            weight, deadline_s, least, full = columns[copy, 8:]
+            placed = Placed(backlog_s, mean_s, load_s, least_s, full_s, slack_s, speed, cloud[copy], price)
             to[copy] = divide(brain, placed, weight, deadline_s, least, full, latent, features, scratch)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgegen.algorithms.fleet import forks, kernel
-from edgegen.algorithms.fleet.decisions import ALLOCATOR_FEATURES, CACHER_FEATURES, ROUTER_FEATURES, Brain
+from edgegen.algorithms.fleet.decisions import CACHER_FEATURES, Brain
 from edgegen.algorithms.fleet.forks import GRID, Labels
 from edgegen.envs.core.threads import in_threads
 from edgegen.envs.fleet.books import Books, books_of, fixed_of
@@ -57,8 +57,8 @@ def label_requests(
     """
     sites = scenario.sites
     room = max(1, int(max((marked == 1).sum(1).max(), (marked == 2).sum(1).max())))
-    routes = _labels(requests, room, sites + 1, ROUTER_FEATURES, sites + 1)
-    shares = _labels(requests, room, 1, ALLOCATOR_FEATURES, GRID)
+    routes = _labels(requests, room, sites + 1, len(brain.router.features), sites + 1)
+    shares = _labels(requests, room, 1, len(brain.allocator.features), GRID)
     fixed, books, spare = fixed_of(scenario), books_of(scenario, requests), books_of(scenario, requests)
 
     def play(first: int, end: int) -> None:

@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edgegen.algorithms.fleet.decisions import (
-    ALLOCATOR_FEATURES,
     CACHER_FEATURES,
-    ROUTER_FEATURES,
     Asked,
     Brain,
     Placed,
@@ -30,6 +28,7 @@ from edgegen.envs.fleet.physics import (
     SLACK,
     SPEED,
     UTILITY,
+    WORK_PRICE,
     Books,
     Fixed,
     is_due,
@@ -68,8 +67,8 @@ def new_desk(brain: Brain, sites: int, models: int) -> Desk:
         np.zeros((sites + 1, CANDIDATE)),
         np.zeros(sites + 1),
         np.zeros(sites + 1),
-        np.zeros((sites + 1, ROUTER_FEATURES)),
-        np.zeros((1, ALLOCATOR_FEATURES)),
+        np.zeros((sites + 1, brain.router.features.shape[0])),
+        np.zeros((1, brain.allocator.features.shape[0])),
         np.zeros(1),
         np.zeros((sites, models)),
         np.zeros((sites, models)),
@@ -108,7 +107,8 @@ def allocate(brain: Brain, fixed: Fixed, requests: Requests, books: Books, copy:
     slack_s = seen[SLACK] + seen[BACKLOG] - backlog_s
     cloud = site == desk.seen.shape[0] - 1
     mean_s = mean_backlog_s(desk.seen)
-    placed = Placed(backlog_s, mean_s, seen[LOAD], seen[LEAST], seen[FULL], slack_s, seen[SPEED], cloud)
+    times = (backlog_s, mean_s, seen[LOAD], seen[LEAST], seen[FULL], slack_s)
+    placed = Placed(*times, seen[SPEED], cloud, seen[WORK_PRICE])
     return divide(
         brain,
         placed,

@@ -21,7 +21,7 @@ from edgegen.algorithms.fleet.nets import flat_size
 from edgegen.algorithms.fleet.policy import FleetPolicy
 from edgegen.algorithms.fleet.replay import PERTURBATION, LabelReplay
 from edgegen.algorithms.fleet.settings import FleetSettings
-from edgegen.algorithms.fleet.spec import FEATURES, FleetSpec, make_chain
+from edgegen.algorithms.fleet.spec import FleetSpec, features_of, make_chain
 from edgegen.algorithms.rllib.replay import TensorReplay
 from edgegen.algorithms.rllib.role import BatchLearner, EpisodeLog, Learning, Spaces, Tools
 from edgegen.algorithms.rllib.rollout import Fragment
@@ -58,7 +58,7 @@ class ChainLearner(BatchLearner):
     @property
     def spaces(self) -> Spaces:
         """Features of one candidate, and whether it is taken."""
-        features = gym.spaces.Box(-np.inf, np.inf, (FEATURES[self.role],), np.float32)
+        features = gym.spaces.Box(-np.inf, np.inf, (features_of(self.spec, self.role),), np.float32)
         return Spaces(features, gym.spaces.Discrete(2))
 
     @property
@@ -69,7 +69,7 @@ class ChainLearner(BatchLearner):
     @property
     def size(self) -> int:
         """Number of parameters of the chain."""
-        return flat_size(FEATURES[self.role], self.spec.hidden)
+        return flat_size(features_of(self.spec, self.role), self.spec.hidden)
 
     def network(self) -> nn.Module:
         """A chain with fresh weights."""

@@ -67,9 +67,9 @@ class FleetPolicy(TrainedPolicy):
             role: cast(ResidualChain, self._networks[role]).weights() if role in self._networks else no_net(width)
             for role, width in FEATURES.items()
         }
-        self.brain = Brain(
-            self.spec.prices.rule(self.scenario), nets[ROUTER], nets[ALLOCATOR], nets[CACHER], self.spec.unit_s
-        )
+        second_s = self.scenario.unit_s
+        rule, unit_s = self.spec.prices.rule(self.scenario), self.spec.unit_s * second_s
+        self.brain = Brain(rule, nets[ROUTER], nets[ALLOCATOR], nets[CACHER], unit_s, second_s)
 
     def play_through(self, world: World, meter: Meter) -> bool:
         """See :meth:`Policy.play_through`."""
@@ -104,7 +104,7 @@ class FleetPolicy(TrainedPolicy):
         return torch.from_numpy(site[:, None]).to(view.due.device)
 
     def _steps(self, view: AllocatorView) -> Tensor:
-        placed = ("backlog_s", "mean_backlog_s", "load_s", "least_s", "full_s", "slack_s", "speed")
+        placed = ("backlog_s", "mean_backlog_s", "load_s", "least_s", "full_s", "slack_s", "speed", "work_price")
         columns = _columns(view, (*placed, "weight", "deadline_s", "least_quality", "full_quality"))
         share = np.zeros(len(columns))
         decisions.divide_all(self.brain, _array(view.due), _array(view.in_cloud), columns, share)

@@ -82,12 +82,13 @@ class FleetEnvRunner(JointEnvRunner):
         marked = np.where(draw < routes, 1, np.where(draw < routes + shares, 2, 0)).astype(np.uint8)
         roles, results = {}, play_brain(scenario, brain, requests)[2]
         if routes or shares:
-            route, share = label_requests(scenario, brain, requests, marked, settings.horizon_s)
+            route, share = label_requests(scenario, brain, requests, marked, settings.horizon_s * scenario.unit_s)
             roles = {ROUTER: route, ALLOCATOR: share}
         if CACHER in learners:
             shape = (len(requests.number), scenario.frames, scenario.sites)
             chosen = (self._uniform(shape) < settings.cache_labels).astype(np.uint8)
-            roles[CACHER] = label_caches(scenario, brain, requests, chosen, settings.cache_horizon_s)
+            horizon_s = settings.cache_horizon_s * scenario.unit_s
+            roles[CACHER] = label_caches(scenario, brain, requests, chosen, horizon_s)
         fragments = {role: learner.fragment(roles[role]) for role, learner in learners.items()}
         return mean_utility(requests, results), fragments
 

@@ -31,8 +31,8 @@ class FleetSettings(Frozen):
         labels: Share of the requests whose router's decision is tried in all ways.
         share_labels: Share of the requests whose steps are tried in five ways.
         cache_labels: Share of (site, frame) whose models are each tried kept and not kept.
-        horizon_s: How long forks of a request go on, s.
-        cache_horizon_s: How long forks of a frame go on, s.
+        horizon_s: How long forks of a request go on, s, or in the scenario's ``unit_s``.
+        cache_horizon_s: How long forks of a frame go on, likewise.
         temperature: Utility that makes a candidate e times as likely in the router's objective.
         cache_temperature: The same in scores of models, for the cacher's.
         learning_rate: Step size on labels.

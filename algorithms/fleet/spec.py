@@ -5,17 +5,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgegen.algorithms.fleet.decisions import ALLOCATOR_FEATURES, CACHER_FEATURES, ROUTER_FEATURES
+from edgegen.algorithms.fleet.decisions import (
+    ALLOCATOR_FEATURES,
+    CACHER_FEATURES,
+    CHARGED_FEATURES,
+    ROUTER_FEATURES,
+)
 from edgegen.algorithms.fleet.nets import ResidualChain
 from edgegen.algorithms.fleet.settings import FleetSettings, Learned
 from edgegen.algorithms.fleet.start import tuned_prices
 from edgegen.algorithms.rules.fleet_families import Prices
-from edgegen.envs.core.fields import Count, Frozen, Positive, Width
+from edgegen.envs.core.fields import Count, Flag, Frozen, Positive, Width
 from edgegen.envs.fleet.scenario import FleetScenario
+from edgegen.envs.fleet.terms import rates_of
 from edgegen.envs.fleet.view import ALLOCATOR, CACHER, ROUTER
 
 FEATURES = {ROUTER: ROUTER_FEATURES, ALLOCATOR: ALLOCATOR_FEATURES, CACHER: CACHER_FEATURES}
-"""Features of a candidate, by role."""
+"""Features of a candidate, by role, where nothing is charged for the work of sites."""
 
 
 class FleetSpec(Frozen):
@@ -25,8 +31,10 @@ class FleetSpec(Frozen):
         learn: Roles that have a chain.
         hidden: Width of the chains.
         denoising_steps: Steps of the chains.
-        unit_s: Time that is 1 in the features: the mean promised delay of the world of the training, s.
+        unit_s: Time that is 1 in the features: the mean promised delay of the world of the training, in its
+            ``unit_s``; s where that is not given.
         prices: Constants of the rule ``price-greedy``.
+        charged: Whether routers and allocators see what the objective charges for the work of sites.
     """
 
     method: Literal["fleet"] = "fleet"
@@ -35,6 +43,7 @@ class FleetSpec(Frozen):
     denoising_steps: Count
     unit_s: Positive
     prices: Prices
+    charged: Flag = False
 
     @classmethod
     def of(cls, scenario: FleetScenario, settings: FleetSettings) -> FleetSpec:
@@ -44,11 +53,17 @@ class FleetSpec(Frozen):
             learn=settings.learn,
             hidden=settings.hidden,
             denoising_steps=settings.denoising_steps,
-            unit_s=scenario.deadline_s.mean,
+            unit_s=scenario.deadline_s.mean / scenario.unit_s,
             prices=prices,
+            charged=len(rates_of(scenario)) > 0,
         )
+
+
+def features_of(spec: FleetSpec, role: str) -> int:
+    """Features of a candidate that a role's chain sees."""
+    return FEATURES[role] + (CHARGED_FEATURES if spec.charged and role != CACHER else 0)
 
 
 def make_chain(spec: FleetSpec, role: str) -> ResidualChain:
     """Make the chain of a role, with fresh weights."""
-    return ResidualChain(FEATURES[role], spec.hidden, spec.denoising_steps, role != ALLOCATOR)
+    return ResidualChain(features_of(spec, role), spec.hidden, spec.denoising_steps, role != ALLOCATOR)

@@ -47,12 +47,28 @@ RESIDENCIES: dict[Residency, tuple[int, dict[str, float]]] = {
 """Residencies likewise."""
 
 
+_TIMES = ("spill_s", "cloud_s", "late_s", "margin_s", "ladder_from_s", "idle_s")
+_PER_TIME = ("load_crowding", "work_price", "haste", "ladder_slope", "load_price")
+
+
 def priced(rule: Rule, scenario: FleetScenario) -> Rule:
-    """Return a rule with the costs of a scenario."""
+    """Return a rule with the costs of a scenario, and with constants in its unit of time."""
     refuse = np.inf if scenario.refuse_price is None else scenario.refuse_price
-    return rule._replace(
+    return _in_units(rule, scenario.unit_s)._replace(
         late_penalty=scenario.late_penalty, delay_price=scenario.delay_price, refuse_price=float(refuse)
     )
+
+
+def _in_units(rule: Rule, unit_s: float) -> Rule:
+    """A rule whose constants count in this time instead of seconds, s."""
+    own = rule._asdict()
+    changed = {name: own[name] * unit_s for name in _TIMES} | {name: own[name] / unit_s for name in _PER_TIME}
+    changed["crowding_price"] = rule.crowding_price / unit_s**2
+    if rule.weight_power > 0.0:  # the gain that it is relative to is that of a second
+        changed["ladder_slope"] /= unit_s**rule.weight_power
+    if rule.router != kernel.PRICED:  # scores are times there
+        changed["noise"] = rule.noise * unit_s
+    return rule._replace(**changed)
 
 
 class Prices(Constants):

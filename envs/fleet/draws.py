@@ -75,9 +75,12 @@ def draw_requests(scenario: FleetScenario, seed: int, episodes: range) -> Reques
 
 
 def _episode(scenario: FleetScenario, seed: int, number: int) -> tuple[NDArray[np.generic], ...]:
-    """Columns of one episode. Rates, popularity and hot spots are constant within bins of a second or less."""
+    """Columns of one episode. Rates, popularity and hot spots are constant within bins.
+
+    A bin is a second or less, or what stands for one.
+    """
     rng = generator(seed, number)
-    bins = max(1, int(np.ceil(scenario.duration_s)))
+    bins = max(1, int(np.ceil(scenario.duration_s / scenario.unit_s)))
     bin_s = scenario.duration_s / bins
     start_s: Floats = np.arange(bins, dtype=np.float64) * bin_s
     factor = _factor(scenario, rng, start_s, bin_s)

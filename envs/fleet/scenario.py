@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,8 @@ class FleetScenario(JudgedScenario):
         delay_price: Cost of a second of delay.
         hop_price: Cost of a request that runs away from home.
         refuse_price: Cost of a refused request, times its weight; none can be refused if not given.
+        unit_s: What stands for a second in constants of rules and learners, and in how often rates of arrival change,
+            s: 60 where sites work for minutes on what those of the shipped worlds do in seconds.
     """
 
     files: ClassVar[tuple[str, ...]] = ("recorded.trace",)
@@ -120,6 +122,7 @@ class FleetScenario(JudgedScenario):
     delay_price: NonNegative = 0.005
     hop_price: NonNegative = 0.01
     refuse_price: NonNegative | None = None
+    unit_s: Positive = 1.0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -196,6 +199,13 @@ class FleetScenario(JudgedScenario):
                 f"outages make some {self.changes_at_most:.3g} changes of a site in an episode, too many for "
                 f"{self.sites} sites; raise mean_up_s or mean_down_s"
             )
+
+    def _given(self, data: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`JudgedScenario._given`."""
+        data = super()._given(data)
+        if self.unit_s == 1:
+            data.pop("unit_s", None)
+        return data
 
     @property
     def powered(self) -> tuple[int, str]:
