@@ -8,8 +8,8 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from edgegen.algorithms.core.play import play
 from edgegen.algorithms.core.catalog import make_policy
+from edgegen.algorithms.core.play import play
 from edgegen.algorithms.methods.configs import T2DRLConfig
 from edgegen.algorithms.rllib.runner import JointEnvRunner
 from edgegen.envs.core.scenarios import build_scenario, load_scenario
@@ -55,7 +55,9 @@ def learned(world: ProvisioningScenario, preset: str) -> tuple[dict[str, torch.T
     parts = [runner.sample(num_timesteps=world.slots_per_frame * 4)[0] for _ in range(world.frames)]
     group = config.build_learner()
     group.build()
-    learning, columns, losses = config.learning(), {}, []
+    learning = config.learning()
+    columns: dict[str, torch.Tensor] = {}
+    losses: list[float] = []
     for role in (ALLOCATOR, CACHER):
         module, learner = group.module[role], learning.roles[role]
         rows = [part.roles[role].columns for part in parts]
@@ -87,8 +89,8 @@ def test_units_change_nothing_of_what_rules_do(rule: str) -> None:
         scenario = in_units(*factors)
         world, told = ProvisioningWorld(scenario, 4), list[Any]()
         world.reset(seed=3)
-        play(world, make_policy(rule, scenario), watch=lambda turn, told=told: told.append(turn.outcome))
-        slots = [outcome.cost / factors[0] for outcome in told if hasattr(outcome, "cost")]
+        play(world, make_policy(rule, scenario), watch=told.append)
+        slots = [turn.outcome.cost / factors[0] for turn in told if turn.role == ALLOCATOR]
         costs[factors] = torch.stack(slots)
     first = costs[1.0, 1.0]
     for factors, cost in costs.items():
