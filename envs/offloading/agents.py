@@ -93,6 +93,7 @@ class OffloadingAgents(Agents):
         self._as_dict = observation == "dict"
         servers = world.scenario.servers
         self.names = self.acting = [f"edge_{b}" for b in range(servers)]
+        self._number = {agent: number for number, agent in enumerate(self.names)}
         self.observation_spaces = {agent: self._observation_space() for agent in self.names}
         self.action_spaces = {agent: spaces.Discrete(servers) for agent in self.names}
         self.begin()
@@ -107,6 +108,21 @@ class OffloadingAgents(Agents):
         self._rounds = self._rounds_of(present)
         self._placed = torch.zeros(servers, servers, dtype=torch.float64)  # [agent, server], Gcycle
         self._server = torch.zeros_like(self._slot.tasks.present, dtype=torch.long)  # [1, B, N]
+        tasks = self._slot.tasks
+        self._tasks = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]])  # [3, B, N]
+        self._vectors = self._of_slot()
+
+    def _of_slot(self) -> np.ndarray:
+        """What agents see in all rounds of a slot ``[B, 4 + 4B]`` or ``[B, 4 + 5B]``; the rest is open."""
+        slot, servers = self._slot, self.world.scenario.servers
+        seen = [slot.backlog_gcycles, self._placed, slot.capacity_gcycles_s, slot.rate_mbit_s]
+        if self.world.scenario.reports is not None:
+            seen.append(slot.age_slots)
+        vectors = np.empty((servers, 4 + servers * len(seen)), dtype=np.float32)
+        for part, values in enumerate(seen):
+            # [1, B] for all agents alike; rates may be [1, B, B], a row for each.
+            vectors[:, 4 + part * servers : 4 + (part + 1) * servers] = values.numpy().reshape(-1, servers)
+        return vectors
 
     def _rounds_of(self, present: torch.Tensor) -> list[tuple[int, np.ndarray]]:
         """Index of the tasks placed in each round of a slot, and the servers ``[B]`` that place one."""
@@ -123,7 +139,7 @@ class OffloadingAgents(Agents):
 
     def needs(self, agent: str) -> bool:
         """Whether the agent has a task to place in this round; the others wait."""
-        return bool(self._waiting()[self.names.index(agent)])
+        return bool(self._waiting()[self._number[agent]])
 
     @property
     def missing(self) -> str:
@@ -136,7 +152,7 @@ class OffloadingAgents(Agents):
 
     def take(self, actions: Mapping[str, Any]) -> Told:
         """Place the waiting task of every agent; when all of the slot are placed, the slot ends."""
-        edges = [self.names.index(agent) for agent in actions]
+        edges = [self._number[agent] for agent in actions]
         server = torch.tensor(list(actions.values()), dtype=torch.long)
         placed, worse = self._place(torch.tensor(edges, dtype=torch.long), server)
         self._round += 1
@@ -144,9 +160,10 @@ class OffloadingAgents(Agents):
             self.world.decide(self._server)
             self.begin()
         infos = self.infos()
-        for at, agent in enumerate(actions):
-            infos[agent] |= {"server": int(server[at])} | {part: float(value[at]) for part, value in placed.items()}
-        return {agent: -float(cost) for agent, cost in zip(actions, worse, strict=True)}, infos
+        told = {"server": server.tolist()} | {part: values.tolist() for part, values in placed.items()}
+        for agent, *values in zip(actions, *told.values(), strict=True):
+            infos[agent] |= zip(told, values, strict=True)
+        return {agent: -cost for agent, cost in zip(actions, worse.tolist(), strict=True)}, infos
 
     def infos(self) -> dict[str, dict[str, Any]]:
         """The action masks: everything is allowed to everybody.
@@ -157,19 +174,12 @@ class OffloadingAgents(Agents):
 
     def observations(self) -> dict[str, Observation]:
         """See :meth:`Agents.observations`."""
-        having = self._waiting()
+        having, servers = self._waiting(), len(self.names)
         index = self._rounds[self._round][0]
-        tasks = self._slot.tasks.at_index(index)
-        task = torch.stack([tasks.size_mbit[0], tasks.workload_gcycles[0], tasks.result_mbit[0]], dim=1).numpy()
-        slot = self._slot
-        seen = (slot.backlog_gcycles, slot.capacity_gcycles_s, slot.rate_mbit_s, slot.age_slots)
-        # [1, B] for all agents alike; rates may be [1, B, B], a row for each.
-        backlog, capacity, rate, age = (np.broadcast_to(values[0].numpy(), (len(having),) * 2) for values in seen)
-        left = np.where(having, self._count - index, 0)
-        columns = [task * having[:, None], left[:, None], backlog, self._placed.numpy(), capacity, rate]
-        if self.world.scenario.reports is not None:
-            columns.append(age)
-        vectors = np.concatenate(columns, axis=1, dtype=np.float32)  # [agent, 4 + 4B] or [agent, 4 + 5B]
+        vectors = self._vectors.copy()
+        vectors[:, :3] = self._tasks[..., index].T.numpy() * having[:, None]
+        vectors[:, 3] = np.where(having, self._count - index, 0)
+        vectors[:, 4 + servers : 4 + 2 * servers] = self._placed.numpy()
         by_agent = dict(zip(self.names, vectors, strict=True))
         if not self._as_dict:
             return dict(by_agent)
@@ -224,7 +234,8 @@ class OffloadingAgents(Agents):
         return parts, self.world.objective.cost(facts)
 
     def _masks(self) -> dict[str, np.ndarray]:
-        return {agent: np.ones(self.world.scenario.servers, dtype=np.int8) for agent in self.names}
+        servers = len(self.names)
+        return dict(zip(self.names, np.ones((servers, servers), dtype=np.int8), strict=True))
 
     def _observation_space(self) -> spaces.Space[Any]:
         vector = vector_space(self.world.scenario)
