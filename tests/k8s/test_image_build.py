@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BASE_VARIABLE = "EDGEGEN_BASE_ROOTFS"
 """A folder with Debian, python3, python3-pip and python3-venv, instead of a new one by debootstrap."""
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""The authorities that this machine trusts."""
 BASE = """FROM scratch
 ADD . /
 RUN ln -sf python3 /usr/bin/python && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
@@ -31,21 +33,23 @@ def _run(*command: str | Path) -> str:
 @pytest.fixture
 def rootfs(tmp_path):
     """What stands for the image of Python, which needs a registry."""
+    if shutil.which("buildah") is None:
+        pytest.skip("buildah is not installed; it builds images without a daemon")
+    if os.geteuid() != 0:
+        pytest.skip("buildah --isolation chroot needs root")
     if given := os.environ.get(BASE_VARIABLE):
         return Path(given)
     if shutil.which("debootstrap") is None:
         pytest.skip(f"debootstrap is not installed, and {BASE_VARIABLE} names no folder: images need a base")
     packages = "python3,python3-pip,python3-venv,ca-certificates"
     _run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", tmp_path / "rootfs")
+    if CERTIFICATES.is_file():  # a proxy of this network may have its own
+        shutil.copy(CERTIFICATES, tmp_path / "rootfs" / CERTIFICATES.relative_to("/"))
     return tmp_path / "rootfs"
 
 
 @pytest.mark.soak
 def test_the_wheel_stage_is_built_in_a_chroot(rootfs, tmp_path):
-    if shutil.which("buildah") is None:
-        pytest.skip("buildah is not installed; it builds images without a daemon")
-    if os.geteuid() != 0:
-        pytest.skip("buildah --isolation chroot needs root")
     (tmp_path / "base.Dockerfile").write_text(BASE)
     tool = ["buildah", "--root", str(tmp_path / "store"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
     build = [*tool, "build", "--isolation", "chroot"]
