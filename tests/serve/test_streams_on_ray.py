@@ -66,8 +66,9 @@ def test_a_hundred_streams_at_once_come_as_they_are_made_in_flat_memory(url):
             # Previews come at a quarter, half and three quarters of the way, and not all at the end.
             assert events[0][1] < 0.75 * events[-1][1]
         used.append(memory_mb())
-    # What the first waves make room for stays; a stream that left 100 kB behind would add 20 MB in the last two.
-    assert used[-1] - used[-3] < 15, used
+    # The processes make room for a while: about 25 MB in the last four waves, and next to nothing after sixteen. A
+    # stream that left 100 kB behind would add 40 MB to that.
+    assert used[-1] - used[3] < 40, used
 
 
 def test_client_that_leaves_stops_the_work(url):
