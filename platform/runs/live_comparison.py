@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ TRAFFIC: dict[str, Any] = {
 POISSON, BURSTY = "poisson", "bursty"
 ARRIVALS: dict[str, dict[str, Any]] = {POISSON: {"bursts": None}, BURSTY: {"bursts": TRAFFIC["bursts"]}}
 """Arrivals by name: each by itself, and in bursts."""
+TIMED_S = 10.0
+"""Time in which idle edges have timed themselves: while they start, all of them compute, s."""
 MOST_PICTURES = 24
 """Pictures of the contact sheet."""
 BESIDE = (
@@ -117,7 +120,9 @@ class LiveService:
         self._operator = Operator(url, config)
 
     def measure(self, traffic: Mapping[str, Any] | None = None, arrivals: str | None = None) -> FleetScenario:
-        """Describe the edges as they are now as a world; see :func:`world_of`."""
+        """Describe the edges as they are when nothing else is done as a world; see :func:`world_of`."""
+        self._operator.settle()
+        time.sleep(TIMED_S)
         capacities = self._operator.capacities_gcycles_s()
         self.world = world_of(self.config, [capacities[name] for name in self.config.homes], arrivals, traffic)
         return self.world

@@ -311,7 +311,7 @@ def test_an_idle_edge_is_timed_again_and_a_request_does_not_wait_for_that(at_one
         edge, engine = edge_with(FakeEngine(is_timed=True))
         assert (await edge.report()).capacity_gcycles_s == pytest.approx(2)
         engine.step_s = 0.25  # nothing else runs on the machine any more
-        await asyncio.sleep(29)
+        await asyncio.sleep(2)
         await edge.report()
         await asyncio.sleep(2)
         await edge.report()
@@ -319,7 +319,11 @@ def test_an_idle_edge_is_timed_again_and_a_request_does_not_wait_for_that(at_one
         assert [what[2] for what in engine.done] == ["warm-up"] * 3
         report = await edge.report()
         assert (report.capacity_gcycles_s, report.pictures) == (pytest.approx(4), 0)
-        await asyncio.sleep(61)
+        await asyncio.sleep(15)
+        await edge.report()
+        await asyncio.sleep(0.1)
+        assert len(engine.done) == 3  # from now on it waits for half a minute
+        await asyncio.sleep(15)
         await edge.report()
         await asyncio.sleep(0.1)
         assert (await edge.generate(job("1"))).queue_s < 1
