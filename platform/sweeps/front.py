@@ -53,7 +53,7 @@ def front_lines(sweep: CheckedSweep, trials: Sequence[TrialView]) -> list[str]:
         cells = [f"{value:.4g}" for value in values_of(sweep, trial)]
         cells += [short(trial.values.get(name, "")) for name in sweep.space]
         lines.append(f"| {trial.number} | {' | '.join(cells)} |")
-    return [*lines, "", "![Pareto front](front.png)", ""]
+    return [*lines, "", f"![Pareto front]({FIGURE})", ""]
 
 
 @drawing

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
-from edgegen.platform.canvas import drawing, save, use_no_window
 from edgegen.platform.engine.tuning import Spent, budget_text
 from edgegen.platform.figures.plots import plot_comparison
 from edgegen.platform.files import draw_or_tell, write_json, write_text
@@ -23,18 +21,14 @@ from edgegen.platform.runs.statistics import mean_interval
 from edgegen.platform.sweeps.bar import TunedResult
 from edgegen.platform.sweeps.checked import CheckedSweep
 from edgegen.platform.sweeps.front import draw_front, front_lines, front_of
+from edgegen.platform.sweeps.importance import importances_of
 from edgegen.platform.sweeps.progress import ranking, short
 from edgegen.platform.sweeps.relay import FAILED, TrialView
-
-if TYPE_CHECKING:
-    import optuna
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
 CONTROL = "preset"
 """Label of the preset in the final training."""
-_FEWEST = 6  # trials from which importances say anything
 _SHOWN = 20
 
 
@@ -139,7 +133,7 @@ def write_report(outcome: SweepOutcome, folder: Path) -> None:
     draw_or_tell(lambda: plot_comparison(outcome.comparison, folder / "comparison.png"), logger.warning)
     if outcome.sweep.also:
         draw_or_tell(lambda: draw_front(outcome.sweep, outcome.trials, folder), logger.warning)
-    importances, episodes, reason = _importances(outcome, folder)
+    importances, episodes, reason = importances_of(outcome.sweep, outcome.trials, folder)
     write_json(folder / "report.json", report_json(outcome, importances, episodes))
     write_text(folder / "report.md", _markdown(outcome, importances, episodes, reason))
 
@@ -197,69 +191,6 @@ def _front_json(outcome: SweepOutcome) -> dict[str, Any]:
         "objectives": [{"metric": each.metric, "mode": each.mode} for each in sweep.objectives],
         "front": [{"trial": trial.number, sweep.metric: trial.objective, **trial.also} for trial in front],
     }
-
-
-def optuna_study(sweep: CheckedSweep, trials: Sequence[TrialView]) -> tuple[optuna.Study, int]:
-    """Return the trials as an Optuna study, all after the same amount of training, and how many episodes that is.
-
-    Trials that were stopped early would look bad for having been stopped.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = [trial for trial in trials if trial.history]
-    reports = min((len(trial.history) for trial in known), default=0)
-    made = optuna.create_study(direction="minimize" if sweep.mode == "min" else "maximize")
-    distributions = {name: domain.optuna() for name, domain in sweep.space.items()}
-    for trial in known:
-        settings = trial.schedule[0][1] if trial.schedule else trial.values
-        made.add_trial(
-            optuna.trial.create_trial(
-                params=settings,
-                distributions={name: distributions[name] for name in settings},
-                value=trial.history[reports - 1]["objective"],
-            )
-        )
-    return made, int(known[0].history[reports - 1]["episodes"]) if known else 0
-
-
-def _importances(outcome: SweepOutcome, folder: Path) -> tuple[dict[str, float], int, str]:
-    """Importances by field, after how many episodes, and why there are none; draws both plots."""
-    found, episodes = optuna_study(outcome.sweep, outcome.trials)
-    values = [trial.value for trial in found.trials]
-    if len(values) < _FEWEST or len(set(values)) < 2:
-        return {}, episodes, f"{len(values)} trials are too few to tell importances; it takes {_FEWEST}."
-    import optuna
-
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(found, evaluator=evaluator)
-    title = f"{outcome.sweep.spec.name}: {len(values)} trials after {episodes} episodes"
-    draw_or_tell(lambda: _draw(found, evaluator, outcome.sweep.metric, title, folder), logger.warning)
-    return {name: float(share) for name, share in shares.items()}, episodes, ""
-
-
-@drawing
-def _draw(found: optuna.Study, evaluator: Any, metric: str, title: str, folder: Path) -> list[Path]:
-    """Draw what mattered; returns the files written."""
-    use_no_window()
-    from matplotlib import pyplot as plt
-    from optuna.visualization import matplotlib as plots
-
-    written = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the plots are marked experimental
-        drawn = {
-            "importance": plots.plot_param_importances(found, evaluator=evaluator, target_name=metric),
-            "parallel": plots.plot_parallel_coordinate(found, target_name=metric),
-        }
-        try:
-            for name, axes in drawn.items():
-                axes.set_title(title, fontsize=10)
-                figure = cast("Figure", axes.get_figure(root=True))
-                written += save(figure, folder / f"{name}.png", tight=True)
-        finally:
-            plt.close("all")
-    return written
 
 
 def _markdown(outcome: SweepOutcome, importances: dict[str, float], episodes: int, reason: str) -> str:

@@ -13,6 +13,7 @@ from edgegen.platform.records.model_registry import Registration
 from edgegen.platform.runs.comparison import compare
 from edgegen.platform.sweeps.bar import TunedResult
 from edgegen.platform.sweeps.checked import make_sweep
+from edgegen.platform.sweeps.importance import optuna_study
 from edgegen.platform.sweeps.progress import SweepProgress
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, RUNNING, TrialView
 from edgegen.platform.sweeps.report import (
@@ -20,7 +21,6 @@ from edgegen.platform.sweeps.report import (
     FinalResult,
     SweepOutcome,
     choose,
-    optuna_study,
     summary,
     write_report,
 )
