@@ -27,9 +27,7 @@ from edgegen.platform.engine.records import Ending, ending_recorded
 from edgegen.platform.engine.runner import room_for, run_units
 from edgegen.platform.engine.unit import Evaluation, Play, Unit
 from edgegen.platform.files import check_writable_folder, write_json
-from edgegen.platform.records.gate import Judge
-from edgegen.platform.records.lineage import lineage
-from edgegen.platform.records.model_registry import Candidate, Model, Registration, register
+from edgegen.platform.records.model_registry import Registration, register
 from edgegen.platform.records.tracking import Store
 from edgegen.platform.run_folder import is_abandoned, take_again, take_new
 from edgegen.platform.runs.comparison import Comparison, comparison_of
@@ -41,6 +39,7 @@ from edgegen.platform.sweeps.final import FinalStand, final_training
 from edgegen.platform.sweeps.history import remember
 from edgegen.platform.sweeps.progress import SweepProgress, ranking
 from edgegen.platform.sweeps.records import FINAL, SEARCH, TUNED, SweepRecords
+from edgegen.platform.sweeps.registering import candidate_of, model_of
 from edgegen.platform.sweeps.relay import FAILED, FINISHED, Stand, TrialView, Watcher, watching
 from edgegen.platform.sweeps.report import CONTROL, FinalResult, SweepOutcome, choose, write_report
 from edgegen.platform.sweeps.search import RETRIES, restored_tuner, search_tuner
@@ -273,9 +272,8 @@ class _Sweep:
         title = f"{spec.name}: final training"
         progress = UnitProgress(title, everything, self.folder, jobs, self.notes, self.sweep.metric)
         with progress.shown():
-            failed = run_units(
-                *(everything, self.folder, [progress, stand], jobs, RETRIES + 1), here=self.objects is not None
-            )
+            here = self.objects is not None  # then nobody else sees the folder
+            failed = run_units(everything, self.folder, [progress, stand], jobs, RETRIES + 1, here)
         self._settle(FINAL, stand.views)
         if broken := next((rule for rule in (*tunings, *plays) if rule.identity in failed), None):
             raise InputError(f"The rule {broken.name} can not be compared with: {failed[broken.identity].rstrip('.')}.")
@@ -359,40 +357,15 @@ class _Sweep:
         if run_id is None:  # somebody has deleted it
             return None
         what = f"{self.sweep.spec.algorithm} on {self.sweep.world.name}, settings of {chosen.label}"
-        candidate = self._candidate(identity, chosen, run_id, what)
+        candidate = candidate_of(self.sweep, identity, chosen, run_id, what)
         bar_run = None if bar is None else records.child_run(TUNED, bar.label, bar.seed)
         rival = (
-            self._candidate(identity, bar, bar_run, f"rule {bar.label} on {self.sweep.world.name}")
+            candidate_of(self.sweep, identity, bar, bar_run, f"rule {bar.label} on {self.sweep.world.name}")
             if bar is not None and bar_run is not None
             else None
         )
         with activity(self.notes, "Registering the policy"):
             return records.store.attempt(lambda: register(records.store, model_of(self.sweep), candidate, rival))
-
-    def _candidate(self, identity: str, result: FinalResult | TunedResult, run_id: str, what: str) -> Candidate:
-        """Describe a policy that may become champion."""
-        return Candidate(
-            title=result.label,
-            policy=result.policy,
-            run_id=run_id,
-            tags={"edgegen.sweep": identity, "edgegen.settings_of": result.label, "edgegen.seed": str(result.seed)},
-            lineage=lineage(self.sweep.world),
-            description=f"{what}, sweep {self.sweep.spec.name}, training seed {result.seed}: {self.sweep.metric} "
-            f"{result.objective:.4g} in validation.",
-        )
-
-
-def model_of(sweep: CheckedSweep) -> Model:
-    """The registered model of a sweep: its versions play validation episodes of the seed after the sweep's own."""
-    validation = sweep.spec.validation
-    judge = Judge(
-        sweep.world,
-        sweep.metric,
-        (validation.seed + 1) % 2**32,
-        sweep.spec.evaluation.episodes,
-        validation.actions == "sampled",
-    )
-    return Model(sweep.model, f"{sweep.learner.name} on {sweep.world.name}, by edgegen sweep", judge)
 
 
 def _as_metric(label: str) -> str:

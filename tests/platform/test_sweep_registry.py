@@ -30,7 +30,7 @@ from edgegen.platform.records.tracking import Store
 from edgegen.platform.runs.rule_search import TuneRequest
 from edgegen.platform.runs.tuning import tune
 from edgegen.platform.sweeps.checked import make_sweep
-from edgegen.platform.sweeps.run import model_of
+from edgegen.platform.sweeps.registering import model_of
 
 BUDGET = {"trials": 1, "episodes": 4, "report_every": 4}
 SWEEP = make_sweep(
