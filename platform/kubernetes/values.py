@@ -111,8 +111,7 @@ class Values(Frozen):
             ``none``: where there is no room for two.
         gateway_class: Class of the Gateway for upgrades in steps.
         asynchronous: Whether the job ``train`` plays and learns without taking turns.
-        asynchronous: Flag = False
-    queue: LocalQueue of Kueue in which jobs wait; they start at once if left out.
+        queue: LocalQueue of Kueue in which jobs wait; they start at once if left out.
         ingress: A way in.
         route: Another one.
         api_server: Where the API server is; anywhere if left out.
