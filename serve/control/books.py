@@ -96,8 +96,11 @@ class Server:
 
     def done_after_s(self, wait_s: float, task: Task) -> float:
         """Time until a request is done with its fewest steps if it has to wait for so long, s."""
-        load_s = 0.0 if task.model in self.resident else self.load_s.get(task.model, 0.0)
-        return wait_s + load_s + task.sure_gcycles / self.capacity_gcycles_s
+        return wait_s + self.expected_load_s(task.model) + task.sure_gcycles / self.capacity_gcycles_s
+
+    def expected_load_s(self, model: str) -> float:
+        """Time to load a model, as far as that is known; 0 if it is in memory, s."""
+        return 0.0 if model in self.resident else self.load_s.get(model, 0.0)
 
     def backlog_gcycles(self, now: float) -> float:
         """Work admitted and not finished, Gcycle; between reports the job in front shrinks with the capacity."""

@@ -267,7 +267,7 @@ class Scheduler:
         now = self._clock()
 
         def cost(server: Server) -> tuple[bool, float]:
-            load_s = 0.0 if task.model in server.resident else server.load_s.get(task.model, 0.0)
+            load_s = server.expected_load_s(task.model)
             work_gcycles = server.backlog_gcycles(now) + task.workload_gcycles
             return server.cloud, work_gcycles / server.capacity_gcycles_s + load_s  # the cloud has a price
 
