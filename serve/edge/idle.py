@@ -43,13 +43,13 @@ class IdleTiming:
     ) -> None:
         self._name, self._engine, self._cards, self._pace, self._steps = name, engine, cards, pace, steps
         self._clock = clock
-        self._idle_s, self._since_s = FIRST_IDLE_S, clock()
-        self._fresh = True
+        self._least_s = self._idle_s = FIRST_IDLE_S
+        self._since_s = clock()
         self._timing: asyncio.Task[None] | None = None
 
     def worked(self) -> None:
         """Note that the edge has done something."""
-        self._idle_s, self._since_s = FIRST_IDLE_S if self._fresh else IDLE_S, self._clock()
+        self._idle_s, self._since_s = self._least_s, self._clock()
 
     def look(self, models: Collection[str], idle: bool) -> None:
         """Begin to time some models if it is time for that.
@@ -59,7 +59,7 @@ class IdleTiming:
             idle: Whether there is nothing to do.
         """
         if idle and self._engine.is_timed and self._timing is None and self._clock() - self._since_s > self._idle_s:
-            self._idle_s = IDLE_S if self._fresh else 2 * self._idle_s
+            self._idle_s = max(2 * self._idle_s, IDLE_S)
             self._timing = asyncio.create_task(self._time(sorted(models)))
             self._timing.add_done_callback(self._end)
 
@@ -80,6 +80,8 @@ class IdleTiming:
 
     def _end(self, timing: asyncio.Task[None]) -> None:
         self._timing, self._since_s = None, self._clock()
-        self._fresh &= timing.cancelled()
-        if not timing.cancelled() and timing.exception() is not None:
+        if timing.cancelled():
+            return
+        self._least_s = IDLE_S
+        if timing.exception() is not None:
             logger.error("edge '%s' could not be timed", self._name, exc_info=timing.exception())

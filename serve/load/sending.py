@@ -16,8 +16,6 @@ from edgegen.envs.core.errors import InputError, first_line
 from edgegen.serve.connection import connect
 from edgegen.serve.load.sequence import Asked, Sequence
 
-Clock = Callable[[], float]
-
 NO_ANSWER = 0
 """Status of a request that got no answer."""
 
@@ -89,7 +87,9 @@ async def _send(base_url: str, sequence: Sequence, timeout_s: float) -> list[Ans
         return await send_all(client, sequence)
 
 
-async def send_all(client: httpx.AsyncClient, sequence: Sequence, clock: Clock = time.perf_counter) -> list[Answered]:
+async def send_all(
+    client: httpx.AsyncClient, sequence: Sequence, clock: Callable[[], float] = time.perf_counter
+) -> list[Answered]:
     """Send a sequence from now on and return what came back, in its order.
 
     Args:
@@ -106,7 +106,7 @@ async def send_all(client: httpx.AsyncClient, sequence: Sequence, clock: Clock =
     return list(await asyncio.gather(*(one(asked) for asked in sequence.asked)))
 
 
-async def _ask(client: httpx.AsyncClient, asked: Asked, due: float, clock: Clock) -> Answered:
+async def _ask(client: httpx.AsyncClient, asked: Asked, due: float, clock: Callable[[], float]) -> Answered:
     body = {
         "prompt": asked.prompt,
         "model": asked.model,
