@@ -54,8 +54,8 @@ def cost_everywhere(view: RouterView, chosen: Tensor, outcome: SlotOutcome, slot
     behind = placed - served_before(number, view.by_server) - number  # all that are served after it
     behind = (behind - (by_origin - number.cumsum(2))) * of_others
     drained = capacity * slot_s
-    backlog_without = (backlog + gcycles.sum((1, 2), keepdim=True) - gcycles - drained).clamp_min(0)
-    backlog_with = (backlog + gcycles.sum((1, 2), keepdim=True) - gcycles - drained + work).clamp_min(0)
+    without = backlog + gcycles.sum((1, 2), keepdim=True) - gcycles - drained
+    backlog_without, backlog_with = without.clamp_min(0), (without + work).clamp_min(0)
     longer = backlog_with - backlog_without
     load = gcycles.sum((1, 2, 3), keepdim=True) / drained.sum(-1, keepdim=True)
     for later in range(1, slots):  # backlogs grow or fall as this slot's load lets expect, on all servers alike
@@ -76,11 +76,16 @@ def served_before(values: Tensor, by_server: bool) -> Tensor:
     return before if by_server else before.transpose(1, 2)
 
 
-def _really(facts: Facts, ahead_gcycles: Tensor, progress: Progress) -> Facts:
-    """Let waiting and computing last until the work is really done, where capacities change."""
-    copies, servers = ahead_gcycles.shape[0], ahead_gcycles.shape[-1]
-    queue = torch.arange(copies * servers, device=ahead_gcycles.device).view(copies, 1, 1, servers)
-    ahead = ahead_gcycles
+def _really(facts: Facts, ahead: Tensor, progress: Progress) -> Facts:
+    """Let waiting and computing last until that work is really done, where capacities change.
+
+    Args:
+        facts: What would happen if they did not.
+        ahead: Work that is done before, Gcycle.
+        progress: What the queues can do.
+    """
+    copies, servers = ahead.shape[0], ahead.shape[-1]
+    queue = torch.arange(copies * servers, device=ahead.device).view(copies, 1, 1, servers)
     queue, work = queue.expand_as(ahead).flatten(), facts.workload_gcycles.expand_as(ahead).flatten()
     timed = until_done(facts.delays, queue, ahead.flatten(), work, progress)
     wait_s, compute_s = (part.view(ahead.shape) for part in (timed.wait_s, timed.compute_s))
