@@ -19,21 +19,15 @@ from edgegen.platform.sweeps.relay import FAILED, FINISHED, TrialView
 from edgegen.platform.sweeps.searching import StudySearch
 from edgegen.platform.sweeps.training import SeedsTraining
 from tests.platform.command_lines import run
+from tests.platform.small_sweep import SMALL
 
 SPEC = {
     "name": "both",
-    "algorithm": "ladts",
-    "scenario": "demo",
-    "overrides": {"slots": 4, "tasks_per_slot.high": 2},
-    "settings": {"copies": 2, "replay_warmup": 8, "batch_size": 8},
-    "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
+    **SMALL,
     "objectives": [{"metric": "mean_delay_s"}, {"metric": TRAINING_CPU, "mode": "min"}],
     "searcher": {"kind": "tpe", "startup_trials": 2},
     "scheduler": {"kind": "none"},
     "budget": {"trials": 3, "episodes": 4, "report_every": 4},
-    "validation": {"episodes": 2},
-    "retrain": {"seeds": [7], "control": False},
-    "evaluation": {"episodes": 2, "tuned": False},
 }
 
 

@@ -7,19 +7,13 @@ import yaml
 from edgegen.platform.engine.doing import read_json
 from edgegen.platform.sweeps.relay import TrialView
 from tests.platform.command_lines import run
+from tests.platform.small_sweep import SMALL
 
 SWEEP = {
     "name": "population",
-    "algorithm": "ladts",
-    "scenario": "demo",
-    "overrides": {"slots": 4, "tasks_per_slot.high": 2},
-    "settings": {"copies": 2, "replay_warmup": 8, "batch_size": 8},
-    "space": {"actor_lr": {"log_uniform": [1e-4, 1e-2]}},
+    **SMALL,
     "searcher": {"kind": "random"},
     "budget": {"trials": 2, "episodes": 16, "report_every": 4},
-    "validation": {"episodes": 2},
-    "retrain": {"seeds": [7], "control": False},
-    "evaluation": {"episodes": 2, "tuned": False},
     "resources": {"concurrent": 2},
 }
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgegen.algorithms.core.play import measuring, metered, play
 from edgegen.algorithms.fleet.episodes import play_brain
 from edgegen.algorithms.fleet.nets import ResidualChain
 from edgegen.algorithms.fleet.policy import FleetPolicy
@@ -14,11 +13,10 @@ from edgegen.algorithms.fleet.spec import FEATURES, FleetSpec, make_chain
 from edgegen.algorithms.methods.fleet import METHOD
 from edgegen.algorithms.rules.fleet_families import Prices
 from edgegen.algorithms.rules.fleet_kernel import play_drawn
-from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.fleet.draws import draw_requests
 from edgegen.envs.fleet.physics import GENERATION, SITE, STEPS
 from edgegen.envs.fleet.scenario import FleetScenario
-from edgegen.envs.fleet.world import FleetWorld
+from tests.algorithms.fleet.both_ways import check_both_ways
 from tests.envs.fleet.fleets import small
 
 SETTINGS = METHOD.make_settings("joint", {"prices": {"noise": 0.0}})
@@ -56,15 +54,7 @@ def test_before_it_has_learned_it_is_the_rule_in_its_steps_too() -> None:
 
 def test_turn_by_turn_and_in_the_kernel_it_decides_alike() -> None:
     scenario = small(**CHARGED)
-    policy, world = policy_in(scenario, router=-3.0, allocator=-0.5), FleetWorld(scenario, 6)
-    world.reset(5)
-    meter = kind_of(scenario).meter(world)
-    play(world, policy, watch=measuring(meter))
-    turns = meter.values()
-    world.reset(5)
-    whole = metered(world, policy).values()
-    for metric, values in turns.items():
-        assert np.array_equal(values, whole[metric], equal_nan=True), metric
+    check_both_ways(scenario, policy_in(scenario, router=-3.0, allocator=-0.5))
 
 
 def test_what_is_charged_moves_the_choices_of_router_and_allocator() -> None:

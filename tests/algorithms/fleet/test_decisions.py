@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgegen.algorithms.core.codec import load_policy, save_policy
-from edgegen.algorithms.core.play import measuring, metered, play
+from edgegen.algorithms.core.play import metered
 from edgegen.algorithms.fleet.decisions import denoise
 from edgegen.algorithms.fleet.episodes import play_brain
 from edgegen.algorithms.fleet.nets import PARTS, ResidualChain, flat_size, shifted
@@ -16,10 +16,10 @@ from edgegen.algorithms.methods.fleet import METHOD
 from edgegen.algorithms.rules.fleet_families import Prices
 from edgegen.algorithms.rules.fleet_kernel import play_drawn
 from edgegen.envs.core.errors import InputError
-from edgegen.envs.core.kinds import kind_of
 from edgegen.envs.core.scenarios import load_scenario
 from edgegen.envs.fleet.draws import draw_requests
 from edgegen.envs.fleet.world import FleetWorld
+from tests.algorithms.fleet.both_ways import check_both_ways
 from tests.envs.fleet.fleets import small
 
 PRICES = Prices(noise=0.05, weight_power=0.7)
@@ -68,15 +68,7 @@ def test_without_what_was_learned_it_is_the_rule(name):
 @pytest.mark.parametrize("changes", [{}, {"refuse_price": 0.3, "load": 1.6}], ids=["steady", "refusing"])
 def test_turn_by_turn_and_in_the_kernel_it_decides_alike(changes):
     scenario = small(**changes)
-    policy, world = policy_for(scenario, 0.5), FleetWorld(scenario, 6)
-    world.reset(5)
-    meter = kind_of(scenario).meter(world)
-    play(world, policy, watch=measuring(meter))
-    turns = meter.values()
-    world.reset(5)
-    whole = metered(world, policy).values()
-    for metric, values in turns.items():
-        assert np.array_equal(values, whole[metric], equal_nan=True), metric
+    check_both_ways(scenario, policy_for(scenario, 0.5))
 
 
 def test_threads_change_no_number():
